@@ -1,0 +1,57 @@
+# Two commands: `make demo` and `make test`. Both set up .venv first; another interpreter: PYTHON=python3.12 make test.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+BIN := $(VENV)/bin
+RUN := runs/ddpm_digits
+STAMP := $(VENV)/.installed
+
+# Compiled programs are kept between commands and test runs.
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
+
+.PHONY: demo test test-slow recipes lint setup
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "genmodels needs Python 3.11 or newer; set PYTHON="'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	ln -sfn $(VENV) .venv
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m genmodels.train --config=experiments/ddpm_digits.py --workdir=$(RUN)
+	$(MAKE) --no-print-directory $(RUN)/report.html
+	@echo
+	@echo "Look at $(RUN)/report.html and $(RUN)/samples.png"
+
+$(RUN)/samples.png: $(wildcard $(RUN)/checkpoints/*)
+	$(BIN)/python -m genmodels.sample --workdir=$(RUN) --num=100 --out=$@
+
+$(RUN)/eval/result.json: $(wildcard $(RUN)/checkpoints/*)
+	$(BIN)/python -m genmodels.evaluate --workdir=$(RUN) --out=$@ --check || \
+	  { test -f $@ && echo "short of what the experiment expects: see the report"; }
+
+$(RUN)/report.html: $(RUN)/eval/result.json $(RUN)/samples.png
+	$(BIN)/python -m genmodels.report --runs=$(RUN) --out=$@
+
+test: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pytest
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+recipes: $(STAMP)
+	for name in ddpm_digits ddpm_digits:linear ddpm_mnist; do \
+	  file=experiments/$${name%%:*}.py; variant=$${name#$${name%%:*}}; out=runs/recipes/$${name/:/-}; \
+	  $(BIN)/python -m genmodels.train --config=$$file$$variant --workdir=$$out && \
+	  $(BIN)/python -m genmodels.evaluate --workdir=$$out --out=$$out/eval/result.json --check || exit 1; \
+	done
+
+lint: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

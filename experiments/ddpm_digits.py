@@ -1,0 +1,63 @@
+"""Class-conditional DDPM on scikit-learn's 8x8 digits."""
+
+from ml_collections import ConfigDict
+
+from genmodels.config import check_variant, defaults
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Variants: linear (the DDPM's betas instead of the cosine schedule), tiny (seconds, for tests)."""
+    check_variant(variant, "linear", "tiny")
+    config = defaults()
+    config.task = "diffusion"
+    config.data.source = "digits"
+    config.model = {
+        "channels": 32,
+        "multipliers": (1, 2),
+        "blocks": 1,
+        "attention_resolutions": (4,),
+        "heads": 1,
+        "dropout": 0.0,
+        "scale_shift": False,
+        "attention": "xla",
+        "dtype": "float32",
+    }
+    config.diffusion = {
+        "schedule": "cosine",
+        "timesteps": 1000,
+        "parameterization": "velocity",
+        "conditional": True,
+        "label_dropout": 0.1,
+    }
+    config.sampler = {
+        "sampler": "ddim",
+        "steps": 50,
+        "spacing": "trailing",
+        "eta": 0.0,
+        "variance": "fixed_small",
+        "clip": 1.0,
+    }
+    config.train.batch_size = 64
+    config.train.steps = 3000
+    config.optim.learning_rate = 1e-3
+    config.optim.warmup = 100
+    config.optim.decay = "cosine"
+    config.ema.horizon = 0.13
+    config.eval.metrics = ("fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim")
+    config.eval.timesteps = (100, 250, 500)
+
+    if variant == "linear":
+        config.diffusion.schedule = "linear"
+    if variant == "tiny":
+        config.model.channels = 8
+        config.diffusion.timesteps = 20
+        config.sampler.steps = 4
+        config.train.batch_size = 16
+        config.train.steps = 6
+        config.log.every = 2
+        config.log.samples_every = 0
+        config.checkpoint.every = 3
+        config.eval.num_samples = 20
+        config.eval.batch_size = 40
+        config.eval.timesteps = (5,)
+    return config

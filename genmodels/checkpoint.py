@@ -1,0 +1,234 @@
+"""Checkpoints of the whole state: Orbax for the bytes, and on top of it what its users found missing.
+
+Array data that changed on disk is read back by Orbax without a word, so each leaf's checksum is stored beside it
+and verified; restoring walks from the newest step to the oldest and takes the first that is intact. A damaged step
+is set aside as `corrupt-<step>`, and only on evidence: a checksum that differs or data that cannot be read although
+its description is intact and fits. Latest and best steps are kept.
+
+The state is stored as a flat mapping from names ("params.denoiser.conv_in.kernel") to arrays.
+"""
+
+import hashlib
+import json
+import math
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jaxtyping import Array, UInt32
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from genmodels.errors import StorageError
+
+PyTree = Any
+DELETED = "deleted"  # a kill during deletion leaves half-deleted steps in here, where no one lists them
+
+
+class CorruptError(Exception):
+    """A checkpoint on disk is not what was written."""
+
+
+def flat(tree: PyTree) -> dict[str, Any]:
+    """{"a.b.c": leaf} for every leaf."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def checksum(leaf: Array) -> UInt32[Array, ""]:
+    """Sum over positions i of odd weight(i) times the element's bits, modulo 2^32.
+
+    Odd weights are invertible, so that any change within one 32-bit word shows; they differ from place to place, so
+    that exchanged words show too.
+    """
+    width = leaf.dtype.itemsize
+    if leaf.dtype == jnp.bool_:
+        bits = leaf.astype(jnp.uint32)
+    else:
+        words = {1: jnp.uint8, 2: jnp.uint16}.get(width, jnp.uint32)
+        bits = jax.lax.bitcast_convert_type(leaf, words).astype(jnp.uint32)
+    bits = bits.reshape(-1)
+    weights = jax.lax.iota(jnp.uint32, bits.size) * jnp.uint32(2 * 0x9E3779B1 % 2**32) + jnp.uint32(1)
+    return jnp.sum(bits * weights, dtype=jnp.uint32)
+
+
+_checksums = jax.jit(lambda leaves: jax.tree.map(checksum, leaves))
+
+
+def _describe(leaves: dict[str, Any]) -> dict[str, list]:
+    return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves.items()}
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    body = {key: value for key, value in meta.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoints:
+    """The `checkpoints/` folder of a work directory.
+
+    Args:
+      folder: created when missing, unless read_only.
+      keep: how many of the newest steps stay; the best one by the metric given to `save` stays besides.
+      read_only: never writes, renames or deletes, e.g. for evaluation beside a running training.
+      warn: called with one line for each damaged step.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, *, keep: int = 2, read_only: bool = False, warn: Callable[[str], None] = print
+    ):
+        self.folder = folder.absolute()
+        self._read_only = read_only
+        self._warn = warn
+        policy = AnyPreservationPolicy([LatestN(keep), BestN(get_metric_fn=lambda m: m["value"], reverse=True, n=1)])
+        if not read_only:
+            shutil.rmtree(self.folder / DELETED, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            preservation_policy=policy,
+            best_fn=lambda m: m["value"],  # without it Orbax does not write the metrics that BestN reads
+            best_mode="min",
+            todelete_subdir=None if read_only else DELETED,
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def steps(self) -> list[int]:
+        """The finished steps, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: PyTree, step: int, value: float = math.inf) -> None:
+        """Starts writing `state` as `step`; a step that exists already stays.
+
+        Args:
+          value: what "best" means, smaller being better; not finite counts as worst.
+        Raises:
+          StorageError: this or the previous write failed.
+        """
+        if step in self._manager.all_steps():
+            return
+        leaves = flat(state)
+        sums = {name: int(total) for name, total in jax.device_get(_checksums(leaves)).items()}
+        value = float(value) if math.isfinite(value) else math.inf
+        meta = {"step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
+        meta["digest"] = _digest(meta)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        try:
+            self._manager.save(step, args=items, metrics={"value": value}, force=True)
+        except OSError as error:
+            raise StorageError(f"{self.folder}: cannot write the checkpoint of step {step}: {error}") from error
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk.
+
+        Raises:
+          StorageError: it failed.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except OSError as error:
+            raise StorageError(f"{self.folder}: cannot write a checkpoint: {error}") from error
+
+    def close(self) -> None:
+        """Waits for the save in flight and releases Orbax's threads."""
+        self.wait()
+        self._manager.close()
+
+    def restore(self, target: PyTree, shardings: PyTree, which: str = "latest") -> PyTree | None:
+        """The newest intact state (or the best, or that of a step), or None when nothing was ever saved.
+
+        Args:
+          target: arrays or ShapeDtypeStructs that say the structure, shapes and dtypes to expect.
+          shardings: one for each leaf of `target`.
+          which: "latest", "best" or a step number.
+        Raises:
+          StorageError: what is saved belongs to another configuration, the step asked for does not exist, or
+            every checkpoint is damaged.
+        """
+        candidates = self._candidates(which)
+        for step in candidates:
+            try:
+                return self._read(step, target, shardings)
+            except CorruptError as error:
+                self._warn(f"checkpoint {step} is damaged ({error}); falling back")
+                self._set_aside(step)
+        damaged = sorted(path.name for path in self.folder.glob("corrupt-*"))
+        if candidates or damaged:
+            names = ", ".join(damaged) or ", ".join(map(str, candidates))
+            raise StorageError(
+                f"{self.folder}: no intact checkpoint is left (damaged: {names}); restore a backup, or "
+                f"delete this folder to train from the start"
+            )
+        return None
+
+    def _candidates(self, which: str) -> list[int]:
+        steps = self.steps()[::-1]
+        if which == "latest" or not steps:
+            return steps
+        if which == "best":
+            return sorted(steps, key=lambda step: (self._value(step), -step))
+        if not which.isdigit() or int(which) not in steps:
+            known = ", ".join(map(str, steps))
+            raise StorageError(f"{self.folder}: no checkpoint {which!r}; there are latest, best, {known}")
+        return [int(which)]
+
+    def _value(self, step: int) -> float:
+        try:
+            return float(self._read_meta(step)["value"])
+        except CorruptError:
+            return math.inf
+
+    def _read(self, step: int, target: PyTree, shardings: PyTree) -> PyTree:
+        meta = self._read_meta(step)
+        wanted = _describe(flat(target))
+        if meta["leaves"] != wanted:
+            names = meta["leaves"].keys() ^ wanted.keys() or {n for n in wanted if meta["leaves"][n] != wanted[n]}
+            raise StorageError(
+                f"{self.folder}: checkpoint {step} does not fit this configuration: {len(names)} arrays differ, "
+                f"e.g. {min(names)}"
+            )
+        places = flat(shardings)
+        abstract = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
+            for name, leaf in flat(target).items()
+        }
+        try:
+            leaves = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))[
+                "state"
+            ]
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise CorruptError(f"unreadable: {str(error).splitlines()[0][:120]}") from error
+        except OSError as error:
+            raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {error}") from error
+        sums = jax.device_get(_checksums(leaves))
+        bad = [name for name, value in meta["checksums"].items() if int(sums[name]) != value]
+        if bad:
+            raise CorruptError(f"checksum of {bad[0]} differs")
+        order = [leaves[name] for name in flat(target)]
+        return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(target), order)
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        try:
+            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        except PermissionError as error:
+            raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {error}") from error
+        except (ValueError, KeyError, OSError) as error:
+            raise CorruptError(f"unreadable description: {str(error).splitlines()[0][:120]}") from error
+        if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
+            raise CorruptError("its description was changed")
+        return meta
+
+    def _set_aside(self, step: int) -> None:
+        if self._read_only:
+            return
+        target = self.folder / f"corrupt-{step}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.folder / f"corrupt-{step}.{number}"
+        (self.folder / str(step)).rename(target)
+        self._manager.reload()

@@ -1,0 +1,176 @@
+"""Configuration: the defaults every experiment starts from, variants, durations, validation, JSON.
+
+An experiment file calls `defaults()`, sets what it wants, and adds the sections of its task (`model`, `diffusion`).
+Those two are checked by the task that reads them; everything here is checked by `validate`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genmodels.errors import ConfigError, choose
+
+DURATIONS = ("steps", "epochs", "examples")
+
+# Sections and keys that may differ when a work directory is resumed: they change how long a run lasts and what it
+# writes, not what it computes.
+RESUMABLE = ("train.steps", "train.epochs", "train.examples", "parallel", "shard_parameters")
+RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "expect")
+
+
+def defaults() -> ConfigDict:
+    """The settings that every experiment has, with the values most of them keep."""
+    return ConfigDict(
+        {
+            "task": "diffusion",
+            "seed": 0,
+            "parallel": "pmap",  # or "sharded"
+            "shard_parameters": False,  # split parameters over the devices; needs parallel="sharded"
+            "data": {"source": "digits"},
+            "train": {
+                "batch_size": 64,  # over all devices
+                "steps": 0,  # exactly one of steps, epochs, examples
+                "epochs": 0.0,
+                "examples": 0,
+                "accumulate": 1,  # micro-batches a step
+                "max_bad_steps": 5,  # consecutive non-finite updates before giving up
+            },
+            "optim": {
+                "name": "adam",  # adam, adamw, lion, sgd
+                "learning_rate": 1e-3,
+                "warmup": 0,  # steps
+                "decay": "constant",  # constant, linear, cosine: to zero at the last step
+                "clip_norm": 1.0,  # of the global gradient; 0 is off
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "weight_decay": 0.0,  # adamw and lion
+                "momentum": 0.9,  # sgd
+            },
+            "ema": {
+                "decay": 0.0,  # 0.9999; 0 is off unless horizon is set
+                "horizon": 0.0,  # averaging time as a share of the run, which then sets the decay: 0.1
+                "warmup": True,  # decay at step t is at most (1 + t) / (10 + t)
+            },
+            "log": {"every": 50, "samples_every": 1000, "tensorboard": False},
+            "checkpoint": {"every": 1000, "keep": 2, "best": "loss"},  # `best`: the logged metric to minimise
+            "eval": {
+                "metrics": (),
+                "num_samples": 1000,
+                "batch_size": 250,
+                "seed": 0,
+                "split": "test",
+                "timesteps": (),  # of the one-step reconstructions
+            },
+            "expect": (),  # ({"metric":, "value":, "tolerance":, "protocol": {}}, ...)
+        }
+    )
+
+
+def check_variant(variant: str, *known: str) -> None:
+    """Raises ConfigError unless `variant` is "" or one of `known`."""
+    if variant:
+        choose("variant", variant, known)
+
+
+def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> Any:
+    """Instantiates the dataclass `cls` from a config section.
+
+    Raises:
+      ConfigError: a key that `cls` does not have (with a suggestion), or values that it refuses.
+    """
+    fields = {f.name for f in dataclasses.fields(cls) if f.init} - {"parent", "name"} - fixed.keys()
+    for key in section:
+        choose(f"key config.{where}.{key}", key, fields)
+    try:
+        return cls(**section, **fixed)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.{where}: {error}") from error
+
+
+def total_steps(config: ConfigDict, num_examples: int) -> int:
+    """The length of the run in steps, from whichever of steps, epochs and examples is set.
+
+    Raises:
+      ConfigError: none or several of them are set, or one is negative.
+    """
+    train = config.train
+    chosen = [name for name in DURATIONS if train[name]]
+    if len(chosen) != 1 or train[chosen[0]] < 0:
+        given = ", ".join(f"{name}={train[name]}" for name in DURATIONS)
+        raise ConfigError(f"exactly one of config.train.steps, .epochs and .examples must be positive; got {given}")
+    examples = {"steps": train.steps * train.batch_size, "epochs": train.epochs * num_examples}
+    return max(1, round(examples.get(chosen[0], train.examples) / train.batch_size))
+
+
+def validate(config: ConfigDict, num_devices: int) -> None:
+    """Checks the values that can be wrong before anything is built.
+
+    Raises:
+      ConfigError: names the key and what it may be.
+    """
+    choose("config.parallel", config.parallel, ("pmap", "sharded"))
+    if config.shard_parameters and config.parallel != "sharded":
+        raise ConfigError("config.shard_parameters needs config.parallel=sharded")
+    batch, accumulate = config.train.batch_size, config.train.accumulate
+    for key in ("train.batch_size", "train.accumulate", "train.max_bad_steps", "checkpoint.keep", "eval.batch_size"):
+        section, name = key.split(".")
+        if config[section][name] < 1:
+            raise ConfigError(f"config.{key} must be at least 1, got {config[section][name]}")
+    for key in ("log.every", "log.samples_every", "checkpoint.every", "optim.warmup"):
+        section, name = key.split(".")
+        if config[section][name] < 0:
+            raise ConfigError(f"config.{key} must not be negative, got {config[section][name]}")
+    if batch % (num_devices * accumulate):
+        raise ConfigError(
+            f"config.train.batch_size={batch} does not divide into {num_devices} devices x "
+            f"config.train.accumulate={accumulate}"
+        )
+    if not 0 <= config.ema.decay < 1 or not 0 <= config.ema.horizon <= 1:
+        raise ConfigError(
+            f"config.ema.decay and config.ema.horizon must be within [0, 1), got {config.ema.decay} and "
+            f"{config.ema.horizon}"
+        )
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as indented JSON."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config that `to_json` wrote; JSON lists become tuples again."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {key: tuples(item) for key, item in value.items()}
+        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(json.loads(text)))
+
+
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """{"a.b": value} for every leaf of a config or of plain nested dictionaries."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, (Mapping, ConfigDict)):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def conflicts(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """The keys, as "config.a.b was X, is Y", whose change would make a resumed run another experiment."""
+    before, after = flatten(from_json(to_json(old))), flatten(from_json(to_json(new)))
+    missing = "absent"
+    return [
+        f"config.{key} was {before.get(key, missing)}, is {after.get(key, missing)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, missing) != after.get(key, missing)
+        and key not in RESUMABLE
+        and key.split(".")[0] not in RESUMABLE_SECTIONS
+    ]

@@ -1,0 +1,1 @@
+"""Where images come from, and batches as pure functions of the step."""

@@ -1,0 +1,58 @@
+"""Scores a run, or one set of images against another.
+
+python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--check]
+python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from genmodels import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
+GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz or folder of PNGs.")
+REFERENCE = flags.DEFINE_string("reference", None, "Images to score against: .npz or folder of PNGs.")
+METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics.")
+OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
+CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when it falls short.")
+NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
+CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
+
+
+def main() -> int:
+    """Evaluates, prints each result as it comes, and writes them all at the end."""
+    from genmodels import evaluation
+    from genmodels.errors import EXIT_EXPECTATION_MISSED, ConfigError
+    from genmodels.evaluators.expectations import compare
+    from genmodels.workdir import write_text
+
+    paths = GENERATED.value is not None and REFERENCE.value is not None
+    if bool(WORKDIR.value) == paths or (WORKDIR.value and (GENERATED.value or REFERENCE.value)):
+        raise ConfigError("give either --workdir, or both --generated and --reference")
+    if OUT.value != "" and pathlib.Path(OUT.value).suffix != ".json":
+        raise ConfigError(f"--out={OUT.value}: must end in .json")
+    if paths and (CHECK.value or not METRICS.value):
+        raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
+    metrics = tuple(METRICS.value) if METRICS.value else None
+    expect = ()
+    if paths:
+        results = evaluation.of_paths(GENERATED.value, REFERENCE.value, metrics)
+    else:
+        results, expect = evaluation.of_run(WORKDIR.value, metrics, NUM.value, CHECKPOINT.value)
+    rows = [result.as_json() for result in results]
+    write_text(pathlib.Path(OUT.value), json.dumps({"results": rows}, indent=2, allow_nan=True))
+    print(f"results in {OUT.value}")
+    if not CHECK.value:
+        return 0
+    checks = compare(rows, expect)
+    for check in checks:
+        print(check.line())
+    if not checks:
+        print("config.expect is empty: nothing to check")
+    return 0 if all(check.met for check in checks) else EXIT_EXPECTATION_MISSED
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,53 @@
+"""What evaluators take and give: sets of images that know where they come from, and results that carry a protocol."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSet:
+    """uint8 images [N, height, width, channel], their labels if any, and protocol entries that describe them."""
+
+    images: UInt8[np.ndarray, "N height width channel"]
+    labels: Int[np.ndarray, " N"] | None
+    origin: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One number and how it came about; `as_json` is an entry of evaluate's "results"."""
+
+    name: str
+    value: float
+    protocol: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """{"name", "value", "protocol"}."""
+        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Context:
+    """All that an evaluator may draw on; what a call has not got is None.
+
+    Attributes:
+      generated: samples of the model or of a path.
+      reference: held-out images of the data set, or of a path.
+      training: the images the model was trained on.
+      predict: (name, num, inputs, seed, **options) of a run, see inference.Predictor.
+      protocol: entries that belong to every result (seed, versions, checkpoint).
+      timesteps: of the one-step reconstructions.
+    """
+
+    generated: ImageSet | None = None
+    reference: ImageSet | None = None
+    training: ImageSet | None = None
+    predict: Callable[..., dict[str, np.ndarray]] | None = None
+    conditional: bool = False
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    timesteps: tuple[int, ...] = ()
+    seed: int = 0

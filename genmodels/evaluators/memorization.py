@@ -1,0 +1,30 @@
+"""Are samples copies? Their distance to the nearest training image, relative to that of held-out images."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from genmodels.errors import DataError
+from genmodels.evaluators.base import Context, Result
+from genmodels.metrics.nearest import nearest_neighbours
+
+
+def nn_distance_ratio(context: Context) -> Iterator[Result]:
+    """Mean nearest-training distance of samples over that of held-out images: 0 for copies, about 1 for new ones."""
+    try:
+        samples, _ = nearest_neighbours(context.generated.images, context.training.images)
+        held_out, _ = nearest_neighbours(context.reference.images, context.training.images)
+    except ValueError as error:
+        raise DataError(f"nn_distance_ratio: {error}") from error
+    protocol = {
+        **context.protocol,
+        **context.generated.origin,
+        **context.reference.origin,
+        "distance": "Euclidean over pixels",
+        "n_generated": len(samples),
+        "n_reference": len(held_out),
+        "n_training": len(context.training.images),
+        "mean_distance_generated": float(samples.mean()),
+        "mean_distance_reference": float(held_out.mean()),
+    }
+    yield Result("nn_distance_ratio", float(np.mean(samples) / np.mean(held_out)), protocol)

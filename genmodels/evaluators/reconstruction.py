@@ -1,0 +1,29 @@
+"""One-step reconstruction: noise held-out images to a stated step, predict x0 at once, compare (PSNR, SSIM)."""
+
+from collections.abc import Iterator
+
+from genmodels.evaluators.base import Context, Result
+from genmodels.evaluators.pairs import pair_results
+
+
+def _reconstructions(name: str, context: Context) -> Iterator[Result]:
+    reference = context.reference
+    inputs = {"image": reference.images}
+    if context.conditional:
+        inputs["label"] = reference.labels
+    for timestep in context.timesteps:
+        images = context.predict("denoise", len(reference.images), inputs, seed=context.seed, timestep=timestep)[
+            "image"
+        ]
+        protocol = {**context.protocol, **reference.origin, "reconstruction": "one step", "timestep": timestep}
+        yield from pair_results(name, images, reference.images, protocol)
+
+
+def psnr(context: Context) -> Iterator[Result]:
+    """PSNR at each of `context.timesteps`."""
+    yield from _reconstructions("psnr", context)
+
+
+def ssim(context: Context) -> Iterator[Result]:
+    """SSIM at each of `context.timesteps`."""
+    yield from _reconstructions("ssim", context)

@@ -1,0 +1,210 @@
+"""Running predict functions: in batches, on all devices, uint8 in and out; and loading a finished or running run.
+
+Row i of a call gets the key fold_in(key(seed), i), whatever the batch size and the number of devices.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from genmodels import workdir as workdir_lib
+from genmodels.checkpoint import Checkpoints
+from genmodels.config import total_steps
+from genmodels.data import transforms
+from genmodels.errors import ConfigError, StorageError, choose
+from genmodels.parallel import Parallel
+from genmodels.state import TrainState
+from genmodels.tasks import DataSpec, Task, make_task
+
+
+def abstract_state(task: Task, data: DataSpec) -> TrainState:
+    """Shapes and dtypes of the task's state."""
+    image = jnp.zeros((1, *data.image_shape), jnp.uint8)
+    batch = transforms.normalize({"image": image} | ({"label": jnp.zeros(1, jnp.int32)} if data.num_classes else {}))
+    return jax.eval_shape(task.init, jax.random.key(0), batch)
+
+
+def check_labels(labels: Any, num_classes: int) -> np.ndarray:
+    """Labels as int32.
+
+    Raises:
+      ConfigError: some are outside 0 .. num_classes - 1, or the model has no classes.
+    """
+    labels = np.asarray(labels, np.int32)
+    if not num_classes:
+        raise ConfigError("labels were given, but this model is unconditional")
+    bad = labels[(labels < 0) | (labels >= num_classes)]
+    if bad.size:
+        raise ConfigError(f"label {bad[0]} is out of range: this model has the labels 0 to {num_classes - 1}")
+    return labels
+
+
+class Predictor:
+    """Calls a task's predict functions on any number of rows.
+
+    Args:
+      batch_size: rows a call of the compiled function, rounded up to a multiple of the devices.
+    """
+
+    def __init__(self, task: Task, parallel: Parallel, batch_size: int):
+        self.task = task
+        self._parallel = parallel
+        devices = len(parallel.devices)
+        self._batch_size = -(-batch_size // devices) * devices
+        self._compiled: dict[Any, Callable] = {}
+
+    def _compile(self, name: str, options: dict[str, Any]) -> Callable:
+        def fn(variables, frozen, inputs, dist):
+            rng, index, rest = inputs["seed"], inputs["index"], inputs["rows"]
+            keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(rng, index)
+            outputs = self.task.predict[name].fn(
+                variables, frozen, transforms.normalize(rest) | {"key": keys}, dist, **options
+            )
+            images = {k: transforms.denormalize(v) for k, v in outputs.items() if v.ndim >= 4}
+            return outputs | images
+
+        return self._parallel.compile_predict(fn)
+
+    def __call__(
+        self,
+        variables: Any,
+        name: str,
+        num: int,
+        inputs: dict[str, np.ndarray] | None = None,
+        *,
+        seed: int = 0,
+        **options,
+    ) -> dict[str, np.ndarray]:
+        """Runs `name` on `num` rows; image inputs and outputs are uint8.
+
+        Args:
+          inputs: arrays of `num` rows for the function's fields, except "key", which comes from `seed`.
+          options: override the function's own; None values are left at their defaults.
+        Raises:
+          ConfigError: the run has no such function, input or option, or a value is refused.
+        """
+        predict = self.task.predict[choose("predict function", name, self.task.predict)]
+        inputs = dict(inputs or {})
+        for field in inputs:
+            choose(f"input of {name}", field, predict.inputs + predict.optional)
+        for field in predict.inputs:
+            if field != "key" and field not in inputs:
+                raise ConfigError(f"{name} needs the input {field!r}")
+        chosen = dict(predict.options)
+        for key, value in options.items():
+            choose(f"option of {name}", key, predict.options)
+            chosen |= {key: value} if value is not None else {}
+        key = (name, tuple(sorted(chosen.items())), tuple(sorted(inputs)))
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(name, chosen)
+        rows = {"seed": np.full(num, seed, np.uint32), "index": np.arange(num, dtype=np.uint32), "rows": inputs}
+        parts = []
+        try:
+            for start in range(0, num, self._batch_size):
+                part = jax.tree.map(lambda x, s=start: x[s : s + self._batch_size], rows)
+                parts.append(self._padded(self._compiled[key], variables, part))
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+
+    def _padded(self, fn: Callable, variables: Any, part: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Repeats the last row up to the batch size, so that every call has one shape, and drops the repeats."""
+        count = len(part["index"])
+        missing = self._batch_size - count
+        full = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), part)
+        return {name: value[:count] for name, value in fn(variables, {}, full).items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model, loaded from its work directory.
+
+    Attributes:
+      step: of the checkpoint it was loaded from.
+      weights: "ema" or "raw": which parameters predict functions use.
+    """
+
+    workdir: pathlib.Path
+    config: ConfigDict
+    data: DataSpec
+    step: int
+    weights: str
+    variables: Any
+    predictor: Predictor
+
+    @classmethod
+    def load(cls, workdir: str | pathlib.Path, checkpoint: str = "latest") -> "Run":
+        """Loads a run on all devices, leaving its directory untouched.
+
+        Args:
+          checkpoint: "latest", "best" or a step.
+        Raises:
+          StorageError: not a work directory, or no intact checkpoint in it.
+        """
+        workdir = pathlib.Path(workdir)
+        config = workdir_lib.read_config(workdir)
+        described = workdir_lib.read_json(workdir / "data.json")
+        data = DataSpec(tuple(described["image_shape"]), described["num_classes"])
+        task = make_task(config, data, total_steps(config, described["count"]))
+        parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
+        target = abstract_state(task, data)
+        checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+        state = checkpoints.restore(target, parallel.state_shardings(target), checkpoint)
+        checkpoints.close()
+        if state is None:
+            raise StorageError(f"{workdir}/checkpoints: no checkpoint yet; train first")
+        return cls(
+            workdir,
+            config,
+            data,
+            int(state.step),
+            "ema" if state.ema_params else "raw",
+            state.variables(),
+            Predictor(task, parallel, config.eval.batch_size),
+        )
+
+    def predict(self, name: str, num: int, inputs: dict[str, np.ndarray] | None = None, *, seed: int = 0, **options):
+        """Runs the predict function `name`; see `Predictor`."""
+        return self.predictor(self.variables, name, num, inputs, seed=seed, **options)
+
+    def sample_labels(self, num: int, labels: Any = None) -> np.ndarray | None:
+        """One label a sample: those given, repeated in turn, else all classes in turn; None if unconditional."""
+        conditional = "label" in self.sampling().inputs
+        if labels is None:
+            return np.arange(num, dtype=np.int32) % self.data.num_classes if conditional else None
+        return np.resize(check_labels(labels, self.data.num_classes if conditional else 0), num)
+
+    def sampling(self) -> Any:
+        """The predict function "sample".
+
+        Raises:
+          ConfigError: this run has none.
+        """
+        return self.predictor.task.predict[choose("predict function", "sample", self.predictor.task.predict)]
+
+    def sample(
+        self, num: int, labels: Any = None, seed: int = 0, guidance: float = 1.0, **options: Any
+    ) -> UInt8[np.ndarray, "num height width channel"]:
+        """Draws images; image i depends on the seed and i alone, not on `num`.
+
+        Args:
+          labels: repeated in turn over the samples; default: all classes in turn.
+          guidance: scale of classifier-free guidance, 1 being none.
+          options: of the run's sampler, e.g. sampler="ddim", steps=50, eta=0.0.
+        Raises:
+          ConfigError: labels out of range, or an option this run's sampler does not have.
+        """
+        if num < 1:
+            raise ConfigError(f"the number of samples must be at least 1, got {num}")
+        chosen = self.sample_labels(num, labels)
+        inputs = {} if chosen is None else {"label": chosen}
+        if guidance != 1.0:
+            inputs["guidance_scale"] = np.full(num, guidance, np.float32)
+        return self.predict("sample", num, inputs, seed=seed, **options)["image"]

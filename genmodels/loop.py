@@ -1,0 +1,203 @@
+"""The one training loop. It knows Task and nothing of the method: place a batch, call the step, write down, save."""
+
+import dataclasses
+import pathlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from genmodels import config as config_lib
+from genmodels import workdir as workdir_lib
+from genmodels.checkpoint import Checkpoints
+from genmodels.data import pipeline, transforms
+from genmodels.data.sources import Source, make_source
+from genmodels.errors import DataError, DivergedError
+from genmodels.inference import Predictor
+from genmodels.parallel import Parallel
+from genmodels.reporting.grids import save_grid
+from genmodels.reporting.writers import Meter, Writer
+from genmodels.state import TrainState, guarded, parameter_table
+from genmodels.tasks import DataSpec, Task, make_task
+
+IN_FLIGHT = 4  # steps queued ahead of the oldest one known to be done: enough to hide dispatch, few enough to stop fast
+
+
+def compose_step(task: Task) -> Callable:
+    """The step that is compiled: normalisation in front of the task's own, the guard around it."""
+
+    def step(state, frozen, batch, rng, dist):
+        return task.train_step(state, frozen, transforms.normalize(batch), rng, dist)
+
+    return guarded(step)
+
+
+def initial_state(task: Task, source: Source, seed: int) -> TrainState:
+    """The state of step 0."""
+    batch = transforms.normalize(jax.tree.map(jnp.asarray, source.take(np.zeros(1, np.int64))))
+    # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
+    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(task.init, compiler_options=quick)(jax.random.key(seed), batch)
+
+
+@dataclasses.dataclass(eq=False)
+class Session:
+    """One call of `train`, from the open work directory to the last save."""
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    source: Source
+    task: Task
+    parallel: Parallel
+    checkpoints: Checkpoints
+    writer: Writer
+    state: TrainState
+    last: int
+
+    def run(self, stop: Callable[[int], int | None]) -> int:
+        """Trains to `self.last` or until `stop(step)` gives an exit code; returns the exit code."""
+        config, train = self.config, self.config.train
+        step_fn = self.parallel.compile_step(compose_step(self.task), self.state)
+        rng = self.parallel.place(jax.random.fold_in(jax.random.key(config.seed), 1))
+        first = step = int(self.state.step)
+        meter = Meter(train.batch_size)
+        predictor = Predictor(self.task, self.parallel, config.eval.batch_size)
+        pending: deque[tuple[int, Any]] = deque()
+        loss = np.inf
+        batches = pipeline.batches(
+            self.source,
+            config.seed,
+            train.batch_size,
+            first,
+            self.last,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        code = stop(step)
+        while code is None and step < self.last:
+            with meter.waiting():
+                batch = next(batches)
+            self.state, metrics = step_fn(self.state, {}, batch, rng)
+            step += 1
+            pending.append((step, metrics))
+            flush = step == self.last or step == first + 1 or self._due(config.log.every, step)
+            while pending and (flush or len(pending) > IN_FLIGHT):
+                self._finish(*pending.popleft(), meter)
+            if step == first + 1:
+                self.writer.say("compiled the first step")
+                meter.reset()
+            if self._due(config.log.every, step) or step == self.last:
+                values = meter.summary()
+                loss = values.get(config.checkpoint.best, np.inf)
+                self.writer.write(step, values)
+                meter.reset()
+            with meter.paused():
+                if self._due(config.checkpoint.every, step):
+                    self.checkpoints.save(self.state, step, loss)
+                if self._due(config.log.samples_every, step) or step == self.last:
+                    self._pictures(predictor, step)
+            code = stop(step)
+        for item in pending:
+            self._finish(*item, meter)
+        self.checkpoints.save(self.state, step, loss)
+        self.checkpoints.wait()
+        return code or 0
+
+    @staticmethod
+    def _due(every: int, step: int) -> bool:
+        return every > 0 and step % every == 0
+
+    def _finish(self, step: int, metrics: Any, meter: Meter) -> None:
+        """Waits for a step's metrics and looks for bad updates."""
+        metrics = jax.device_get(metrics)
+        meter.add(metrics)
+        in_row = int(metrics["skipped_in_row"])
+        if not in_row:
+            return
+        train = self.config.train
+        batch = pipeline.make_batch(self.source, self.config.seed, step - 1, train.batch_size)
+        path = self.workdir / f"bad_batch_{step - 1:06d}.npz"
+        with workdir_lib.atomic_path(path) as temporary:
+            np.savez(temporary, **batch)
+        self.writer.say(
+            f"step {step}: the update was not finite and was skipped ({in_row} in a row); batch saved in {path}"
+        )
+        if in_row >= train.max_bad_steps:
+            self.checkpoints.save(self.state, int(self.state.step))
+            raise DivergedError(
+                f"{in_row} updates in a row were not finite (config.train.max_bad_steps); the last good state is "
+                f"saved. Look at {path}, or lower config.optim.learning_rate in a new --workdir"
+            )
+
+    def _pictures(self, predictor: Predictor, step: int) -> None:
+        """A grid from every predict function that draws images from nothing but a key and a label."""
+        classes = self.source.num_classes
+        for name, predict in self.task.predict.items():
+            if predict.output != "image" or not set(predict.inputs) <= {"key", "label"}:
+                continue
+            columns = classes if "label" in predict.inputs else 10
+            num = 8 * columns
+            inputs = {"label": np.arange(num, dtype=np.int32) % classes} if "label" in predict.inputs else {}
+            images = predictor(self.state.variables(), name, num, inputs)["image"]
+            path = self.workdir / "samples" / f"{name}_{step:06d}.png"
+            by_class = ", one class a column" if inputs else ""
+            save_grid(path, images, columns, f"{name} at step {step}", f"seed 0, images 0 to {num - 1}{by_class}")
+
+
+def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int | None] = lambda step: None) -> int:
+    """Trains `config` in `workdir`, resuming what is there.
+
+    Args:
+      stop: asked after every step (with the number of steps done); an exit code makes the run save and leave.
+    Returns:
+      0 when the run is finished, else the code that `stop` gave.
+    Raises:
+      ConfigError, DataError, StorageError, DivergedError: each with one line that says what to mend. Whatever was
+        trained so far is saved.
+    """
+    parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
+    config_lib.validate(config, len(parallel.devices))
+    source = make_source(config.data.source)
+    data = DataSpec(source.image_shape, source.num_classes)
+    last = config_lib.total_steps(config, len(source))
+    task = make_task(config, data, last)
+    with workdir_lib.locked(workdir):
+        described = {
+            "source": source.name,
+            "split": source.split,
+            "count": len(source),
+            "image_shape": list(source.image_shape),
+            "num_classes": source.num_classes,
+            "fingerprint": source.fingerprint,
+        }
+        workdir_lib.claim(workdir, config, described)
+        state = initial_state(task, source, config.seed)
+        workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
+        try:
+            restored = checkpoints.restore(state, parallel.state_shardings(state))
+            state = parallel.place(state) if restored is None else restored
+            first = int(state.step)
+            if first >= last:
+                print(f"{workdir}: already finished at step {first}; raise config.train.steps to go on")
+                return 0
+            size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+            print(
+                f"{workdir}: {'resuming at' if first else 'from'} step {first} to {last}: {size:,} parameters, "
+                f"{len(source):,} images {'x'.join(map(str, source.image_shape))} from {source.name}, "
+                f"{len(parallel.devices)} {parallel.devices[0].platform} device(s), {config.parallel}"
+            )
+            writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
+            session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last)
+            try:
+                return session.run(stop)
+            finally:
+                writer.close()
+        except OSError as error:
+            raise DataError(f"{workdir}: {error}") from error
+        finally:
+            checkpoints.close()

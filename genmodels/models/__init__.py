@@ -1,0 +1,1 @@
+"""Flax networks, one family a file."""

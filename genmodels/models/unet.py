@@ -1,0 +1,147 @@
+"""The U-Net of DDPM (Ho et al. 2020, appendix B), with the options that followed it.
+
+Residual blocks conditioned on time (and a class), self-attention at chosen resolutions, a skip from every block of
+the way down to one of the way up. Improved DDPM's scale-shift conditioning and several heads are options. Sizes need
+not be powers of two: on the way up a feature map is brought to the size of the skip that it meets.
+"""
+
+import jax.numpy as jnp
+from einops import repeat
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float, Integer, Key
+
+from genmodels.nn.attention import SpatialAttention
+from genmodels.nn.embeddings import sinusoidal_embedding
+from genmodels.nn.norms import GroupNorm
+from genmodels.nn.stochastic import Dropout
+
+Features = Float[Array, "batch height width channel"]
+Keys = Key[Array, " batch"] | None
+
+KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+ZERO_INIT = nn.initializers.zeros
+
+
+class ResidualBlock(nn.Module):
+    """norm, swish, conv, condition, norm, swish, dropout, conv; plus a 1x1 shortcut where the channels change."""
+
+    channels: int
+    dropout: float
+    scale_shift: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Features, embedding: Float[Array, "batch embedding"], keys: Keys) -> Features:
+        """The embedding is added after the first convolution, or scales and shifts the second norm."""
+
+        def conv(name, kernel=(3, 3), init=KERNEL_INIT):
+            return nn.Conv(self.channels, kernel, dtype=self.dtype, kernel_init=init, name=name)
+
+        h = conv("conv_in")(nn.swish(GroupNorm(name="norm_in")(x)))
+        width = 2 * self.channels if self.scale_shift else self.channels
+        condition = nn.Dense(width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="condition")(nn.swish(embedding))
+        condition = condition[:, None, None, :]
+        norm = GroupNorm(name="norm_out")
+        if self.scale_shift:
+            scale, shift = jnp.split(condition, 2, axis=-1)
+            h = norm(h) * (1 + scale) + shift
+        else:
+            h = norm(h + condition)
+        h = Dropout(self.dropout, name="dropout")(nn.swish(h), keys)
+        h = conv("conv_out", init=ZERO_INIT)(h)
+        if x.shape[-1] != self.channels:
+            x = conv("shortcut", kernel=(1, 1))(x)
+        return x + h
+
+
+def upsample_to(x: Features, height: int, width: int) -> Features:
+    """Nearest-neighbour doubling, cut to (height, width); exact for skips of even and odd size alike."""
+    return repeat(x, "b h w c -> b (h 2) (w 2) c")[:, :height, :width]
+
+
+class UNet(nn.Module):
+    """Noise-conditional U-Net: images, time steps and labels to one output image.
+
+    Attributes:
+      out_channels: channels of the output.
+      channels: width of the first level; level i has channels * multipliers[i].
+      blocks: residual blocks a level on the way down; the way up has one more.
+      attention_resolutions: feature-map heights at which every block is followed by attention.
+      num_classes: 0 is unconditional; else labels are 0 .. num_classes - 1 and `num_classes` is the null label.
+      dtype: of the computation; parameters, norms, softmax and output stay float32.
+    """
+
+    out_channels: int
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 2
+    attention_resolutions: tuple[int, ...] = (16,)
+    heads: int = 1
+    dropout: float = 0.0
+    num_classes: int = 0
+    scale_shift: bool = False
+    attention: str = "xla"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Features,
+        timesteps: Integer[Array, " batch"] | Float[Array, " batch"],
+        labels: Integer[Array, " batch"] | None = None,
+        keys: Keys = None,
+    ) -> Features:
+        """Predicts from noisy images in about [-1, 1]; `keys` turn dropout on. Output is float32, same size.
+
+        Raises:
+          ValueError: labels given to an unconditional network, or missing for a conditional one.
+        """
+        if (labels is None) == bool(self.num_classes):
+            raise ValueError(f"a U-Net with num_classes={self.num_classes} got labels={labels is not None}")
+        embedding = self._embedding(timesteps, labels)
+
+        def residual(h, level, name):
+            width = self.channels * self.multipliers[level]
+            h = ResidualBlock(width, self.dropout, self.scale_shift, self.dtype, name=name)(h, embedding, keys)
+            return attend(h, f"{name}_attention") if h.shape[1] in self.attention_resolutions else h
+
+        def attend(h, name):
+            return SpatialAttention(self.heads, KERNEL_INIT, self.dtype, self.attention, name=name)(h)
+
+        def conv(h, features, name, strides=1, init=KERNEL_INIT):
+            return nn.Conv(features, (3, 3), strides, dtype=self.dtype, kernel_init=init, name=name)(h)
+
+        levels = range(len(self.multipliers))
+        h = conv(x.astype(self.dtype), self.channels, "conv_in")
+        skips = [h]
+        for level in levels:
+            for block in range(self.blocks):
+                h = residual(h, level, f"down_{level}_{block}")
+                skips.append(h)
+            if level != levels[-1]:
+                h = conv(h, h.shape[-1], f"downsample_{level}", strides=2)
+                skips.append(h)
+
+        middle = self.channels * self.multipliers[-1]
+        h = ResidualBlock(middle, self.dropout, self.scale_shift, self.dtype, name="middle_0")(h, embedding, keys)
+        h = attend(h, "middle_attention")
+        h = ResidualBlock(middle, self.dropout, self.scale_shift, self.dtype, name="middle_1")(h, embedding, keys)
+
+        for level in reversed(levels):
+            for block in range(self.blocks + 1):
+                h = residual(jnp.concatenate([h, skips.pop()], axis=-1), level, f"up_{level}_{block}")
+            if level:
+                h = conv(upsample_to(h, *skips[-1].shape[1:3]), h.shape[-1], f"upsample_{level}")
+
+        h = nn.swish(GroupNorm(name="norm_out")(h))
+        return conv(h, self.out_channels, "conv_out", init=ZERO_INIT).astype(jnp.float32)
+
+    def _embedding(self, timesteps: Array, labels: Array | None) -> Float[Array, "batch embedding"]:
+        width = 4 * self.channels
+        h = sinusoidal_embedding(timesteps, self.channels).astype(self.dtype)
+        h = nn.Dense(width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="time_0")(h)
+        h = nn.Dense(width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="time_1")(nn.swish(h))
+        if labels is not None:
+            h += nn.Embed(self.num_classes + 1, width, dtype=self.dtype, name="label")(labels)
+        return h

@@ -1,0 +1,119 @@
+"""From config to optax: optimizers, learning-rate schedules, averaged weights, and the one gradient helper.
+
+EMA: ema <- d ema + (1 - d) params, d_t = min(decay, (1 + t) / (10 + t)) with warm-up. A short run lives by the ratio of
+the averaging time 1 / (1 - decay) to its length; `ema.horizon` sets that ratio and derives the decay from it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genmodels.errors import choose
+from genmodels.parallel import Dist
+from genmodels.state import Average, TrainState
+
+PyTree = Any
+
+PRECONDITIONERS = {
+    "adam": lambda c: [optax.scale_by_adam(c.b1, c.b2, c.eps)],
+    "adamw": lambda c: [optax.scale_by_adam(c.b1, c.b2, c.eps), optax.add_decayed_weights(c.weight_decay)],
+    "lion": lambda c: [optax.scale_by_lion(c.b1, c.b2), optax.add_decayed_weights(c.weight_decay)],
+    "sgd": lambda c: [optax.trace(c.momentum)] if c.momentum else [],
+}
+
+DECAYS = {
+    "constant": lambda value, steps: optax.constant_schedule(value),
+    "linear": lambda value, steps: optax.linear_schedule(value, 0.0, steps),
+    "cosine": lambda value, steps: optax.cosine_decay_schedule(value, steps),
+}
+
+
+def learning_rate(config: Any, num_steps: int) -> optax.Schedule:
+    """`config.optim`'s rate by update: linear warm-up from 0, then the decay, which ends at `num_steps`."""
+    warmup = min(config.warmup, num_steps)
+    decay = DECAYS[choose("config.optim.decay", config.decay, DECAYS)]
+    after = decay(config.learning_rate, max(1, num_steps - warmup))
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup])
+
+
+def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
+    """The optax chain of `config.optim`: clip by global norm, precondition, decay weights, scale by the rate."""
+    name = choose("config.optim.name", config.name, PRECONDITIONERS)
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    scale_by_rate = optax.inject_hyperparams(optax.scale_by_learning_rate)  # keeps the rate in the state, for the log
+    rate = scale_by_rate(learning_rate=learning_rate(config, num_steps))
+    return optax.chain(*clip, *PRECONDITIONERS[name](config), rate)
+
+
+def ema_decay(config: Any, num_steps: int) -> Callable[[jax.Array], jax.Array] | None:
+    """`config.ema`'s decay as a function of the step, or None where no average is kept."""
+    if not config.horizon and not config.decay:
+        return None
+    decay = 1 - 1 / max(1.0, config.horizon * num_steps) if config.horizon else config.decay
+    if not config.warmup:
+        return lambda step: jnp.float32(decay)
+    return lambda step: jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def gradients(
+    loss_fn: Callable[[PyTree, PyTree], tuple[jax.Array, dict[str, Average]]],
+    params: PyTree,
+    batch: PyTree,
+    dist: Dist,
+    accumulate: int = 1,
+) -> tuple[PyTree, dict[str, Any]]:
+    """Gradient of the mean loss over the *global* batch, and the metrics, averaged over devices after `grad`.
+
+    Args:
+      loss_fn: (params, rows) to (mean loss over these rows, metrics).
+      batch: leaves with the rows of this view as leading axis, per-example keys among them.
+      accumulate: micro-batches scanned one after another; each takes every `accumulate`-th row, so that a batch
+        sharded over devices stays so.
+    """
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def one(rows):
+        (loss, metrics), grads = value_and_grad(params, rows)
+        return grads, {"loss": loss, **metrics}
+
+    if accumulate == 1:
+        return dist.mean(one(batch))
+    parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(lambda sums, rows: (jax.tree.map(jnp.add, sums, one(rows)), None), zeros, parts)
+    return dist.mean(jax.tree.map(lambda x: x / accumulate, total))
+
+
+def apply_gradients(
+    state: TrainState,
+    name: str,
+    tx: optax.GradientTransformation,
+    grads: PyTree,
+    decay: Callable[[jax.Array], jax.Array] | None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Updates the parameters, optimizer state and EMA called `name`; also returns both norms and the rate.
+
+    `tx` comes from `make_optimizer`, whose last link holds the rate.
+    """
+    updates, opt_state = tx.update(grads, state.opt_state[name], state.params[name])
+    params = optax.apply_updates(state.params[name], updates)
+    changes = {
+        "params": state.params | {name: params},
+        "opt_state": state.opt_state | {name: opt_state},
+    }
+    if decay is not None:
+        d = decay(state.step)
+        average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, state.ema_params[name], params)
+        changes["ema_params"] = state.ema_params | {name: average}
+    seen = {
+        "grad_norm": optax.global_norm(grads),
+        "update_norm": optax.global_norm(updates),
+        "learning_rate": opt_state[-1].hyperparams["learning_rate"],
+    }
+    return state.replace(**changes), seen

@@ -1,0 +1,151 @@
+"""Everything about devices: what a step sees of them, and how steps and predict functions are compiled.
+
+Two modes that must agree to rounding:
+
+    pmap      every device runs the step on its rows; `dist.mean` and `dist.all_gather` are collectives
+    sharded   jit over a mesh: the step sees the global batch, `dist` is the identity, XLA places the collectives
+
+The state is an ordinary pytree without a device axis in both. Under pmap its outputs have `out_axes=None`, which takes
+device 0's value: whatever enters the state must come from `dist.mean` or `dist.all_gather`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Integer, Key
+
+PyTree = Any
+AXIS = "devices"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dist:
+    """A step's view of the devices.
+
+    Attributes:
+      example_ids: indices in the global batch of the rows this view holds, shape [rows].
+      axis_name: the pmapped axis, or None where the view is the global batch.
+    """
+
+    example_ids: Integer[Array, " rows"]
+    axis_name: str | None = None
+
+    def mean(self, tree: PyTree) -> PyTree:
+        """The mean over devices of every leaf."""
+        return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
+
+    def all_gather(self, tree: PyTree) -> PyTree:
+        """The global batch of every leaf, rows in order."""
+        return tree if self.axis_name is None else jax.lax.all_gather(tree, self.axis_name, tiled=True)
+
+    def example_keys(self, rng: Key[Array, ""]) -> Key[Array, " rows"]:
+        """One key an example, the same however the global batch is split."""
+        return jax.vmap(lambda index: jax.random.fold_in(rng, index))(self.example_ids)
+
+
+def _rows(batch: PyTree) -> int:
+    return jax.tree.leaves(batch)[0].shape[0]
+
+
+def whole_view(batch: PyTree) -> Dist:
+    """The view of a step that is handed the global batch."""
+    return Dist(jnp.arange(_rows(batch)))
+
+
+def _device_view(batch: PyTree) -> Dist:
+    rows = _rows(batch)
+    return Dist(jax.lax.axis_index(AXIS) * rows + jnp.arange(rows), AXIS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parallel:
+    """Compiles steps for a list of devices.
+
+    Attributes:
+      mode: "pmap" or "sharded".
+      devices: all devices of all processes, in order.
+      shard_parameters: split large leaves of the state over the devices (sharded mode only).
+    """
+
+    mode: str = "pmap"
+    devices: Sequence[jax.Device] = dataclasses.field(default_factory=jax.devices)
+    shard_parameters: bool = False
+
+    @property
+    def mesh(self) -> Mesh:
+        """The one-dimensional mesh of the devices."""
+        return Mesh(np.asarray(self.devices), (AXIS,))
+
+    def state_shardings(self, state: PyTree) -> PyTree:
+        """Replicated, or split along the largest axis that the devices divide."""
+        n = len(self.devices)
+
+        def rule(leaf):
+            axes = [axis for axis, size in enumerate(leaf.shape) if size % n == 0]
+            if not self.shard_parameters or not axes or leaf.size < 1024:
+                return NamedSharding(self.mesh, P())
+            axis = max(axes, key=lambda a: leaf.shape[a])
+            return NamedSharding(self.mesh, P(*(AXIS if a == axis else None for a in range(leaf.ndim))))
+
+        return jax.tree.map(rule, state)
+
+    def place(self, state: PyTree) -> PyTree:
+        """Puts a state, variables or a key on all devices."""
+        return jax.device_put(state, self.state_shardings(state))
+
+    def _split(self, batch: PyTree) -> PyTree:
+        if self.mode == "pmap":
+            local = len([d for d in self.devices if d.process_index == jax.process_index()])
+            return jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch)
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def compile_step(self, step: Callable, state: PyTree) -> Callable:
+        """`step(state, frozen, batch, rng, dist)` as `run(state, frozen, host_batch, rng)`.
+
+        The state is donated, except by pmap across processes, where jax 0.10 fails when it is.
+        """
+        if self.mode == "pmap":
+            body = jax.pmap(
+                lambda state, frozen, batch, rng: step(state, frozen, batch, rng, _device_view(batch)),
+                axis_name=AXIS,
+                in_axes=(None, None, 0, None),
+                out_axes=(None, None),
+                devices=self.devices,
+                donate_argnums=(0,) if jax.process_count() == 1 else (),
+            )
+        else:
+            shardings = self.state_shardings(state)
+            body = jax.jit(
+                lambda state, frozen, batch, rng: step(state, frozen, batch, rng, whole_view(batch)),
+                in_shardings=(shardings, None, NamedSharding(self.mesh, P(AXIS)), None),
+                out_shardings=(shardings, NamedSharding(self.mesh, P())),
+                donate_argnums=(0,),
+            )
+        return lambda state, frozen, batch, rng: body(state, frozen, self._split(batch), rng)
+
+    def compile_predict(self, fn: Callable) -> Callable:
+        """`fn(variables, frozen, inputs, dist) -> outputs` as a function of host inputs with all rows on this host.
+
+        The rows must divide by the number of devices. Outputs have the same rows.
+        """
+        if self.mode == "pmap":
+            body = jax.pmap(
+                lambda variables, frozen, inputs: fn(variables, frozen, inputs, _device_view(inputs)),
+                axis_name=AXIS,
+                in_axes=(None, None, 0),
+                devices=self.devices,
+            )
+            join = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        else:
+            body = jax.jit(lambda variables, frozen, inputs: fn(variables, frozen, inputs, whole_view(inputs)))
+            join = lambda x: x  # noqa: E731
+        return lambda variables, frozen, inputs: jax.tree.map(
+            join, jax.device_get(body(variables, frozen, self._split(inputs)))
+        )

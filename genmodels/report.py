@@ -1,0 +1,30 @@
+"""Makes one self-contained HTML file out of the files in work directories.
+
+python -m genmodels.report --runs=DIR,DIR --out=FILE.html
+"""
+
+import pathlib
+
+from absl import flags
+
+from genmodels import cli
+
+RUNS = flags.DEFINE_list("runs", None, "Work directories.", required=True)
+OUT = flags.DEFINE_string("out", None, "HTML file to write.", required=True)
+
+
+def main() -> None:
+    """Reads, renders, writes; trains and samples nothing."""
+    from genmodels.errors import ConfigError
+    from genmodels.reporting.html import render, run_section
+    from genmodels.workdir import write_text
+
+    out = pathlib.Path(OUT.value)
+    if out.suffix != ".html":
+        raise ConfigError(f"--out={out}: must end in .html")
+    write_text(out, render([run_section(pathlib.Path(run)) for run in RUNS.value]))
+    print(f"{out}: report on {', '.join(RUNS.value)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""Metrics files, pictures and the HTML report."""

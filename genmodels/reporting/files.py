@@ -1,0 +1,101 @@
+"""Images on disk as the commands exchange them: an .npz, a folder of PNGs, or one PNG grid."""
+
+import pathlib
+import re
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from genmodels.errors import ConfigError, DataError
+from genmodels.reporting.grids import save_grid, to_pil
+from genmodels.workdir import atomic_path
+
+Images = UInt8[np.ndarray, "N height width channel"]
+LABEL = re.compile(r"_label(\d+)$")
+
+
+def check_out(out: str) -> pathlib.Path:
+    """The path of --out=DIR|FILE.npz|FILE.png.
+
+    Raises:
+      ConfigError: another suffix, or a folder where a file is meant or the reverse.
+    """
+    path = pathlib.Path(out)
+    if path.suffix not in ("", ".npz", ".png"):
+        raise ConfigError(f"--out={out}: must be a folder or end in .npz or .png")
+    if path.exists() and path.is_dir() == bool(path.suffix):
+        raise ConfigError(
+            f"--out={out}: exists and is {'a folder' if path.is_dir() else 'a file'}; choose another name"
+        )
+    return path
+
+
+def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N"] | None, caption: str) -> None:
+    """Writes images (and labels) as an .npz, a .png grid, or a folder of numbered PNGs.
+
+    Raises:
+      StorageError: the path cannot be written.
+    """
+    if path.suffix == ".npz":
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, images=images, **({} if labels is None else {"labels": labels}))
+    elif path.suffix == ".png":
+        distinct = 10 if labels is None else len(np.unique(labels))
+        save_grid(path, images, max(1, min(len(images), distinct)), "Samples", caption)
+    else:
+        for index, image in enumerate(images):
+            label = "" if labels is None else f"_label{labels[index]}"
+            with atomic_path(path / f"{index:06d}{label}.png") as temporary:
+                to_pil(image).save(temporary, format="PNG")
+
+
+def read_images(flag: str, name: str) -> tuple[Images, Int[np.ndarray, " N"] | None]:
+    """Images and labels that `write_images` wrote as .npz or folder.
+
+    Args:
+      flag: for messages, e.g. "--generated".
+    Raises:
+      DataError: nothing there, not readable, or images of several sizes.
+    """
+    path = pathlib.Path(name)
+    where = f"{flag}={name}"
+    if path.is_dir():
+        return _read_folder(path, where)
+    if not path.is_file():
+        raise DataError(f"{where}: no such file or folder")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "images" not in file:
+                raise DataError(f"{where}: has no array `images`, only {', '.join(file.files) or 'nothing'}")
+            images, labels = file["images"], file.get("labels")
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise DataError(
+            f"{where}: `images` must be uint8 [N, height, width, channel], got {images.dtype} {images.shape}"
+        )
+    if labels is not None and (labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer)):
+        raise DataError(f"{where}: `labels` must be {len(images)} integers, got {labels.dtype} {labels.shape}")
+    return images, labels
+
+
+def _read_folder(path: pathlib.Path, where: str) -> tuple[Images, np.ndarray | None]:
+    files = sorted(path.glob("*.png"))
+    if not files:
+        raise DataError(f"{where}: no .png file in this folder")
+    images = []
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                if picture.mode not in ("L", "RGB"):
+                    raise DataError(f"{file}: has mode {picture.mode}; only grey (L) and RGB are read")
+                image = np.asarray(picture)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{file}: not a readable PNG ({error})") from error
+        images.append(image if image.ndim == 3 else image[..., None])
+        if images[-1].shape != images[0].shape:
+            raise DataError(f"{file}: is {images[-1].shape}, but {files[0].name} is {images[0].shape}")
+    matches = [LABEL.search(file.stem) for file in files]
+    labels = np.array([int(match[1]) for match in matches]) if all(matches) else None
+    return np.stack(images), labels

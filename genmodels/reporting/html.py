@@ -1,0 +1,105 @@
+"""The report: one HTML file with everything inside, made only from what a work directory holds."""
+
+import base64
+import importlib.resources
+import io
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jinja2
+import matplotlib
+
+from genmodels.config import to_json
+from genmodels.evaluators.expectations import compare
+from genmodels.reporting.grids import read_captions
+from genmodels.reporting.writers import read_metrics
+from genmodels.workdir import read_config, read_json
+
+matplotlib.use("svg")
+from matplotlib import pyplot as plt
+
+# Curves that belong in one picture: title, names or prefixes, logarithmic axis.
+CURVES = (
+    ("Loss", ("loss",), True),
+    ("Loss by quartile of the timestep", ("loss_quartile_",), True),
+    ("Accuracy", ("accuracy",), False),
+    ("Gradient and update norms", ("grad_norm", "update_norm"), True),
+    ("Learning rate", ("learning_rate",), False),
+    ("Images per second", ("images_per_s",), False),
+)
+
+# Pictures shown large and first; of the grids drawn during training only the last is shown.
+FIRST = ("grid.png", "trajectory.png", "neighbours.png")
+
+
+def curve_svg(title: str, names: Iterable[str], records: list[dict[str, Any]], logarithmic: bool) -> str | None:
+    """One picture of the metrics whose names are, or begin with, `names`; None where there are none."""
+    keys = sorted({key for record in records for key in record if any(key == n or key.startswith(n) for n in names)})
+    if tuple(names) == ("loss",):
+        keys = [key for key in keys if key == "loss"]
+    series = {key: [(r["step"], r[key]) for r in records if r.get(key) is not None] for key in keys}
+    series = {key: points for key, points in series.items() if points}
+    if not series:
+        return None
+    with plt.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "genmodels"}):
+        figure, axes = plt.subplots(figsize=(4.6, 2.8), layout="constrained")
+        for key, points in series.items():
+            axes.plot(*zip(*points, strict=True), label=key, linewidth=1.2, marker="." if len(points) < 3 else "")
+        positive = all(value > 0 for points in series.values() for _, value in points)
+        axes.set_yscale("log" if logarithmic and positive else "linear")
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+        if len(series) > 1:
+            axes.legend(fontsize=7)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _picture(path: pathlib.Path) -> dict[str, str]:
+    title, caption = read_captions(path)
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"title": title, "caption": caption, "data": f"data:image/png;base64,{data}"}
+
+
+def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Results of every file in eval/, oldest first."""
+    files = sorted((workdir / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [{"file": path.name, "results": read_json(path)["results"]} for path in files]
+
+
+def run_section(workdir: pathlib.Path) -> dict[str, Any]:
+    """What the template shows of one run.
+
+    Raises:
+      StorageError: not a work directory, or a file in it cannot be read.
+    """
+    config = read_config(workdir)
+    records = read_metrics(workdir / "metrics.jsonl")
+    evaluations = _evaluations(workdir)
+    results = [result for evaluation in evaluations for result in evaluation["results"]]
+    pictures = [workdir / "samples" / name for name in FIRST]
+    drawn = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
+    parameters = workdir / "parameters.txt"
+    return {
+        "name": workdir.name,
+        "workdir": str(workdir),
+        "summary": records[-1] if records else None,
+        "data": read_json(workdir / "data.json"),
+        "curves": [svg for t, names, log in CURVES if (svg := curve_svg(t, names, records, log))],
+        "pictures": [_picture(path) for path in [*pictures, *drawn] if path.exists()],
+        "evaluations": evaluations,
+        "checks": compare(results, config.to_dict().get("expect", ())),
+        "config": to_json(config),
+        "parameters": parameters.read_text() if parameters.exists() else "",
+    }
+
+
+def render(sections: list[dict[str, Any]]) -> str:
+    """The whole page."""
+    template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(sections=sections)

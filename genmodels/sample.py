@@ -1,0 +1,47 @@
+"""Draws images from a trained run.
+
+python -m genmodels.sample --workdir=DIR --num=N --out=DIR|FILE.npz|FILE.png [--seed=0] [--labels=0,1,..]
+"""
+
+import time
+
+from absl import flags
+
+from genmodels import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
+NUM = flags.DEFINE_integer("num", None, "How many images.", required=True)
+OUT = flags.DEFINE_string("out", None, "A folder, FILE.npz or FILE.png.", required=True)
+SEED = flags.DEFINE_integer("seed", 0, "Image i depends on the seed and i alone.", lower_bound=0)
+LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the samples; default: all classes in turn.")
+SAMPLER = flags.DEFINE_string("sampler", None, "ddim or ancestral; default: the run's config.sampler.")
+STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.")
+GUIDANCE = flags.DEFINE_float("guidance", 1.0, "Scale of classifier-free guidance; 1 is none.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
+
+
+def main() -> None:
+    """Samples on all devices and writes them."""
+    from genmodels.errors import ConfigError
+    from genmodels.inference import Run
+    from genmodels.reporting.files import check_out, write_images
+
+    out = check_out(OUT.value)
+    try:
+        labels = None if LABELS.value is None else [int(label) for label in LABELS.value]
+    except ValueError:
+        raise ConfigError(f"--labels={','.join(LABELS.value)}: must be integers separated by commas") from None
+    if labels == []:
+        raise ConfigError("--labels= is empty: give integers separated by commas")
+    run = Run.load(WORKDIR.value, CHECKPOINT.value)
+    options = {name: value for name, value in (("sampler", SAMPLER.value), ("steps", STEPS.value)) if value is not None}
+    start = time.perf_counter()
+    images = run.sample(NUM.value, labels, SEED.value, GUIDANCE.value, **options)
+    seconds = time.perf_counter() - start
+    caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}, guidance {GUIDANCE.value:g}"
+    write_images(out, images, run.sample_labels(NUM.value, labels), caption)
+    print(f"{out}: {NUM.value} images in {seconds:.1f} s, {caption}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,29 @@
+"""Ctrl-C and SIGTERM ask a run to save and leave; a second Ctrl-C leaves at once."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+from genmodels.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
+
+CODES = {signal.SIGTERM: EXIT_PREEMPTED, signal.SIGINT: EXIT_INTERRUPTED}
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], int | None]]:
+    """Inside the block, the returned function tells the exit code that a signal asked for, or None."""
+    code: int | None = None
+
+    def on_signal(number, frame):
+        nonlocal code
+        if number == signal.SIGINT and code == EXIT_INTERRUPTED:
+            os._exit(EXIT_INTERRUPTED)
+        code = CODES[signal.Signals(number)]
+
+    before = {number: signal.signal(number, on_signal) for number in CODES}
+    try:
+        yield lambda: code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

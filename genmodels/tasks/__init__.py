@@ -1,0 +1,18 @@
+"""The registry of tasks: adding a method is a file here and a row in TASKS."""
+
+from genmodels.errors import choose
+from genmodels.tasks import classifier, diffusion
+from genmodels.tasks.base import DataSpec, Predict, Task
+
+__all__ = ["TASKS", "DataSpec", "Predict", "Task", "make_task"]
+
+TASKS = {"classifier": classifier.make, "diffusion": diffusion.make}
+
+
+def make_task(config, data: DataSpec, num_steps: int) -> Task:
+    """The task that `config.task` names, for data of this shape and a run of `num_steps` updates.
+
+    Raises:
+      ConfigError: an unknown task, or settings that the task refuses.
+    """
+    return TASKS[choose("config.task", config.task, TASKS)](config, data, num_steps)

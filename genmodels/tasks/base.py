@@ -1,0 +1,60 @@
+"""What a generative method is to the rest of the code: a frozen dataclass of pure functions.
+
+The loop, the evaluators and the command line know only this. They route on a predict function's `inputs` and
+`output`, never on the method's name.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from genmodels.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a task must know of the data: image shape (height, width, channel), and 0 classes for unlabelled images."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """A named function of a trained model.
+
+    Attributes:
+      fn: (variables, frozen, inputs, dist, **options) to a dictionary of arrays with one row an example. Images go
+        in and come out as float32 in [-1, 1].
+      inputs: fields that `inputs` must have: "key" (one a row), "label", "image", ...
+      output: the field of the result that this function is for, e.g. "image" or "logits".
+      optional: further fields that `inputs` may have.
+      options: static settings and their defaults; part of the compiled function.
+    """
+
+    fn: Callable[..., dict[str, Any]]
+    inputs: tuple[str, ...]
+    output: str
+    optional: tuple[str, ...] = ()
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A method.
+
+    Attributes:
+      init: (rng, batch) to TrainState; `batch` is one normalised batch, of which only shapes matter.
+      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis;
+        whatever enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step. Metrics are
+        scalars or `Average`s; one that is not finite marks the whole update as bad.
+      optimizers: by the names that `params` and `opt_state` share.
+      predict: by name.
+    """
+
+    init: Callable[[Any, Any], TrainState]
+    train_step: Callable[..., tuple[TrainState, dict[str, Any]]]
+    optimizers: dict[str, optax.GradientTransformation]
+    predict: dict[str, Predict]

@@ -1,0 +1,38 @@
+"""Trains an experiment; run again on the same work directory, it resumes.
+
+python -m genmodels.train --config=experiments/ddpm_digits.py --workdir=runs/ddpm_digits [--config.a.b=c ...]
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from genmodels import cli
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, FILE.py or FILE.py:variant.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run, created when missing.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main() -> int:
+    """Trains and, when done, prints what to do next."""
+    from genmodels import loop, signals
+
+    workdir = pathlib.Path(WORKDIR.value)
+    with signals.stop_requests() as requested:
+        code = loop.train(CONFIG.value, workdir, lambda step: requested())
+    if code:
+        print(f"stopped and saved; the same command resumes {workdir}")
+    else:
+        print(
+            "next:\n"
+            f"  python -m genmodels.sample --workdir={workdir} --num=100 --out={workdir}/samples.png\n"
+            f"  python -m genmodels.evaluate --workdir={workdir} --out={workdir}/eval/result.json\n"
+            f"  python -m genmodels.report --runs={workdir} --out={workdir}/report.html"
+        )
+    return code
+
+
+if __name__ == "__main__":
+    cli.run(main)

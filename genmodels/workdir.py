@@ -1,0 +1,123 @@
+"""The work directory of a run: who may write it, what it belongs to, and files written whole or not at all.
+
+config.json      the resolved config            checkpoints/   whole states
+data.json        what the data was              samples/       pictures, each with its own title
+metrics.jsonl    one JSON object a line         eval/          results of evaluate
+parameters.txt   the parameter table            report.html    the report
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import stat
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genmodels import config as config_lib
+from genmodels.errors import ConfigError, StorageError
+
+
+@contextlib.contextmanager
+def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary file beside `path` that takes its place when the block succeeds; else `path` stays as it was.
+
+    Raises:
+      StorageError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o644)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a whole text file or leaves the old one."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The contents of a JSON file.
+
+    Raises:
+      StorageError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StorageError(f"{path}: no such file; is {path.parent} a work directory of genmodels.train?") from None
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path}: cannot be read: {error}") from error
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """The resolved config of a run."""
+    return config_lib.from_json(json.dumps(read_json(workdir / "config.json")))
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Creates the work directory, checks that it can be written, and keeps other runs out of it.
+
+    Raises:
+      StorageError: it cannot be written, or another run is using it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not stat.S_IMODE(workdir.stat().st_mode) & 0o222:  # root may write anyway, but someone said no
+            raise PermissionError("it is marked read-only")
+        lock = (workdir / ".lock").open("a")
+    except OSError as error:
+        raise StorageError(f"--workdir={workdir}: cannot be written: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(
+                f"--workdir={workdir}: another run is writing here; wait for it or choose another"
+            ) from None
+        write_text(workdir / ".probe", "written at start-up to see that the disk takes data\n")
+        (workdir / ".probe").unlink()
+        yield
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any]) -> None:
+    """Makes the directory belong to this config and data, or checks that it does.
+
+    Raises:
+      ConfigError: it belongs to another experiment or to other data; names what differs.
+    """
+    if (workdir / "config.json").exists():
+        differing = config_lib.conflicts(read_config(workdir), config)
+        if differing:
+            more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
+            raise ConfigError(
+                f"--workdir={workdir} belongs to another experiment: {'; '.join(differing[:2])}{more}; choose "
+                f"another --workdir"
+            )
+        before = read_json(workdir / "data.json")
+        for key, value in data.items():
+            if before.get(key) != value:
+                raise ConfigError(
+                    f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
+                    f"{value}); choose another --workdir"
+                )
+    else:
+        write_text(workdir / "data.json", json.dumps(data, indent=2))
+    write_text(workdir / "config.json", config_lib.to_json(config))
