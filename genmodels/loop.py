@@ -89,7 +89,7 @@ class Session:
                 self._finish(*pending.popleft(), meter)
             if step == first + 1:
                 self.writer.say("compiled the first step")
-                meter.reset()
+                meter.restart_clock()
             if self._due(config.log.every, step) or step == self.last:
                 values = meter.summary()
                 loss = values.get(config.checkpoint.best, np.inf)

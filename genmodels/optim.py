@@ -112,8 +112,8 @@ def apply_gradients(
         average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, state.ema_params[name], params)
         changes["ema_params"] = state.ema_params | {name: average}
     seen = {
-        "grad_norm": optax.global_norm(grads),
-        "update_norm": optax.global_norm(updates),
+        "grad_norm": optax.tree.norm(grads),
+        "update_norm": optax.tree.norm(updates),
         "learning_rate": opt_state[-1].hyperparams["learning_rate"],
     }
     return state.replace(**changes), seen

@@ -17,6 +17,7 @@ from genmodels.nn.norms import GroupNorm
 from genmodels.nn.stochastic import Dropout
 
 Features = Float[Array, "batch height width channel"]
+Output = Float[Array, "batch height width out"]
 Keys = Key[Array, " batch"] | None
 
 KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -32,7 +33,7 @@ class ResidualBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: Features, embedding: Float[Array, "batch embedding"], keys: Keys) -> Features:
+    def __call__(self, x: Features, embedding: Float[Array, "batch embedding"], keys: Keys) -> Output:
         """The embedding is added after the first convolution, or scales and shifts the second norm."""
 
         def conv(name, kernel=(3, 3), init=KERNEL_INIT):
@@ -55,7 +56,7 @@ class ResidualBlock(nn.Module):
         return x + h
 
 
-def upsample_to(x: Features, height: int, width: int) -> Features:
+def upsample_to(x: Features, height: int, width: int) -> Float[Array, "batch {height} {width} channel"]:
     """Nearest-neighbour doubling, cut to (height, width); exact for skips of even and odd size alike."""
     return repeat(x, "b h w c -> b (h 2) (w 2) c")[:, :height, :width]
 
@@ -91,7 +92,7 @@ class UNet(nn.Module):
         timesteps: Integer[Array, " batch"] | Float[Array, " batch"],
         labels: Integer[Array, " batch"] | None = None,
         keys: Keys = None,
-    ) -> Features:
+    ) -> Output:
         """Predicts from noisy images in about [-1, 1]; `keys` turn dropout on. Output is float32, same size.
 
         Raises:

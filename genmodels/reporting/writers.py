@@ -33,6 +33,10 @@ class Meter:
         """Starts a new interval now."""
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._last: dict[str, float] = {}
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Forgets the pace so far, e.g. a first step that was mostly compilation; keeps the averages."""
         self._start, self._paused, self._waited, self._steps = time.perf_counter(), 0.0, 0.0, 0
 
     def add(self, metrics: dict[str, Any]) -> None:
@@ -61,15 +65,15 @@ class Meter:
         self._paused += time.perf_counter() - start
 
     def summary(self) -> dict[str, float]:
-        """The interval's averages and pace."""
+        """The interval's averages, and its pace unless the clock has just been started."""
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
         means = {name: total / count for name, (total, count) in self._sums.items() if count}
-        pace = {
+        pace = self._steps and {
             "steps_per_s": self._steps / seconds,
             "images_per_s": self._steps * self._batch_size / seconds,
             "data_wait": self._waited / seconds,
         }
-        return means | self._last | pace
+        return means | self._last | (pace or {})
 
 
 def _duration(seconds: float) -> str:
@@ -106,11 +110,13 @@ class Writer:
         if self._tensorboard:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
-        eta = (self._last - step) / values["steps_per_s"]
-        line = (
-            f"step {step}/{self._last}  loss {values.get('loss', math.nan):.4f}  {values['steps_per_s']:.1f} steps/s  "
-            f"{values['images_per_s']:.0f} images/s  data wait {100 * values['data_wait']:.1f}%  ETA {_duration(eta)}"
-        )
+        line = f"step {step}/{self._last}  loss {values.get('loss', math.nan):.4f}"
+        if "steps_per_s" in values:
+            eta = (self._last - step) / values["steps_per_s"]
+            line += (
+                f"  {values['steps_per_s']:.1f} steps/s  {values['images_per_s']:.0f} images/s  "
+                f"data wait {100 * values['data_wait']:.1f}%  ETA {_duration(eta)}"
+            )
         if self._live:
             print(f"\r\033[K{line}", end="", flush=True)
         else:

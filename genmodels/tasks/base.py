@@ -47,9 +47,9 @@ class Task:
 
     Attributes:
       init: (rng, batch) to TrainState; `batch` is one normalised batch, of which only shapes matter.
-      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis;
-        whatever enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step. Metrics are
-        scalars or `Average`s; one that is not finite marks the whole update as bad.
+      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis; whatever
+        enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step. Metrics
+        are scalars or `Average`s; one that is not finite marks the whole update as bad.
       optimizers: by the names that `params` and `opt_state` share.
       predict: by name.
     """

@@ -1,0 +1,53 @@
+"""Eight virtual CPU devices, quick compilation, a persistent compilation cache, and run-time checks of annotations."""
+
+import os
+import pathlib
+
+from genmodels import xla
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Tests run many programs for a few steps each: compile fast rather than run fast.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+xla.configure(virtual_devices=8)
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook(
+    ["genmodels.diffusion", "genmodels.nn", "genmodels.models", "genmodels.metrics", "genmodels.data"],
+    "beartype.beartype",
+)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from tests.helpers import experiment  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real images and golden outputs that developers have beside the project."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"{folder}/data is not there (real images for development)")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def eight_devices():
+    assert jax.device_count() == 8
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished tiny run; tests must not write in it."""
+    from genmodels import loop
+
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    assert loop.train(experiment("ddpm_digits"), workdir) == 0
+    return workdir

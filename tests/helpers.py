@@ -1,0 +1,45 @@
+"""What several tests need."""
+
+import hashlib
+import pathlib
+import runpy
+
+import jax
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
+
+
+def experiment(name, variant="tiny", **overrides):
+    """The config of experiments/<name>.py with {"a.b": value} overrides."""
+    config = runpy.run_path(str(ROOT / "experiments" / f"{name}.py"))["get_config"](variant)
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+def digest(tree):
+    """A hash of every bit of a pytree."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        total.update(jax.tree_util.keystr(path).encode())
+        total.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+    return total.hexdigest()
+
+
+def final_state(workdir):
+    """The newest state of a work directory as numpy arrays."""
+    from genmodels.checkpoint import Checkpoints
+    from genmodels.config import total_steps
+    from genmodels.inference import abstract_state
+    from genmodels.parallel import Parallel
+    from genmodels.tasks import DataSpec, make_task
+    from genmodels.workdir import read_config, read_json
+
+    config, data = read_config(workdir), read_json(workdir / "data.json")
+    spec = DataSpec(tuple(data["image_shape"]), data["num_classes"])
+    target = abstract_state(make_task(config, spec, total_steps(config, data["count"])), spec)
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    state = checkpoints.restore(target, Parallel().state_shardings(target))
+    checkpoints.close()
+    return jax.device_get(state)

@@ -1,0 +1,153 @@
+"""The promises every task keeps, one test each over the registry. A new task adds a row to RUNS."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genmodels import loop
+from genmodels.data import pipeline
+from genmodels.data.sources import make_source
+from genmodels.inference import abstract_state
+from genmodels.parallel import Parallel, whole_view
+from genmodels.state import Average
+from genmodels.tasks import TASKS, DataSpec, make_task
+from genmodels.tasks.base import Task
+from tests.helpers import digest, experiment, final_state
+
+RUNS = {
+    "diffusion": ("ddpm_digits", {"model.dropout": 0.1, "model.channels": 8, "model.attention_resolutions": (4,)}),
+    "classifier": ("classifier_digits", {}),
+}
+
+
+def config_of(name, **overrides):
+    file, settings = RUNS[name]
+    return experiment(file, **(settings | {"data.source": "digits"} | overrides))
+
+
+def built(config):
+    source = make_source(config.data.source)
+    return source, make_task(config, DataSpec(source.image_shape, source.num_classes), 20)
+
+
+def test_every_task_has_a_row():
+    assert RUNS.keys() == TASKS.keys()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_resume_is_exact_and_the_check_has_teeth(name, tmp_path):
+    whole = config_of(name, **{"train.steps": 6})
+    assert loop.train(whole, tmp_path / "whole") == 0
+    wanted = digest(final_state(tmp_path / "whole"))
+
+    stops = iter([None, None, None, 85])
+    assert loop.train(whole, tmp_path / "parts", lambda step: next(stops)) == 85
+    assert int(final_state(tmp_path / "parts").step) == 3
+    assert loop.train(whole, tmp_path / "parts") == 0
+    resumed = final_state(tmp_path / "parts")
+    assert digest(resumed) == wanted
+
+    forgotten = resumed.replace(opt_state=jax.tree.map(np.zeros_like, resumed.opt_state))
+    assert digest(forgotten) != wanted
+
+
+def train_on(config, devices, mode, steps=20, shard=False):
+    """Final state after `steps`, by the loop's own composition but without its files."""
+    source, task = built(config)
+    parallel = Parallel(mode, jax.devices()[:devices], shard)
+    state = parallel.place(loop.initial_state(task, source, 0))
+    step = parallel.compile_step(loop.compose_step(task), state)
+    rng = parallel.place(jax.random.key(1))
+    for t in range(steps):
+        batch = pipeline.make_batch(source, 0, t, config.train.batch_size)
+        state, _ = step(state, {}, batch, rng)
+        jax.block_until_ready(state)
+    return jax.device_get(state)
+
+
+def assert_close(a, b, tolerance=1e-5):
+    for (path, x), (_, y) in zip(*(jax.tree_util.tree_leaves_with_path(t) for t in (a, b)), strict=True):
+        np.testing.assert_allclose(x, y, atol=tolerance, rtol=1e-4, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_pmap_and_sharded_on_eight_devices_equal_one_device(name):
+    # Plain SGD: Adam divides by sqrt(v), which turns rounding in tiny gradients into differences of a whole step.
+    config = config_of(name, **{"optim.name": "sgd", "optim.learning_rate": 0.01, "optim.warmup": 0})
+    one = train_on(config, 1, "pmap")
+    assert digest(one.params) != digest(train_on(config, 1, "pmap", steps=19).params)
+    assert_close(one, train_on(config, 8, "pmap"))
+    assert_close(one, train_on(config, 8, "sharded"))
+    assert_close(one, train_on(config, 8, "sharded", shard=True))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_accumulation_gives_the_gradient_of_the_whole_batch(name):
+    settings = {"optim.name": "sgd", "optim.learning_rate": 0.01, "optim.warmup": 0}
+    one = train_on(config_of(name, **settings), 1, "pmap", steps=3)
+    assert_close(one, train_on(config_of(name, **settings, **{"train.accumulate": 4}), 1, "pmap", steps=3))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_replicas_agree(name):
+    """The state of every pmapped device is the same, which `out_axes=None` takes for granted."""
+    config = config_of(name)
+    source, task = built(config)
+    state = loop.initial_state(task, source, 0)
+    from genmodels.parallel import AXIS, _device_view
+
+    step = loop.compose_step(task)
+    every = jax.pmap(
+        lambda s, b, r: step(s, {}, b, r, _device_view(b))[0], axis_name=AXIS, in_axes=(None, 0, None), out_axes=0
+    )
+    batch = pipeline.make_batch(source, 0, 0, config.train.batch_size)
+    split = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)
+    for leaf in jax.tree.leaves(jax.device_get(every(state, split, jax.random.key(1)))):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_steps_and_predict_functions_lower(name, platform):
+    config = config_of(name)
+    source, task = built(config)
+    spec = DataSpec(source.image_shape, source.num_classes)
+    state = abstract_state(task, spec)
+    batch = jax.tree.map(jnp.asarray, source.take(np.arange(8)))
+    step = loop.compose_step(task)
+    jax.export.export(jax.jit(lambda s, b, r: step(s, {}, b, r, whole_view(b))), platforms=[platform])(
+        state, batch, jax.random.key(0)
+    )
+    for predict in task.predict.values():
+        inputs = {"key": jax.random.split(jax.random.key(0), 8), "image": jnp.zeros((8, *source.image_shape))}
+        inputs = {k: v for k, v in (inputs | {"label": batch["label"]}).items() if k in predict.inputs}
+        jax.export.export(
+            jax.jit(lambda v, i, p=predict: p.fn(v, {}, i, whole_view(i), **p.options)), platforms=[platform]
+        )(state.variables(), inputs)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_bad_batch_changes_nothing_but_the_counters(name):
+    config = config_of(name)
+    source, task = built(config)
+    state = loop.initial_state(task, source, 0)
+
+    def poisoned(state, frozen, batch, rng, dist):
+        bad = jnp.where(state.step == 1, jnp.nan, 1.0)
+        return task.train_step(state, frozen, batch | {"image": batch["image"] * bad}, rng, dist)
+
+    parallel = Parallel("pmap", jax.devices()[:1])
+    step = parallel.compile_step(loop.compose_step(Task(task.init, poisoned, {}, {})), state)
+    states = [jax.device_get(state)]
+    state = parallel.place(state)
+    for t in range(3):
+        state, metrics = step(state, {}, pipeline.make_batch(source, 0, t, 16), jax.random.key(0))
+        states.append(jax.device_get(state))
+        assert isinstance(metrics.get("loss_quartile_0", Average(0, 0)), Average)
+    first, second, third = (s.replace(step=0, skipped=0) for s in states[1:])
+    assert digest(first) == digest(second)
+    assert digest(second) != digest(third)
+    assert [int(s.step) for s in states] == [0, 1, 2, 3]
+    assert [int(s.skipped["in_row"]) for s in states] == [0, 0, 1, 0]
+    assert int(states[-1].skipped["total"]) == 1
