@@ -12,7 +12,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "diffusion"
     config.data.source = "digits"
     config.model = {
-        "channels": 32,
+        "channels": 24,
         "multipliers": (1, 2),
         "blocks": 1,
         "attention_resolutions": (4,),

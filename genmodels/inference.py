@@ -25,10 +25,17 @@ from genmodels.tasks import DataSpec, Task, make_task
 
 
 def abstract_state(task: Task, data: DataSpec) -> TrainState:
-    """Shapes and dtypes of the task's state."""
+    """Shapes and dtypes of the task's state.
+
+    Raises:
+      ConfigError: the network refuses its settings for data of this shape.
+    """
     image = jnp.zeros((1, *data.image_shape), jnp.uint8)
     batch = transforms.normalize({"image": image} | ({"label": jnp.zeros(1, jnp.int32)} if data.num_classes else {}))
-    return jax.eval_shape(task.init, jax.random.key(0), batch)
+    try:
+        return jax.eval_shape(task.init, jax.random.key(0), batch)
+    except ValueError as error:
+        raise ConfigError(f"config.model: {error}") from error
 
 
 def check_labels(labels: Any, num_classes: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from genmodels.checkpoint import Checkpoints
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import Source, make_source
 from genmodels.errors import DataError, DivergedError
-from genmodels.inference import Predictor
+from genmodels.inference import Predictor, abstract_state
 from genmodels.parallel import Parallel
 from genmodels.reporting.grids import save_grid
 from genmodels.reporting.writers import Meter, Writer
@@ -165,6 +165,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     data = DataSpec(source.image_shape, source.num_classes)
     last = config_lib.total_steps(config, len(source))
     task = make_task(config, data, last)
+    abstract_state(task, data)  # the network's own objections come before anything is written
     with workdir_lib.locked(workdir):
         described = {
             "source": source.name,

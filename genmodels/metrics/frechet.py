@@ -14,7 +14,7 @@ SOLVER = "nuclear norm by QR and SVD, float64"
 COVARIANCE_DIVISOR = "N-1"
 
 
-def frechet_distance(a: Float[np.ndarray, "N d"], b: Float[np.ndarray, "M d"]) -> float:
+def frechet_distance(a: Float[np.ndarray, "N d"], b: Float[np.ndarray, "M _"]) -> float:
     """FD between two sets of features, also when N or M is below d; at least 0 up to rounding.
 
     Raises:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Pair = UInt8[np.ndarray, "N height width channel"]
+Pair = UInt8[np.ndarray, "_ _ _ _"]  # [N, height, width, channel]
 SSIM_WINDOW = 11
 
 

@@ -67,6 +67,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     sampling = build(SamplerConfig, config.sampler, "sampler")
     num_classes = data.num_classes if settings.conditional else 0
     model = build(UNet, config.model, "model", out_channels=data.image_shape[-1], num_classes=num_classes)
+    choose("config.model.dtype", config.model.get("dtype", "float32"), ("float32", "bfloat16"))
     try:
         schedule = schedules.Schedule.named(settings.schedule, settings.timesteps)
         sampling.step()

@@ -63,7 +63,8 @@ def test_ddim_with_eta_one_is_ancestral_with_small_variance():
     for count in (60, 9):
         t = schedules.sampling_timesteps(60, count)
         results = [
-            samplers.sample(predict, step, schedule, t, keys_for(4), SHAPE)[0] for step in (DDIMStep(1.0), AncestralStep())
+            samplers.sample(predict, step, schedule, t, keys_for(4), SHAPE)[0]
+            for step in (DDIMStep(1.0), AncestralStep())
         ]
         np.testing.assert_allclose(*results, atol=1e-5)
     other = samplers.sample(predict, DDIMStep(0.0), schedule, t, keys_for(4), SHAPE)[0]
@@ -76,21 +77,29 @@ def test_the_parameterization_does_not_change_the_samples(kind):
 
     schedule = schedules.Schedule.named("cosine", 40)
     exact = gaussian_epsilon(schedule, 0.1, 0.3)
-    convert = {"epsilon": parameterization.to_epsilon, "x0": parameterization.to_x0, "velocity": parameterization.to_velocity}
+    convert = {
+        "epsilon": parameterization.to_epsilon,
+        "x0": parameterization.to_x0,
+        "velocity": parameterization.to_velocity,
+    }
 
     def predict(xt, t):
         return convert[kind]("epsilon", exact(xt, t), xt, *process.alpha_sigma(schedule, t))
 
     t = schedules.sampling_timesteps(40, 10)[1:]  # at the clipped last beta alpha is 1e-3: epsilon is all x_t
     reference = samplers.sample(exact, DDIMStep(), schedule, t, keys_for(3), SHAPE)[0]
-    np.testing.assert_allclose(samplers.sample(predict, DDIMStep(), schedule, t, keys_for(3), SHAPE, kind=kind)[0], reference, atol=1e-4)
+    np.testing.assert_allclose(
+        samplers.sample(predict, DDIMStep(), schedule, t, keys_for(3), SHAPE, kind=kind)[0], reference, atol=1e-4
+    )
 
 
 def test_clipping_re_derives_epsilon():
     """A network that says x0 = 3 everywhere ends at the clip, whatever epsilon it claims."""
     schedule = schedules.Schedule.named("cosine", 20)
     t = schedules.sampling_timesteps(20, 20)
-    images, _ = samplers.sample(lambda x, t: 3 * jnp.ones_like(x), DDIMStep(), schedule, t, keys_for(2), SHAPE, kind="x0")
+    images, _ = samplers.sample(
+        lambda x, t: 3 * jnp.ones_like(x), DDIMStep(), schedule, t, keys_for(2), SHAPE, kind="x0"
+    )
     np.testing.assert_allclose(images, 1.0, atol=1e-5)
 
 

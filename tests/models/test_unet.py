@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genmodels.models.unet import UNet
+from tests.helpers import experiment
+
+NARROW = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,)}
+
+
+def shapes(model, size, channels, labels=False):
+    x, t = jnp.zeros((2, *size, channels)), jnp.zeros(2, jnp.int32)
+    return jax.eval_shape(lambda key: model.init_with_output(key, x, t, t if labels else None), jax.random.key(0))
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_the_cifar10_network_of_ddpm_has_its_published_size():
+    output, variables = shapes(UNet(out_channels=3), (32, 32), 3)
+    assert count(variables) == 35_746_307
+    assert output.shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("size", [(9, 9), (7, 10), (8, 5), (1, 3)])
+def test_odd_sizes_keep_their_size(size):
+    output, _ = shapes(UNet(1, **(NARROW | {"multipliers": (1, 2, 2)})), size, 1)
+    assert output.shape == (2, *size, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"scale_shift": True, "heads": 2}, {"attention_resolutions": ()}])
+def test_bfloat16_keeps_parameters_and_output_in_float32_and_agrees(options):
+    settings = NARROW | options
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    t = jnp.array([3, 900])
+    full, half = UNet(1, **settings), UNet(1, dtype=jnp.bfloat16, **settings)
+    variables = jax.jit(half.init)(jax.random.key(1), x, t)
+    # the zero-initialised last layers would hide everything
+    variables = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), variables)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    a, b = full.apply(variables, x, t), half.apply(variables, x, t)
+    assert b.dtype == jnp.float32
+    assert 0 < np.abs(a - b).max() < 0.05 * np.abs(a).max()
+
+
+def test_a_fresh_network_predicts_zero_and_the_label_and_time_matter_later():
+    model = UNet(1, num_classes=3, **NARROW)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    t = jnp.array([5, 5])
+    variables = jax.jit(model.init)(jax.random.key(1), x, t, jnp.array([0, 1]))
+    np.testing.assert_array_equal(model.apply(variables, x, t, jnp.array([0, 1])), 0)
+    moved = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), variables)
+    base = model.apply(moved, x, t, jnp.array([0, 1]))
+    assert np.abs(base - model.apply(moved, x, t, jnp.array([3, 1])))[0].max() > 1e-4
+    assert np.abs(base - model.apply(moved, x, t + 50, jnp.array([0, 1]))).max() > 1e-4
+
+
+def test_labels_must_match_the_network():
+    x, t = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1, jnp.int32)
+    with pytest.raises(ValueError, match="num_classes=0"):
+        UNet(1, **NARROW).init(jax.random.key(0), x, t, t)
+    with pytest.raises(ValueError, match="num_classes=2"):
+        UNet(1, num_classes=2, **NARROW).init(jax.random.key(0), x, t)
+
+
+@pytest.mark.parametrize("options", [{"heads": 3}, {"attention": "flash"}])
+def test_bad_attention_is_refused(options):
+    with pytest.raises(ValueError, match=r"heads|attention"):
+        shapes(UNet(1, **(NARROW | options)), (8, 8), 1)
+
+
+def test_published_size_experiments_have_the_network_they_say():
+    from genmodels.inference import abstract_state
+    from genmodels.tasks import DataSpec, make_task
+
+    spec = DataSpec((28, 28, 1), 10)
+    state = abstract_state(make_task(experiment("ddpm_mnist", ""), spec, 10), spec)
+    assert count(state.params) > 1_000_000

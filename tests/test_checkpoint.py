@@ -1,0 +1,117 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genmodels.checkpoint import Checkpoints, checksum
+from genmodels.errors import StorageError
+from genmodels.parallel import Parallel
+from genmodels.state import TrainState
+from tests.helpers import digest
+
+
+def state_at(step, width=300):
+    params = {"net": {"layer": {"kernel": step + jnp.arange(width * 7.0).reshape(width, 7), "bias": jnp.ones(3)}}}
+    return TrainState.create(params, {}, ema=True).replace(step=jnp.int32(step))
+
+
+def restore(checkpoints, target=None, which="latest"):
+    target = state_at(0) if target is None else target
+    return checkpoints.restore(target, Parallel().state_shardings(target), which)
+
+
+def saved(folder, values=(0.5, 0.1, 0.7, 0.9), warn=print):
+    checkpoints = Checkpoints(folder, keep=2, warn=warn)
+    for step, value in enumerate(values, start=1):
+        checkpoints.save(state_at(step), step, value)
+    checkpoints.wait()
+    return checkpoints
+
+
+def data_files(folder, step):
+    return [p for p in (folder / str(step) / "state").rglob("*") if p.is_file() and p.parent.name == "d"]
+
+
+def test_latest_and_best_are_kept_over_restarts_and_nan_is_never_best(tmp_path):
+    saved(tmp_path).close()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.steps() == [2, 3, 4]
+    checkpoints.save(state_at(5), 5, float("nan"))
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 4, 5]
+    assert int(restore(checkpoints).step) == 5
+    assert int(restore(checkpoints, which="best").step) == 2
+    assert int(restore(checkpoints, which="4").step) == 4
+    assert digest(restore(checkpoints)) == digest(state_at(5))
+    with pytest.raises(StorageError, match="no checkpoint '3'"):
+        restore(checkpoints, which="3")
+    checkpoints.close()
+
+
+def test_nothing_saved_is_none(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert restore(checkpoints) is None
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_flipped_bit_is_found_set_aside_and_the_step_before_taken(tmp_path, place):
+    saved(tmp_path).close()
+    file = max(data_files(tmp_path, 4), key=lambda p: p.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    file.write_bytes(data)
+    said = []
+    reader = Checkpoints(tmp_path, read_only=True, warn=said.append)
+    assert int(restore(reader).step) == 3
+    reader.close()
+    assert (tmp_path / "4").exists()  # a reader changes nothing
+    checkpoints = Checkpoints(tmp_path, keep=2, warn=said.append)
+    assert digest(restore(checkpoints)) == digest(state_at(3))
+    assert "checkpoint 4 is damaged" in said[-1]
+    assert (tmp_path / "corrupt-4").is_dir()
+    checkpoints.save(state_at(4), 4)  # its number is free again
+    checkpoints.wait()
+    assert int(restore(checkpoints).step) == 4
+    checkpoints.close()
+
+
+def test_missing_and_truncated_files_count_as_damage_and_the_last_loss_is_said(tmp_path):
+    saved(tmp_path, values=(0.1, 0.2)).close()
+    for file in data_files(tmp_path, 2):
+        file.write_bytes(file.read_bytes()[:-9])
+    for file in (tmp_path / "1" / "meta").rglob("*"):
+        file.is_file() and file.unlink()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(StorageError, match="no intact checkpoint"):
+        restore(checkpoints)
+    checkpoints.close()
+    again = Checkpoints(tmp_path)
+    with pytest.raises(StorageError, match="no intact checkpoint"):  # not silently from scratch
+        restore(again)
+    again.close()
+
+
+def test_another_configuration_is_refused_and_nothing_set_aside(tmp_path):
+    checkpoints = saved(tmp_path)
+    with pytest.raises(StorageError, match=r"does not fit.*kernel"):
+        restore(checkpoints, state_at(0, width=301))
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16) if x.dtype == jnp.float32 else x, state_at(0))
+    with pytest.raises(StorageError, match="does not fit"):
+        restore(checkpoints, half)
+    assert checkpoints.steps() == [2, 3, 4]
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "bool"])
+def test_the_checksum_sees_every_single_change_and_exchange(dtype):
+    values = np.random.default_rng(0).integers(0, 2, 40)
+    base = int(checksum(jnp.asarray(values, dtype)))
+    for index in range(40):
+        changed = values.copy()
+        changed[index] ^= 1
+        assert int(checksum(jnp.asarray(changed, dtype))) != base
+    i, j = np.flatnonzero(values == 0)[0], np.flatnonzero(values == 1)[0]
+    swapped = values.copy()
+    swapped[[i, j]] = swapped[[j, i]]
+    assert int(checksum(jnp.asarray(swapped, dtype))) != base

@@ -1,0 +1,152 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genmodels import config as config_lib
+from genmodels import optim
+from genmodels.errors import ConfigError
+from tests.helpers import EXPERIMENTS, experiment
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_survive_json_and_refuse_unknown_variants(name):
+    config = experiment(name, "")
+    again = config_lib.from_json(config_lib.to_json(config))
+    assert config_lib.flatten(again) == config_lib.flatten(config)
+    assert config_lib.conflicts(config, again) == []
+    with pytest.raises(ConfigError, match="did you mean 'tiny'"):
+        experiment(name, "tyni")
+
+
+def test_conflicts_name_what_differs_but_not_how_long_a_run_lasts():
+    old = experiment("ddpm_digits")
+    new = experiment("ddpm_digits", **{"train.steps": 99, "log.every": 7, "parallel": "sharded", "model.heads": 2})
+    assert config_lib.conflicts(old, new) == ["config.model.heads was 1, is 2"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "steps"), [("steps", 70, 70), ("epochs", 2.0, 30), ("examples", 1000, 10), ("examples", 1, 1)]
+)
+def test_durations(key, value, steps):
+    config = experiment("ddpm_digits", **{"train.steps": 0, "train.batch_size": 100})
+    config.train[key] = value
+    assert config_lib.total_steps(config, 1500) == steps
+
+
+@pytest.mark.parametrize("values", [{"train.steps": 0}, {"train.steps": 5, "train.epochs": 1.0}, {"train.steps": -1}])
+def test_durations_must_be_unambiguous(values):
+    with pytest.raises(ConfigError, match="exactly one"):
+        config_lib.total_steps(experiment("ddpm_digits", **values), 1500)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"parallel": "shraded"}, "did you mean 'sharded'"),
+        ({"shard_parameters": True}, "needs config.parallel=sharded"),
+        ({"train.batch_size": 12}, "does not divide into 8 devices"),
+        ({"train.accumulate": 0}, "at least 1"),
+        ({"log.every": -1}, "negative"),
+        ({"ema.decay": 1.0}, "ema"),
+    ],
+)
+def test_wrong_values_are_named(values, words):
+    with pytest.raises(ConfigError, match=words):
+        config_lib.validate(experiment("ddpm_digits", **values), 8)
+
+
+def test_task_sections_are_checked_with_suggestions():
+    from genmodels.tasks import DataSpec, make_task
+
+    for values, words in [
+        ({"model.dtype": "float31"}, "float31"),
+        ({"diffusion.schedule": "cosin"}, "cosin"),
+        ({"diffusion.parameterization": "epsilom"}, "did you mean 'epsilon'"),
+        ({"sampler.steps": 99}, "sampling steps"),
+        ({"task": "diffusoin"}, "did you mean 'diffusion'"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            make_task(experiment("ddpm_digits", **values), DataSpec((8, 8, 1), 10), 10)
+    config = experiment("ddpm_digits")
+    with config.unlocked():
+        config.model.chanels = 3
+    with pytest.raises(ConfigError, match=r"config\.model\.chanels.*did you mean .*channels"):
+        make_task(config, DataSpec((8, 8, 1), 10), 10)
+
+
+def optim_config(**values):
+    return experiment("ddpm_digits", **{f"optim.{key}": value for key, value in values.items()}).optim
+
+
+@pytest.mark.parametrize(
+    ("decay", "middle", "end"), [("constant", 1.0, 1.0), ("linear", 0.5, 0.0), ("cosine", 0.5, 0.0)]
+)
+def test_learning_rates(decay, middle, end):
+    rate = optim.learning_rate(optim_config(learning_rate=1.0, warmup=10, decay=decay), 110)
+    np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(60), rate(110)], [0, 0.5, 1, middle, end], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("adam", optax.adam(0.1)),
+        ("adamw", optax.adamw(0.1, weight_decay=0.01)),
+        ("lion", optax.lion(0.1, b1=0.9, b2=0.999, weight_decay=0.01)),
+        ("sgd", optax.sgd(0.1, momentum=0.9)),
+    ],
+)
+def test_optimizers_are_optaxs(name, reference):
+    settings = {"learning_rate": 0.1, "warmup": 0, "decay": "constant", "clip_norm": 0.0, "weight_decay": 0.01}
+    mine = optim.make_optimizer(optim_config(name=name, **settings), 10)
+    params = {"w": jnp.array([1.0, -2.0, 3.0])}
+    results = []
+    for tx in (mine, reference):
+        p, state = params, tx.init(params)
+        for t in range(5):
+            updates, state = tx.update({"w": p["w"] * (t + 1)}, state, p)
+            p = optax.apply_updates(p, updates)
+        results.append(p["w"])
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+def test_clipping_bounds_the_global_norm():
+    settings = {
+        "name": "sgd",
+        "momentum": 0.0,
+        "learning_rate": 1.0,
+        "warmup": 0,
+        "decay": "constant",
+        "clip_norm": 2.0,
+    }
+    tx = optim.make_optimizer(optim_config(**settings), 10)
+    grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
+    updates, _ = tx.update(grads, tx.init(grads), grads)
+    np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-1.2, -1.6], rtol=1e-6)
+
+
+def test_ema_decay_warms_up_and_its_horizon_follows_the_run():
+    def decay_of(steps, **values):
+        return optim.ema_decay(experiment("ddpm_digits", **{f"ema.{k}": v for k, v in values.items()}).ema, steps)
+
+    decay = decay_of(3000, horizon=0.1)
+    np.testing.assert_allclose([decay(0), decay(90), decay(10**6)], [0.1, 0.91, 1 - 1 / 300], rtol=1e-6)
+    np.testing.assert_allclose(decay_of(1000, horizon=0.1)(10**6), 0.99, rtol=1e-6)
+    np.testing.assert_allclose(decay_of(10, horizon=0.0, decay=0.9, warmup=False)(0), 0.9, rtol=1e-6)
+    assert decay_of(10, horizon=0.0) is None
+
+
+def test_variables_are_the_averaged_weights():
+    from genmodels.state import TrainState
+
+    params = {"net": jnp.zeros(2)}
+    state = TrainState.create(params, {"net": optax.sgd(1.0)}, ema=True)
+    tx = optim.make_optimizer(optim_config(name="sgd", momentum=0.0, learning_rate=1.0, warmup=0, clip_norm=0.0), 10)
+    state = state.replace(opt_state={"net": tx.init(params["net"])})
+    state, seen = optim.apply_gradients(state, "net", tx, jnp.array([-3.0, -4.0]), lambda step: 0.75)
+    np.testing.assert_allclose(state.params["net"], [3, 4])
+    np.testing.assert_allclose(state.variables()["params"]["net"], [0.75, 1.0])
+    np.testing.assert_allclose(state.variables(ema=False)["params"]["net"], [3, 4])
+    np.testing.assert_allclose([seen["grad_norm"], seen["update_norm"], seen["learning_rate"]], [5, 5, 1])
+    assert jax.tree.leaves(state.opt_state)

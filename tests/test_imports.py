@@ -1,0 +1,92 @@
+"""Imports flow one way, and neither torch nor TensorFlow is needed to run."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "genmodels"
+
+# What each part may import of ours. Parts not named here are mains and their helpers: anything but mains.
+LOWEST = {"errors"}
+ALLOWED = {
+    "errors": set(),
+    "xla": set(),
+    "signals": {"errors"},
+    "nn": {"nn"},
+    "diffusion": {"diffusion"},
+    "metrics": {"metrics"},
+    "models": {"nn", "models"},
+    "extractors": LOWEST | {"models", "metrics"},
+    "config": LOWEST,
+    "state": set(),
+    "parallel": set(),
+    "optim": LOWEST | {"parallel", "state"},
+    "workdir": LOWEST | {"config"},
+    "data": LOWEST | {"data"},
+    "checkpoint": LOWEST,
+    "tasks": LOWEST | {"tasks", "models", "diffusion", "nn", "optim", "parallel", "state", "config"},
+    "evaluators": LOWEST | {"evaluators", "metrics", "extractors", "data"},
+}
+MAINS = {"train", "sample", "evaluate", "report", "export"}
+
+
+def imports_of(path):
+    """The parts of genmodels that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "genmodels":
+            below = node.module.split(".")[1:2]
+            yield from below or [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                if parts[0] == "genmodels" and len(parts) > 1:
+                    yield parts[1]
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_arrow_points_the_wrong_way(path):
+    part, found = part_of(path), set(imports_of(path))
+    assert not found & MAINS, f"{path} imports a main"
+    if part in ALLOWED:
+        assert found <= ALLOWED[part], f"{path} imports {found - ALLOWED[part]}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)
+def test_experiments_import_config_only(path):
+    assert set(imports_of(path)) == {"config"}
+
+
+def test_the_allowed_arrows_have_no_cycle():
+    done = set()
+    while len(done) < len(ALLOWED):
+        ready = {part for part, needs in ALLOWED.items() if needs - {part} <= done} - done
+        assert ready, f"cycle among {ALLOWED.keys() - done}"
+        done |= ready
+
+
+def test_mains_are_short():
+    for name in MAINS:
+        assert len((PACKAGE / f"{name}.py").read_text().splitlines()) <= 80
+
+
+def test_the_loop_knows_no_method():
+    text = (PACKAGE / "loop.py").read_text().lower()
+    assert not [word for word in ("diffusion", "generator", "discriminator", "denois", "vae") if word in text]
+
+
+def test_no_torch_and_no_tensorflow_at_run_time():
+    code = (
+        "import sys, genmodels.loop, genmodels.evaluation, genmodels.reporting.html\n"
+        "bad = {'torch', 'tensorflow', 'diffusers', 'skimage'} & {m.split('.')[0] for m in sys.modules}\n"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
