@@ -1,4 +1,9 @@
-"""Class-conditional DDPM on scikit-learn's 8x8 digits."""
+"""Class-conditional DDPM on scikit-learn's 8x8 digits.
+
+python -m genmodels.train --config=experiments/ddpm_digits.py --workdir=runs/ddpm_digits
+2 CPU cores: about 5 minutes. Expect, from 1,000 samples of 50 DDIM steps (config.expect): fd_digits 11 +- 4,
+agreement_digits 0.985 - 0.015, nn_distance_ratio 1.0 - 0.2. Measured once, seed 0, jax 0.10: 11.0, 0.988, 0.999.
+"""
 
 from ml_collections import ConfigDict
 
@@ -45,6 +50,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.13
     config.eval.metrics = ("fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim")
     config.eval.timesteps = (100, 250, 500)
+    protocol = {"n_generated": 1000, "sampler": "ddim", "steps": 50, "guidance_scale": 1.0, "weights": "ema"}
+    config.expect = (
+        {"metric": "agreement_digits", "value": 0.985, "tolerance": 0.015, "protocol": protocol},
+        {"metric": "fd_digits", "value": 11.0, "tolerance": 4.0, "protocol": protocol},
+        {"metric": "nn_distance_ratio", "value": 1.0, "tolerance": 0.2, "protocol": protocol},
+    )
 
     if variant == "linear":
         config.diffusion.schedule = "linear"
@@ -60,4 +71,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.eval.num_samples = 20
         config.eval.batch_size = 40
         config.eval.timesteps = (5,)
+        config.expect = ()
     return config

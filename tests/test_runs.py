@@ -127,17 +127,17 @@ def test_divergence_stops_with_the_batch_and_the_last_good_state(tmp_path, monke
     assert int(bad.skipped["in_row"]) >= 3
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 85), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+STOPS = [
+    (signal.SIGKILL, -9),
+    pytest.param(signal.SIGTERM, 85, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
 def test_a_real_signal_loses_nothing(number, code, tmp_path):
     """One process is stopped for real and rerun; the result is that of the run that was left alone, bit for bit."""
-    if number == signal.SIGINT:
-        pytest.skip("the slow tier sends Ctrl-C too")
     _stopped_and_resumed(number, code, tmp_path)
-
-
-@pytest.mark.slow
-def test_ctrl_c_loses_nothing(tmp_path):
-    _stopped_and_resumed(signal.SIGINT, 130, tmp_path)
 
 
 LONG = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=120", "--config.checkpoint.every=10")
@@ -145,15 +145,15 @@ LONG = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=120", 
 
 def _stopped_and_resumed(number, code, tmp_path):
     process = command("train", *LONG, f"--workdir={tmp_path / 'run'}")
-    metrics = tmp_path / "run" / "metrics.jsonl"
+    done = tmp_path / "run" / "checkpoints" / "10" / "_CHECKPOINT_METADATA"  # written last
     deadline = time.monotonic() + 200
-    while len(read_metrics(metrics)) < 8 and process.poll() is None and time.monotonic() < deadline:
+    while not done.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
     assert finish(process)[0] == code
     again, out, err = finish(command("train", *LONG, f"--workdir={tmp_path / 'run'}"))
     assert again == 0, err
-    assert re.search(r"resuming at step \d+0?", out)
+    assert re.search(r"resuming at step \d+", out)
     whole, _, err = finish(command("train", *LONG, f"--workdir={tmp_path / 'whole'}"))
     assert whole == 0, err
     assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
@@ -225,7 +225,7 @@ def test_evaluation_and_report_of_a_run(trained, tmp_path):
     for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate"):
         assert title in page
     assert page.count("data:image/png;base64,") == 4
-    assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing outside the file
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # nothing outside the file
     assert tuple(expect) == tuple(experiment("ddpm_digits").expect)
 
 
