@@ -61,6 +61,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.diffusion.schedule = "linear"
     if variant == "tiny":
         config.model.channels = 8
+        config.model.multipliers = (1,)
+        config.model.attention_resolutions = (8,)
         config.diffusion.timesteps = 20
         config.sampler.steps = 4
         config.train.batch_size = 16

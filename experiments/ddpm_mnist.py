@@ -54,9 +54,9 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "tiny":
         config.data.source = "digits"
         config.model.channels = 8
-        config.model.multipliers = (1, 2)
+        config.model.multipliers = (1,)
         config.model.blocks = 1
-        config.model.attention_resolutions = (4,)
+        config.model.attention_resolutions = (8,)
         config.diffusion.timesteps = 20
         config.sampler.steps = 4
         config.train.batch_size = 16

@@ -31,7 +31,7 @@ def main() -> int:
     paths = GENERATED.value is not None and REFERENCE.value is not None
     if bool(WORKDIR.value) == paths or (WORKDIR.value and (GENERATED.value or REFERENCE.value)):
         raise ConfigError("give either --workdir, or both --generated and --reference")
-    if OUT.value != "" and pathlib.Path(OUT.value).suffix != ".json":
+    if pathlib.Path(OUT.value).suffix != ".json":
         raise ConfigError(f"--out={OUT.value}: must end in .json")
     if paths and (CHECK.value or not METRICS.value):
         raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
@@ -42,7 +42,7 @@ def main() -> int:
     else:
         results, expect = evaluation.of_run(WORKDIR.value, metrics, NUM.value, CHECKPOINT.value)
     rows = [result.as_json() for result in results]
-    write_text(pathlib.Path(OUT.value), json.dumps({"results": rows}, indent=2, allow_nan=True))
+    write_text(pathlib.Path(OUT.value), json.dumps({"results": rows}, indent=2))
     print(f"results in {OUT.value}")
     if not CHECK.value:
         return 0

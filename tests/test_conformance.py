@@ -16,7 +16,7 @@ from genmodels.tasks.base import Task
 from tests.helpers import digest, experiment, final_state
 
 RUNS = {
-    "diffusion": ("ddpm_digits", {"model.dropout": 0.1, "model.channels": 8, "model.attention_resolutions": (4,)}),
+    "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
     "classifier": ("classifier_digits", {}),
 }
 
