@@ -224,7 +224,7 @@ def test_evaluation_and_report_of_a_run(trained, tmp_path):
     page = html.render([html.run_section(workdir)])
     for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate"):
         assert title in page
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # nothing outside the file
     assert tuple(expect) == tuple(experiment("ddpm_digits").expect)
 

@@ -29,7 +29,7 @@ CURVES = (
     ("Images per second", ("images_per_s",), False),
 )
 
-# Pictures shown large and first; of the grids drawn during training only the last is shown.
+# Evaluation's pictures, in this order. A run not yet evaluated shows the last grid that training drew.
 FIRST = ("grid.png", "trajectory.png", "neighbours.png")
 
 
@@ -81,8 +81,8 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     records = read_metrics(workdir / "metrics.jsonl")
     evaluations = _evaluations(workdir)
     results = [result for evaluation in evaluations for result in evaluation["results"]]
-    pictures = [workdir / "samples" / name for name in FIRST]
-    drawn = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
+    evaluated = [path for name in FIRST if (path := workdir / "samples" / name).exists()]
+    pictures = evaluated or sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
     parameters = workdir / "parameters.txt"
     return {
         "name": workdir.name,
@@ -90,7 +90,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "summary": records[-1] if records else None,
         "data": read_json(workdir / "data.json"),
         "curves": [svg for t, names, log in CURVES if (svg := curve_svg(t, names, records, log))],
-        "pictures": [_picture(path) for path in [*pictures, *drawn] if path.exists()],
+        "pictures": [_picture(path) for path in pictures],
         "evaluations": evaluations,
         "checks": compare(results, config.to_dict().get("expect", ())),
         "config": to_json(config),
