@@ -311,7 +311,7 @@ def test_every_tiny_experiment_runs_through_every_command(name, tmp_path):
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tmp_path):
     """kill -9 at twenty random moments of a run that saves at every step; the end is that of a run left alone."""
-    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=400", "--config.checkpoint.every=1")
+    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=200", "--config.checkpoint.every=1")
     rng = np.random.default_rng(0)
     for _ in range(20):
         process = command("train", *long, f"--workdir={tmp_path / 'run'}")
