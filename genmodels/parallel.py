@@ -58,7 +58,8 @@ def whole_view(batch: PyTree) -> Dist:
     return Dist(jnp.arange(_rows(batch)))
 
 
-def _device_view(batch: PyTree) -> Dist:
+def device_view(batch: PyTree) -> Dist:
+    """The view of a step that runs on one device of a pmap over AXIS."""
     rows = _rows(batch)
     return Dist(jax.lax.axis_index(AXIS) * rows + jnp.arange(rows), AXIS)
 
@@ -113,7 +114,7 @@ class Parallel:
         """
         if self.mode == "pmap":
             body = jax.pmap(
-                lambda state, frozen, batch, rng: step(state, frozen, batch, rng, _device_view(batch)),
+                lambda state, frozen, batch, rng: step(state, frozen, batch, rng, device_view(batch)),
                 axis_name=AXIS,
                 in_axes=(None, None, 0, None),
                 out_axes=(None, None),
@@ -137,7 +138,7 @@ class Parallel:
         """
         if self.mode == "pmap":
             body = jax.pmap(
-                lambda variables, frozen, inputs: fn(variables, frozen, inputs, _device_view(inputs)),
+                lambda variables, frozen, inputs: fn(variables, frozen, inputs, device_view(inputs)),
                 axis_name=AXIS,
                 in_axes=(None, None, 0),
                 devices=self.devices,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from genmodels import loop
-from genmodels.data import pipeline
+from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
 from genmodels.inference import abstract_state
-from genmodels.parallel import Parallel, whole_view
+from genmodels.parallel import AXIS, Parallel, device_view, whole_view
 from genmodels.state import Average
 from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
@@ -95,12 +95,12 @@ def test_replicas_agree(name):
     config = config_of(name)
     source, task = built(config)
     state = loop.initial_state(task, source, 0)
-    from genmodels.parallel import AXIS, _device_view
 
-    step = loop.compose_step(task)
-    every = jax.pmap(
-        lambda s, b, r: step(s, {}, b, r, _device_view(b))[0], axis_name=AXIS, in_axes=(None, 0, None), out_axes=0
-    )
+    def step(state, batch, rng):
+        new, metrics = task.train_step(state, {}, transforms.normalize(batch), rng, device_view(batch))
+        return new.params, new.ema_params, new.extra, metrics
+
+    every = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0)
     batch = pipeline.make_batch(source, 0, 0, config.train.batch_size)
     split = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)
     for leaf in jax.tree.leaves(jax.device_get(every(state, split, jax.random.key(1)))):
