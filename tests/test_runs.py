@@ -310,7 +310,7 @@ def test_every_tiny_experiment_runs_through_every_command(name, tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tmp_path):
-    """kill -9 at twenty random moments of a run that saves at every second step; the end is that of a run left alone."""
+    """kill -9 at twenty random moments of a run that saves all the time; it ends as a run left alone does."""
     long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=160", "--config.checkpoint.every=2")
     rng = np.random.default_rng(0)
     for _ in range(20):
