@@ -156,8 +156,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     Returns:
       0 when the run is finished, else the code that `stop` gave.
     Raises:
-      ConfigError, DataError, StorageError, DivergedError: each with one line that says what to mend. Whatever was
-        trained so far is saved.
+      ConfigError, DataError, StorageError, DivergedError: each with one line that says what to mend. A save in flight
+        is finished first, on these and on any other error; DivergedError saves the last good state too.
     """
     parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
     config_lib.validate(config, len(parallel.devices))
