@@ -26,7 +26,7 @@ def main() -> int:
     from genmodels import evaluation
     from genmodels.errors import EXIT_EXPECTATION_MISSED, ConfigError
     from genmodels.evaluators.expectations import compare
-    from genmodels.workdir import write_text
+    from genmodels.workdir import check_writable, write_text
 
     paths = GENERATED.value is not None and REFERENCE.value is not None
     if bool(WORKDIR.value) == paths or (WORKDIR.value and (GENERATED.value or REFERENCE.value)):
@@ -36,6 +36,7 @@ def main() -> int:
     if paths and (CHECK.value or not METRICS.value):
         raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
     metrics = tuple(METRICS.value) if METRICS.value else None
+    check_writable(pathlib.Path(OUT.value))
     expect = ()
     if paths:
         results = evaluation.of_paths(GENERATED.value, REFERENCE.value, metrics)

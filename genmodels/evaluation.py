@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from genmodels.data.sources import Source, make_source
-from genmodels.evaluators import Context, ImageSet, Result, evaluate
+from genmodels.evaluators import Context, ImageSet, Result, check_names, evaluate
 from genmodels.inference import Run
 from genmodels.reporting import pictures
 from genmodels.reporting.files import read_images
@@ -34,6 +34,7 @@ def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[R
     Raises:
       ConfigError, DataError: an unknown metric, one that needs a model, or unreadable images.
     """
+    check_names(metrics)
     a, b = read_images("--generated", generated), read_images("--reference", reference)
     context = Context(
         generated=ImageSet(*a, {"generated": generated}),
@@ -56,9 +57,11 @@ def of_run(
     Raises:
       ConfigError, DataError, StorageError: as the parts do, each one line.
     """
+    check_names(metrics or ())
     run = Run.load(workdir, checkpoint)
     settings = run.config.eval
     metrics = tuple(settings.metrics) if metrics is None else metrics
+    check_names(metrics)
     seed = settings.seed
     model = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     reference = make_source(run.config.data.source, settings.split)

@@ -25,6 +25,7 @@ def main() -> None:
     from genmodels.errors import ConfigError
     from genmodels.inference import Run
     from genmodels.reporting.files import check_out, write_images
+    from genmodels.workdir import check_writable
 
     out = check_out(OUT.value)
     try:
@@ -33,6 +34,7 @@ def main() -> None:
         raise ConfigError(f"--labels={','.join(LABELS.value)}: must be integers separated by commas") from None
     if labels == []:
         raise ConfigError("--labels= is empty: give integers separated by commas")
+    check_writable(out)
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
     options = {name: value for name, value in (("sampler", SAMPLER.value), ("steps", STEPS.value)) if value is not None}
     start = time.perf_counter()

@@ -46,6 +46,18 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: pathlib.Path) -> None:
+    """Checks, before hours of work, that a file or folder can be made at `path`; makes nothing.
+
+    Raises:
+      StorageError: it cannot.
+    """
+    parents = path.absolute().parents
+    existing = next(folder for folder in parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise StorageError(f"{path}: cannot be written: {existing} is {'read-only' if existing.is_dir() else 'a file'}")
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a whole text file or leaves the old one."""
     with atomic_path(path) as temporary:

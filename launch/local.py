@@ -2,12 +2,12 @@
 
 python launch/local.py --devices=8 --config=FILE --workdir=DIR [--config.a.b=c ...]
 
-Every flag but --devices and --platform goes to genmodels.train unchanged; so does the exit code.
+Every flag but --devices and --platform goes to genmodels.train unchanged. This process becomes the training, so signals
+and exit codes are its own.
 """
 
 import argparse
 import os
-import subprocess
 import sys
 
 from genmodels import xla
@@ -27,8 +27,8 @@ def environment(devices: int, platform: str) -> dict[str, str]:
     return env
 
 
-def main() -> int:
-    """Runs the train command and returns its exit code."""
+def main() -> None:
+    """Replaces this process by the train command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=1, help="how many devices")
     parser.add_argument("--platform", choices=["cpu", *VISIBLE], default="cpu", help="cpu devices are virtual")
@@ -36,13 +36,8 @@ def main() -> int:
     if args.devices < 1:
         parser.error(f"--devices={args.devices}: must be at least 1")
     command = [sys.executable, "-m", "genmodels.train", *rest]
-    process = subprocess.Popen(command, env=environment(args.devices, args.platform))
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the terminal sends it to the child too, which saves before it leaves
-            continue
+    os.execve(sys.executable, command, environment(args.devices, args.platform))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

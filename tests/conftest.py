@@ -1,16 +1,16 @@
 """Eight virtual CPU devices, quick compilation, a persistent compilation cache, and run-time checks of annotations."""
 
+import json
 import os
 import pathlib
+import shutil
 
 from genmodels import xla
+from tests import QUICK_COMPILE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Tests run many programs for a few steps each: compile fast rather than run fast.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILE}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -51,3 +51,16 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained") / "run"
     assert loop.train(experiment("ddpm_digits"), workdir) == 0
     return workdir
+
+
+@pytest.fixture(scope="session")
+def scored(trained, tmp_path_factory):
+    """A copy of the finished run, evaluated: (work directory, results, expectations)."""
+    from genmodels import evaluation
+
+    workdir = tmp_path_factory.mktemp("scored") / "run"
+    shutil.copytree(trained, workdir)
+    results, expect = evaluation.of_run(str(workdir), None, 20, "latest")
+    (workdir / "eval").mkdir()
+    (workdir / "eval" / "result.json").write_text(json.dumps({"results": [result.as_json() for result in results]}))
+    return workdir, results, expect

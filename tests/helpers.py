@@ -1,11 +1,16 @@
 """What several tests need."""
 
 import hashlib
+import os
 import pathlib
 import runpy
+import subprocess
+import sys
 
 import jax
 import numpy as np
+
+from tests import QUICK_COMPILE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
@@ -43,3 +48,17 @@ def final_state(workdir):
     state = checkpoints.restore(target, Parallel().state_shardings(target))
     checkpoints.close()
     return jax.device_get(state)
+
+
+def command(module, *args, quick=True):
+    """Starts `python -m genmodels.<module>` as a user would, on one CPU device; `quick` spares compilation."""
+    env = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PJRT_NPROC")}
+    env |= {"XLA_FLAGS": QUICK_COMPILE} if quick else {}
+    launch = [sys.executable, "-m", f"genmodels.{module}", *map(str, args)]
+    return subprocess.Popen(launch, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process, timeout=600):
+    """(exit code, stdout, stderr) of a process, once it is done."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err

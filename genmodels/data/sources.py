@@ -8,6 +8,8 @@ import functools
 import gzip
 import hashlib
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -114,7 +116,7 @@ def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
                 if images in file:
                     return file[images], file[labels].reshape(-1) if labels in file else None
             found = ", ".join(file.files)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"npz:{path}: not a readable .npz of plain arrays ({error})") from error
     wanted = " or ".join(images for images, _ in NPZ_LAYOUTS[split])
     remedy = "; set --config.eval.split=train to evaluate on the training images" if split == "test" else ""
@@ -137,7 +139,7 @@ def _read_idx(folder: pathlib.Path, name: str) -> np.ndarray:
     try:
         data = file.read_bytes()
         data = gzip.decompress(data) if file.suffix == ".gz" else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
     # Header: 0, 0, type (8 is uint8), rank, then big-endian uint32 sizes (LeCun's MNIST page).
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":

@@ -6,7 +6,7 @@ from genmodels.errors import ConfigError, choose
 from genmodels.evaluators import classification, generation, memorization, pairs, reconstruction
 from genmodels.evaluators.base import Context, ImageSet, Result
 
-__all__ = ["METRICS", "Context", "ImageSet", "Result", "evaluate", "lower_is_better"]
+__all__ = ["METRICS", "Context", "ImageSet", "Result", "check_names", "evaluate", "lower_is_better"]
 
 METRICS = {
     "fd_digits": (generation.fd_digits, ("generated", "reference")),
@@ -28,14 +28,19 @@ def lower_is_better(name: str) -> bool:
     return name in LOWER_IS_BETTER
 
 
+def check_names(metrics: tuple[str, ...]) -> None:
+    """Raises ConfigError, suggesting the nearest one, for a metric that there is not."""
+    for name in metrics:
+        choose("metric", name, METRICS)
+
+
 def evaluate(metrics: tuple[str, ...], context: Context) -> Iterator[Result]:
     """The results of the named metrics, as each is done.
 
     Raises:
       ConfigError: an unknown metric, or one that needs what this call does not have.
     """
-    for name in metrics:
-        choose("metric", name, METRICS)
+    check_names(metrics)
     for name in metrics:
         function, needs = METRICS[name]
         if context.predict is None and name in PAIRED:

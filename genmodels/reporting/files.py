@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import zipfile
+import zlib
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -69,7 +71,7 @@ def read_images(flag: str, name: str) -> tuple[Images, Int[np.ndarray, " N"] | N
             if "images" not in file:
                 raise DataError(f"{where}: has no array `images`, only {', '.join(file.files) or 'nothing'}")
             images, labels = file["images"], file.get("labels")
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise DataError(

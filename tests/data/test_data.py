@@ -90,6 +90,12 @@ def test_idx_plain_and_gzipped_and_truncated(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 9, 1, 2]))
     with pytest.raises(DataError, match="truncated"):
         make_source(f"idx:{tmp_path}")
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:20] + b"\xff" * 20 + whole[40:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: cannot be read"):
+            make_source(f"idx:{tmp_path}")
 
 
 def test_the_genuine_mnist(shared):
@@ -121,6 +127,10 @@ def test_arrays_that_are_not_images_are_refused(tmp_path):
         np.savez(tmp_path / f"{name}.npz", **arrays)
         with pytest.raises(DataError, match=words):
             make_source(f"npz:{tmp_path}/{name}.npz")
-    (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(DataError, match="not a readable"):
-        make_source(f"npz:{tmp_path}/text.npz")
+    np.savez_compressed(tmp_path / "good.npz", images=np.random.RandomState(0).randint(0, 255, (99, 9, 9, 1), np.uint8))
+    good = (tmp_path / "good.npz").read_bytes()
+    middle = len(good) // 2
+    for damaged in (b"hello", good[:middle], good[:middle] + b"\xff" * 99 + good[middle + 99 :]):
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match="not a readable"):
+            make_source(f"npz:{tmp_path}/bad.npz")

@@ -1,0 +1,70 @@
+"""Scores of runs and of paths, and the promises they are held against."""
+
+import numpy as np
+import pytest
+
+from genmodels import evaluation
+from genmodels.data.sources import make_source
+from genmodels.errors import ConfigError, DataError
+from genmodels.evaluators.expectations import compare
+from genmodels.reporting import files
+from tests.helpers import experiment
+
+
+def test_a_run_is_scored_with_the_protocol_of_every_number(scored):
+    workdir, results, expect = scored
+    assert [result.name for result in results] == ["fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim"]
+    protocol = results[0].protocol
+    for key in ("extractor_sha256", "n_generated", "reference_sha256", "weights", "sampler", "steps", "guidance_scale"):
+        assert key in protocol
+    assert protocol["comparable_to_published"] is False
+    assert all(np.isfinite(result.value) for result in results)
+    assert tuple(expect) == tuple(experiment("ddpm_digits").expect)
+    assert {"grid.png", "trajectory.png", "neighbours.png"} <= {path.name for path in (workdir / "samples").iterdir()}
+
+
+def test_unknown_metrics_are_refused_before_anything_is_drawn(trained, capsys):
+    with pytest.raises(ConfigError, match="did you mean 'psnr'"):
+        evaluation.of_run(str(trained), ("psnrr",), 20, "latest")
+    assert "drawing" not in capsys.readouterr().out
+
+
+def test_expectations_are_one_sided_and_need_the_same_protocol():
+    rows = [{"name": "fd_digits", "value": 5.0, "protocol": {"n": 10}}, {"name": "psnr", "value": 20, "protocol": {}}]
+    promise = {"metric": "fd_digits", "value": 4.0, "tolerance": 0.5, "protocol": {"n": 10}}
+    assert [c.met for c in compare(rows, [promise])] == [False]
+    assert [c.met for c in compare(rows, [promise | {"value": 6.0}])] == [True]  # lower is better
+    assert [c.met for c in compare(rows, [promise | {"protocol": {"n": 11}}])] == [None]
+    assert [c.met for c in compare(rows, [{"metric": "psnr", "value": 25, "tolerance": 1}])] == [False]
+    assert [c.met for c in compare(rows, [{"metric": "psnr", "value": 15, "tolerance": 1}])] == [True]
+
+
+def test_paths_are_read_back_as_written_and_paired_metrics_see_equal_images(tmp_path):
+    source = make_source("digits", "test")
+    for out in ("a.npz", "folder"):
+        files.write_images(tmp_path / out, source.images[:30], source.labels[:30], "")
+        images, labels = files.read_images("--generated", str(tmp_path / out))
+        np.testing.assert_array_equal(images, source.images[:30])
+        np.testing.assert_array_equal(labels, source.labels[:30])
+    results = evaluation.of_paths(
+        str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("fd_digits", "agreement_digits", "ssim")
+    )
+    values = {result.name: result.value for result in results}
+    assert abs(values["fd_digits"]) < 1e-8
+    assert values["agreement_digits"] > 0.95
+    np.testing.assert_allclose(values["ssim"], 1, atol=1e-5)
+    with pytest.raises(ConfigError, match="needs the training images"):
+        evaluation.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("nn_distance_ratio",))
+    with pytest.raises(ConfigError, match="did you mean 'fd_digits'"):
+        evaluation.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("fd_digit",))
+
+
+def test_the_shipped_digits_classifier_is_the_recorded_one_and_is_good():
+    from genmodels.extractors import digits
+
+    source = make_source("digits", "test")
+    features, logits = digits.extract(source.images)
+    assert features.shape == (297, digits.DIMENSION)
+    assert np.mean(logits.argmax(-1) == source.labels) >= 0.98
+    with pytest.raises(DataError, match="8x8x1"):
+        digits.extract(np.zeros((2, 9, 9, 1), np.uint8))

@@ -1,0 +1,85 @@
+"""What runs leave for people: images, TensorBoard, the report."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from genmodels.errors import DataError
+from genmodels.reporting import files, html
+from genmodels.reporting.writers import Writer, read_metrics
+
+
+@pytest.fixture(scope="module")
+def page(scored):
+    return html.render([html.run_section(scored[0])])
+
+
+def test_the_report_has_every_part_and_needs_no_other_file(page):
+    for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate"):
+        assert title in page
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+
+
+# Runs in the page and writes what it finds into the document, which --dump-dom prints.
+PROBE = """<script>addEventListener("load", () => {
+  const images = [...document.images], tall = svg => svg.getBoundingClientRect().height > 100;
+  document.body.dataset.drawn = images.filter(image => image.complete && image.naturalWidth > 0).length;
+  document.body.dataset.curves = [...document.querySelectorAll("svg")].filter(tall).length;
+  document.body.dataset.overflow = document.documentElement.scrollWidth - innerWidth;
+})</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [500, 1200])
+def test_a_browser_draws_the_whole_report(page, width, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium or chrome is installed")
+    (tmp_path / "report.html").write_text(page.replace("</body>", f"{PROBE}</body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    where = [f"--user-data-dir={tmp_path}/profile", f"--window-size={width},900", "--dump-dom"]
+    result = subprocess.run(
+        [browser, *flags, *where, f"file://{tmp_path}/report.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = {key: int(value) for key, value in re.findall(r'data-(\w+)="(-?\d+)"', result.stdout)}
+    assert found["drawn"] == 3
+    assert found["curves"] >= 4
+    assert found["overflow"] <= 0
+
+
+def test_tensorboard_gets_what_metrics_jsonl_gets(tmp_path):
+    writer = Writer(tmp_path, 0, 10, tensorboard=True)
+    writer.write(5, {"loss": 0.25, "grad_norm": 2.0})
+    writer.close()
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    data = events.read_bytes()
+    for name, value in (("loss", 0.25), ("grad_norm", 2.0)):
+        # Summary.Value {tag = 1: string, simple_value = 2: float}, as TensorFlow's summary.proto has it.
+        assert bytes([10, len(name)]) + name.encode() + b"\x15" + np.float32(value).tobytes() in data
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 5, "loss": 0.25, "grad_norm": 2.0}]
+
+
+def test_tensorboard_that_is_not_installed_stops_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    writer = Writer(tmp_path, 0, 10, tensorboard=True)
+    writer.write(5, {"loss": 0.25})
+    writer.close()
+    assert "tensorboardX is not installed" in capsys.readouterr().out
+
+
+def test_unreadable_images_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"\x89PNG but not")
+    for name, words in [("none.npz", "no such"), ("empty", r"no \.png"), ("bad", r"a\.png: not a readable")]:
+        with pytest.raises(DataError, match=words):
+            files.read_images("--generated", str(tmp_path / name))

@@ -1,0 +1,147 @@
+"""The commands as users and schedulers meet them: real processes, signals, exit codes, and the main job."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.svm import SVC
+
+from genmodels import config as config_lib
+from genmodels.data.sources import make_source
+from genmodels.reporting.writers import read_metrics
+from tests.helpers import EXPERIMENTS, ROOT, command, digest, experiment, final_state, finish
+
+LONG = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=120", "--config.checkpoint.every=10")
+STOPS = [
+    (signal.SIGKILL, -9),
+    pytest.param(signal.SIGTERM, 85, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
+def test_a_real_signal_loses_nothing(number, code, tmp_path):
+    """One process is stopped for real and rerun; the result is that of the run that was left alone, bit for bit."""
+    process = command("train", *LONG, f"--workdir={tmp_path / 'run'}")
+    done = tmp_path / "run" / "checkpoints" / "10" / "_CHECKPOINT_METADATA"  # written last
+    deadline = time.monotonic() + 200
+    while not done.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert finish(process)[0] == code
+    again, out, err = finish(command("train", *LONG, f"--workdir={tmp_path / 'run'}"))
+    assert again == 0, err
+    assert re.search(r"resuming at step \d+", out)
+    whole, _, err = finish(command("train", *LONG, f"--workdir={tmp_path / 'whole'}"))
+    assert whole == 0, err
+    assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--config.modle.x=1"], r"--config\.modle\.x: unknown key; did you mean --config\.model"),
+        (["--config.train.steps=abc"], r"--config\.train\.steps=abc"),
+        (["--config.train.stepz=1"], r"'stepz': did you mean 'steps'"),
+        (["--config.train=1"], r"is a section"),
+        (["--wrokdir=x"], r"wrokdir.*workdir"),
+        (["extra"], r"unexpected argument 'extra'"),
+        (["--config=experiments/ddpm_digit.py"], r"no such file; did you mean experiments/ddpm_digits\.py"),
+        (["--config=experiments/ddpm_digits.py:tin"], r"did you mean 'tiny'"),
+    ],
+)
+def test_wrong_flags_give_one_line(args, words):
+    argv = ["train", "--config=experiments/ddpm_digits.py:tiny", "--workdir=nowhere"]
+    argv = [arg for arg in argv if arg.partition("=")[0] not in {a.partition("=")[0] for a in args}] + args
+    code = f"import sys; sys.argv = {argv!r}; import runpy; runpy.run_module('genmodels.train', run_name='__main__')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert re.search(words, result.stderr), result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (ROOT / "nowhere").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_tiny_experiment_runs_through_every_command(name, tmp_path):
+    run = tmp_path / "run"
+    steps = [("train", f"--config=experiments/{name}.py:tiny", f"--workdir={run}")]
+    if "sampler" in experiment(name):
+        steps += [
+            ("sample", f"--workdir={run}", "--num=12", f"--out={tmp_path}/{out}") for out in ("s.png", "s.npz", "s")
+        ]
+    else:
+        steps.append(("export", f"--workdir={run}", f"--out={tmp_path}/w.npz"))
+    steps += [
+        ("evaluate", f"--workdir={run}", f"--out={run}/eval/result.json"),
+        ("report", f"--runs={run}", f"--out={run}/report.html"),
+    ]
+    for step in steps:
+        code, _, err = finish(command(*step))
+        assert code == 0, (step, err)
+    assert len((run / "report.html").read_text()) > 20_000
+
+
+def flat(images):
+    return images.reshape(len(images), -1) / 255.0
+
+
+@pytest.mark.slow
+def test_the_main_job_draws_what_is_asked_and_copies_nothing(tmp_path):
+    """experiments/ddpm_digits.py at full length, judged by a support vector machine that has nothing to do with it."""
+    run, out = tmp_path / "run", tmp_path / "samples.npz"
+    for step in (
+        ("train", "--config=experiments/ddpm_digits.py", f"--workdir={run}"),
+        ("sample", f"--workdir={run}", "--num=1000", "--seed=1", f"--out={out}"),
+        ("evaluate", f"--workdir={run}", f"--out={run}/eval/result.json", "--check"),
+    ):
+        code, said, err = finish(command(*step, quick=False), timeout=1200)
+        assert code == 0, (step, said, err)
+    train, test = make_source("digits"), make_source("digits", "test")
+    judge = SVC(C=10).fit(flat(train.images), train.labels)
+    assert judge.score(flat(test.images), test.labels) >= 0.99
+    samples = np.load(out)
+    assert (samples["labels"] == np.arange(1000) % 10).all()
+    assert judge.score(flat(samples["images"]), samples["labels"]) >= 0.97
+    nearest = [
+        cdist(flat(images), flat(train.images)).min(axis=1).mean() for images in (samples["images"], test.images)
+    ]
+    assert nearest[0] >= 0.8 * nearest[1]
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing(tmp_path):
+    """kill -9 at twenty random moments of a run that saves all the time; it ends as a run left alone does."""
+    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=160", "--config.checkpoint.every=2")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        process = command("train", *long, f"--workdir={tmp_path / 'run'}")
+        count = len(read_metrics(tmp_path / "run" / "metrics.jsonl"))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(read_metrics(tmp_path / "run" / "metrics.jsonl")) > count:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        assert finish(process)[0] in (-9, 0)
+    code, _, err = finish(command("train", *long, f"--workdir={tmp_path / 'run'}"))
+    assert code == 0, err
+    assert finish(command("train", *long, f"--workdir={tmp_path / 'whole'}"))[0] == 0
+    assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_launch_local_trains_on_eight_virtual_devices(tmp_path):
+    args = ["--devices=8", "--config=experiments/ddpm_digits.py:tiny", f"--workdir={tmp_path / 'run'}"]
+    result = subprocess.run(
+        [sys.executable, "launch/local.py", *args], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert "8 cpu device(s)" in result.stdout
+    assert config_lib.from_json((tmp_path / "run" / "config.json").read_text()).parallel == "pmap"

@@ -1,0 +1,39 @@
+"""Sampling from a trained run."""
+
+import jax
+import numpy as np
+import pytest
+
+from genmodels.errors import ConfigError, StorageError
+from genmodels.inference import Predictor, Run
+from genmodels.parallel import Parallel
+
+
+def test_image_i_depends_on_seed_and_index_alone(trained):
+    run = Run.load(trained)
+    whole = run.sample(140, seed=0)
+    labels = run.sample_labels(140)
+    for batch_size, devices in ((8, 1), (64, 1), (64, 8)):
+        predictor = Predictor(run.predictor.task, Parallel("pmap", jax.devices()[:devices]), batch_size)
+        images = predictor(jax.device_get(run.variables), "sample", 140, {"label": labels}, seed=0)["image"]
+        assert np.abs(images.astype(int) - whole).max() <= 1  # one grey level of rounding
+    assert (run.sample(3, labels=[7], seed=0) == run.sample(9, labels=[7], seed=0)[:3]).all()
+    assert (run.sample(3, seed=1) != whole[:3]).any()
+
+
+def test_options_and_labels_of_sampling_are_checked(trained):
+    run = Run.load(trained, "best")
+    for bad in ({"labels": [10]}, {"labels": [-1]}, {"sampler": "ddmi"}, {"steps": 21}, {"width": 3}):
+        with pytest.raises(ConfigError, match=r"label|ddim|steps|option"):
+            run.sample(2, **bad)
+    with pytest.raises(ConfigError, match="at least 1"):
+        run.sample(0)
+    assert run.sample(2, sampler="ancestral", steps=3, guidance=2.0).shape == (2, 8, 8, 1)
+
+
+def test_load_works_as_in_a_notebook(trained):
+    import genmodels
+
+    assert genmodels.load(str(trained)).sample(2, labels=[3], seed=0).shape == (2, 8, 8, 1)
+    with pytest.raises(StorageError, match=r"is .* a work directory"):
+        genmodels.load(str(trained / "checkpoints"))
