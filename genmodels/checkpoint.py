@@ -8,19 +8,20 @@ its description is intact and fits. Latest and best steps are kept.
 The state is stored as a flat mapping from names ("params.denoiser.conv_in.kernel") to arrays.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jaxtyping import Array, UInt32
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
 from genmodels.errors import StorageError
 
@@ -39,10 +40,10 @@ def flat(tree: PyTree) -> dict[str, Any]:
 
 
 def checksum(leaf: Array) -> UInt32[Array, ""]:
-    """Sum over positions i of odd weight(i) times the element's bits, modulo 2^32.
+    """Sum over positions i of mix(bits of element i + weight(i)), modulo 2^32.
 
-    Odd weights are invertible, so that any change within one 32-bit word shows; they differ from place to place, so
-    that exchanged words show too.
+    `mix` is the finaliser of MurmurHash3, a bijection of 32-bit words: any change within one word shows for certain,
+    changes of several (exchanged elements, flipped signs) but for a chance of 2^-32.
     """
     width = leaf.dtype.itemsize
     if leaf.dtype == jnp.bool_:
@@ -50,9 +51,11 @@ def checksum(leaf: Array) -> UInt32[Array, ""]:
     else:
         words = {1: jnp.uint8, 2: jnp.uint16}.get(width, jnp.uint32)
         bits = jax.lax.bitcast_convert_type(leaf, words).astype(jnp.uint32)
-    bits = bits.reshape(-1)
-    weights = jax.lax.iota(jnp.uint32, bits.size) * jnp.uint32(2 * 0x9E3779B1 % 2**32) + jnp.uint32(1)
-    return jnp.sum(bits * weights, dtype=jnp.uint32)
+    h = bits.reshape(-1)
+    h += jax.lax.iota(jnp.uint32, h.size) * jnp.uint32(0x9E3779B1)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        h = (h ^ (h >> shift)) * jnp.uint32(factor)
+    return jnp.sum(h, dtype=jnp.uint32)
 
 
 _checksums = jax.jit(lambda leaves: jax.tree.map(checksum, leaves))
@@ -65,6 +68,23 @@ def _describe(leaves: dict[str, Any]) -> dict[str, list]:
 def _digest(meta: dict[str, Any]) -> str:
     body = {key: value for key, value in meta.items() if key != "digest"}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class _BestStep:
+    """Orbax preservation policy: the step with the smallest finite value, by a dictionary that `Checkpoints` fills.
+
+    Orbax's own BestN keeps values in a file that its constructor cannot do without: one damaged byte there and no step
+    can be read any more.
+    """
+
+    def __init__(self, values: dict[int, float]):
+        self._values = values
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """One verdict a checkpoint."""
+        values = {info.step: self._values.get(info.step, math.inf) for info in checkpoints}
+        best = min(values.values(), default=math.inf)
+        return [values[info.step] == best and math.isfinite(best) for info in checkpoints]
 
 
 class Checkpoints:
@@ -83,19 +103,23 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._read_only = read_only
         self._warn = warn
-        policy = AnyPreservationPolicy([LatestN(keep), BestN(get_metric_fn=lambda m: m["value"], reverse=True, n=1)])
-        if not read_only:
-            shutil.rmtree(self.folder / DELETED, ignore_errors=True)
+        self._values: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,
             create=not read_only,
             cleanup_tmp_directories=not read_only,
-            preservation_policy=policy,
-            best_fn=lambda m: m["value"],  # without it Orbax does not write the metrics that BestN reads
-            best_mode="min",
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), _BestStep(self._values)]),
             todelete_subdir=None if read_only else DELETED,
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        if not read_only:
+            self._purge()
+            self._values.update({step: self._value(step) for step in self.steps()})
+
+    def _purge(self) -> None:
+        """Frees the disk of deleted steps, which Orbax only moves aside."""
+        for path in (self.folder / DELETED).glob("*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """The finished steps, oldest first."""
@@ -117,10 +141,10 @@ class Checkpoints:
         meta = {"step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
         meta["digest"] = _digest(meta)
         items = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
-        try:
-            self._manager.save(step, args=items, metrics={"value": value}, force=True)
-        except OSError as error:
-            raise StorageError(f"{self.folder}: cannot write the checkpoint of step {step}: {error}") from error
+        self._values[step] = value
+        with self._writing():
+            self._manager.save(step, args=items, force=True)
+        self._purge()
 
     def wait(self) -> None:
         """Returns when the last save is on disk.
@@ -128,17 +152,25 @@ class Checkpoints:
         Raises:
           StorageError: it failed.
         """
-        try:
+        with self._writing():
             self._manager.wait_until_finished()
-        except OSError as error:
-            raise StorageError(f"{self.folder}: cannot write a checkpoint: {error}") from error
+        if not self._read_only:
+            self._purge()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:  # a full disk is a ValueError from tensorstore
+            text = " ".join(str(error).split())
+            raise StorageError(f"{self.folder}: cannot write a checkpoint: {text[:300]}") from error
 
     def close(self) -> None:
         """Waits for the save in flight and releases Orbax's threads."""
         self.wait()
         self._manager.close()
 
-    def restore(self, target: PyTree, shardings: PyTree, which: str = "latest") -> PyTree | None:
+    def restore(self, target: PyTree, shardings: PyTree, which: str | int = "latest") -> PyTree | None:
         """The newest intact state (or the best, or that of a step), or None when nothing was ever saved.
 
         Args:
@@ -146,14 +178,20 @@ class Checkpoints:
           shardings: one for each leaf of `target`.
           which: "latest", "best" or a step number.
         Raises:
-          StorageError: what is saved belongs to another configuration, the step asked for does not exist, or
-            every checkpoint is damaged.
+          StorageError: what is saved belongs to another configuration, the step asked for does not exist or is
+            damaged, or every checkpoint is damaged.
         """
+        which = str(which)
         candidates = self._candidates(which)
         for step in candidates:
             try:
                 return self._read(step, target, shardings)
             except CorruptError as error:
+                if which.isdigit():
+                    others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
+                    raise StorageError(
+                        f"{self.folder}: checkpoint {step} is damaged ({error}); other steps: {others}"
+                    ) from error
                 self._warn(f"checkpoint {step} is damaged ({error}); falling back")
                 self._set_aside(step)
         damaged = sorted(path.name for path in self.folder.glob("corrupt-*"))
@@ -200,10 +238,14 @@ class Checkpoints:
             leaves = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))[
                 "state"
             ]
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            raise CorruptError(f"unreadable: {str(error).splitlines()[0][:120]}") from error
-        except OSError as error:
-            raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {error}") from error
+        except Exception as error:
+            # Orbax wraps what TensorStore says in a bare Exception. No memory, say, is no evidence of damage.
+            cause = error.__cause__ or error if type(error) is Exception else error
+            if isinstance(cause, (ValueError, KeyError, FileNotFoundError)):
+                raise CorruptError(f"unreadable: {str(cause).splitlines()[0][:120]}") from error
+            if isinstance(cause, OSError):
+                raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {cause}") from error
+            raise
         sums = jax.device_get(_checksums(leaves))
         bad = [name for name, value in meta["checksums"].items() if int(sums[name]) != value]
         if bad:

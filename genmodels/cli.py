@@ -1,6 +1,7 @@
 """What every command shares: flags parsed with errors of one line, and exit codes that a scheduler can act on."""
 
 import difflib
+import logging as standard_logging
 import pathlib
 import runpy
 import sys
@@ -96,6 +97,7 @@ def run(main: Callable[[], int | None]) -> None:
     """Runs a command: parse, call `main`, exit with what it returns (None is 0) or with its error's code."""
     xla.configure()
     logging.set_verbosity(logging.ERROR)
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)  # Orbax's tasks repeat what we say
 
     def call(argv):
         try:

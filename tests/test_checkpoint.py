@@ -1,3 +1,6 @@
+import resource
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,3 +118,59 @@ def test_the_checksum_sees_every_single_change_and_exchange(dtype):
     swapped = values.copy()
     swapped[[i, j]] = swapped[[j, i]]
     assert int(checksum(jnp.asarray(swapped, dtype))) != base
+
+
+def test_the_checksum_sees_flipped_signs():
+    values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    two = values.copy()
+    two[[3, 700]] *= -1
+    assert len({int(checksum(jnp.asarray(x))) for x in (values, -values, two, np.roll(values, 1))}) == 4
+
+
+def test_deleted_steps_leave_the_disk(tmp_path):
+    checkpoints = saved(tmp_path, values=(9, 8, 7, 6, 5, 4, 3, 2))
+    assert checkpoints.steps() == [7, 8]
+    folders = {path.name for path in tmp_path.rglob("state")}
+    assert sum(1 for _ in tmp_path.rglob("state")) == 2, folders
+    checkpoints.close()
+
+
+def test_no_damaged_file_of_a_step_hides_the_others(tmp_path):
+    """Every file of the newest step in turn is overwritten; the state restored is always a whole one that was saved."""
+    saved(tmp_path / "whole", values=(0.5, 0.1)).close()
+    files = [path for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file()]
+    assert len(files) >= 5
+    for number, file in enumerate(files):
+        folder = tmp_path / f"copy{number}"
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / file.relative_to(tmp_path / "whole")).write_bytes(b"\xff\x00{")
+        for options in ({"read_only": True}, {}):
+            checkpoints = Checkpoints(folder, **options)
+            state = restore(checkpoints)
+            assert digest(state) == digest(state_at(int(state.step)))
+            checkpoints.close()
+
+
+def test_a_damaged_step_asked_for_by_number_leaves_the_others_alone(tmp_path):
+    saved(tmp_path).close()
+    for file in data_files(tmp_path, 3):
+        file.write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(StorageError, match=r"checkpoint 3 is damaged .* other steps: 2, 4"):
+        restore(checkpoints, which=3)
+    assert checkpoints.steps() == [2, 3, 4]
+    checkpoints.close()
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    checkpoints = saved(tmp_path, values=(0.5,))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # Python ignores the signal; writing fails
+    try:
+        with pytest.raises(StorageError, match="cannot write a checkpoint"):
+            checkpoints.save(state_at(2, width=30_000), 2) or checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = Checkpoints(tmp_path)
+    assert int(restore(again).step) == 1
+    again.close()
