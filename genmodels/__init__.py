@@ -5,7 +5,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-def load(workdir: str, checkpoint: str = "latest") -> Any:
+def load(workdir: str, checkpoint: str | int = "latest") -> Any:
     """A trained run: `genmodels.load("runs/ddpm_digits").sample(8, labels=[3], seed=0)`.
 
     Returns:

@@ -6,6 +6,8 @@ Those two are checked by the task that reads them; everything here is checked by
 
 import dataclasses
 import json
+import math
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +17,8 @@ from genmodels.errors import ConfigError, choose
 
 DURATIONS = ("steps", "epochs", "examples")
 
-# Sections and keys that may differ when a work directory is resumed: they change how long a run lasts and what it
-# writes, not what it computes.
+# Sections and keys that may differ when a work directory is resumed: how long the run lasts, on what, and what it
+# writes. A new length moves a decaying learning rate and the EMA's horizon; the loop says so.
 RESUMABLE = ("train.steps", "train.epochs", "train.examples", "parallel", "shard_parameters")
 RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "expect")
 
@@ -76,6 +78,20 @@ def check_variant(variant: str, *known: str) -> None:
         choose("variant", variant, known)
 
 
+SCALARS = (int, float, bool, str)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type; types other than scalars and tuples of them are left to their owner."""
+    if hint in SCALARS:
+        if isinstance(value, bool) or hint is bool:
+            return hint is bool and isinstance(value, bool)
+        return isinstance(value, (int, float) if hint is float else hint)
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, (tuple, list)) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+    return True
+
+
 def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> Any:
     """Instantiates the dataclass `cls` from a config section.
 
@@ -85,6 +101,11 @@ def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> An
     fields = {f.name for f in dataclasses.fields(cls) if f.init} - {"parent", "name"} - fixed.keys()
     for key in section:
         choose(f"key config.{where}.{key}", key, fields)
+    types = {f.name: f.type for f in dataclasses.fields(cls)}
+    for key, value in section.items():
+        if not _fits(value, types[key]):
+            wanted = getattr(types[key], "__name__", types[key]) if types[key] in SCALARS else types[key]
+            raise ConfigError(f"config.{where}.{key}={value!r}: must be {wanted}")
     try:
         return cls(**section, **fixed)
     except (TypeError, ValueError) as error:
@@ -106,6 +127,31 @@ def total_steps(config: ConfigDict, num_examples: int) -> int:
     return max(1, round(examples.get(chosen[0], train.examples) / train.batch_size))
 
 
+POSITIVE = (
+    "train.batch_size",
+    "train.accumulate",
+    "train.max_bad_steps",
+    "checkpoint.keep",
+    "eval.batch_size",
+    "eval.num_samples",
+)
+NOT_NEGATIVE = (
+    "log.every",
+    "log.samples_every",
+    "checkpoint.every",
+    "optim.warmup",
+    "optim.learning_rate",
+    "optim.clip_norm",
+    "optim.weight_decay",
+)
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises ConfigError unless `seed` is an unsigned 32-bit number, which random generators take."""
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"{name}={seed}: must be within [0, {2**32})")
+
+
 def validate(config: ConfigDict, num_devices: int) -> None:
     """Checks the values that can be wrong before anything is built.
 
@@ -116,14 +162,20 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     if config.shard_parameters and config.parallel != "sharded":
         raise ConfigError("config.shard_parameters needs config.parallel=sharded")
     batch, accumulate = config.train.batch_size, config.train.accumulate
-    for key in ("train.batch_size", "train.accumulate", "train.max_bad_steps", "checkpoint.keep", "eval.batch_size"):
-        section, name = key.split(".")
-        if config[section][name] < 1:
-            raise ConfigError(f"config.{key} must be at least 1, got {config[section][name]}")
-    for key in ("log.every", "log.samples_every", "checkpoint.every", "optim.warmup"):
-        section, name = key.split(".")
-        if config[section][name] < 0:
-            raise ConfigError(f"config.{key} must not be negative, got {config[section][name]}")
+    flat = flatten(config)
+    for key in POSITIVE:
+        if flat[key] < 1:
+            raise ConfigError(f"config.{key} must be at least 1, got {flat[key]}")
+    for key in NOT_NEGATIVE:
+        if not 0 <= flat[key] < math.inf:
+            raise ConfigError(f"config.{key} must not be negative, got {flat[key]}")
+    for key in ("seed", "eval.seed"):
+        check_seed(f"config.{key}", flat[key])
+    for promise in config.expect:
+        if not isinstance(promise, Mapping | ConfigDict) or not {"metric", "value", "tolerance"} <= set(promise):
+            raise ConfigError(
+                f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
+            )
     if batch % (num_devices * accumulate):
         raise ConfigError(
             f"config.train.batch_size={batch} does not divide into {num_devices} devices x "

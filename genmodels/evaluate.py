@@ -4,7 +4,6 @@ python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--ch
 python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json
 """
 
-import json
 import pathlib
 
 from absl import flags
@@ -18,40 +17,41 @@ METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config
 OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when it falls short.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
+SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "To compare with; default: the run's config.eval.split.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 
 
 def main() -> int:
     """Evaluates, prints each result as it comes, and writes them all at the end."""
-    from genmodels import evaluation
+    from genmodels import evaluation, workdir
     from genmodels.errors import EXIT_EXPECTATION_MISSED, ConfigError
     from genmodels.evaluators.expectations import compare
-    from genmodels.workdir import check_writable, write_text
+    from genmodels.reporting.files import read_results, write_results
 
+    out = pathlib.Path(OUT.value)
     paths = GENERATED.value is not None and REFERENCE.value is not None
     if bool(WORKDIR.value) == paths or (WORKDIR.value and (GENERATED.value or REFERENCE.value)):
         raise ConfigError("give either --workdir, or both --generated and --reference")
-    if pathlib.Path(OUT.value).suffix != ".json":
-        raise ConfigError(f"--out={OUT.value}: must end in .json")
+    if out.suffix != ".json":
+        raise ConfigError(f"--out={out}: must end in .json")
     if paths and (CHECK.value or not METRICS.value):
         raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
     metrics = tuple(METRICS.value) if METRICS.value else None
-    check_writable(pathlib.Path(OUT.value))
-    expect = ()
+    workdir.check_writable(out)
     if paths:
         results = evaluation.of_paths(GENERATED.value, REFERENCE.value, metrics)
     else:
-        results, expect = evaluation.of_run(WORKDIR.value, metrics, NUM.value, CHECKPOINT.value)
-    rows = [result.as_json() for result in results]
-    write_text(pathlib.Path(OUT.value), json.dumps({"results": rows}, indent=2))
-    print(f"results in {OUT.value}")
+        expect = workdir.read_config(pathlib.Path(WORKDIR.value)).expect
+        if CHECK.value and not expect:
+            raise ConfigError(f"--check: config.expect of {WORKDIR.value} is empty, there is nothing to check")
+        results = evaluation.of_run(WORKDIR.value, metrics, NUM.value, CHECKPOINT.value, SPLIT.value)
+    write_results(out, results)
+    print(f"results in {out}")
     if not CHECK.value:
         return 0
-    checks = compare(rows, expect)
+    checks = compare(read_results(out), expect)
     for check in checks:
         print(check.line())
-    if not checks:
-        print("config.expect is empty: nothing to check")
     return 0 if all(check.met for check in checks) else EXIT_EXPECTATION_MISSED
 
 

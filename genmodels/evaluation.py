@@ -2,17 +2,17 @@
 
 import platform
 import time
-from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
 
-from genmodels.data.sources import Source, make_source
-from genmodels.evaluators import Context, ImageSet, Result, check_names, evaluate
+from genmodels.data.sources import Source, fingerprint, make_source
+from genmodels.errors import DataError
+from genmodels.evaluators import Context, ImageSet, Result, check, draws, evaluate
 from genmodels.inference import Run
 from genmodels.reporting import pictures
 from genmodels.reporting.files import read_images
+from genmodels.workdir import check_writable
 
 
 def _versions() -> dict[str, str]:
@@ -34,14 +34,15 @@ def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[R
     Raises:
       ConfigError, DataError: an unknown metric, one that needs a model, or unreadable images.
     """
-    check_names(metrics)
-    a, b = read_images("--generated", generated), read_images("--reference", reference)
-    context = Context(
-        generated=ImageSet(*a, {"generated": generated}),
-        reference=ImageSet(*b, {"reference": reference}),
-        protocol={"versions": _versions()},
-    )
-    return _collect(metrics, context)
+    check(metrics, None)
+    sets = {
+        role: ImageSet(images, labels, {role: path, f"{role}_sha256": fingerprint(images, labels)})
+        for role, path in (("generated", generated), ("reference", reference))
+        for images, labels in [read_images(f"--{role}", path)]
+    }
+    for images in sets.values():
+        check(metrics, None, images.images.shape[1:])
+    return _collect(metrics, Context(**sets, protocol={"versions": _versions()}))
 
 
 def _as_set(source: Source, role: str) -> ImageSet:
@@ -49,26 +50,46 @@ def _as_set(source: Source, role: str) -> ImageSet:
     return ImageSet(source.images, source.labels, origin)
 
 
-def of_run(
-    workdir: str, metrics: tuple[str, ...] | None, num: int | None, checkpoint: str
-) -> tuple[list[Result], Iterable[Any]]:
-    """Results of a run, and what its config expects; leaves pictures in its samples/.
+def _data_of(run: Run, split: str) -> tuple[Source, Source]:
+    """The split to compare with and the training split, after checking that they suit the model.
 
     Raises:
-      ConfigError, DataError, StorageError: as the parts do, each one line.
+      DataError: the training data has changed, or the other split has other shapes, or labels the model does not know.
     """
-    check_names(metrics or ())
+    spec = run.config.data.source
+    reference, training = make_source(spec, split), make_source(spec, "train")
+    trained_on = run.described["fingerprint"]
+    if training.fingerprint != trained_on:
+        raise DataError(f"{spec}: is no longer what {run.workdir} was trained on (sha256 was {trained_on[:12]}...)")
+    if reference.image_shape != training.image_shape:
+        raise DataError(f"{spec}: {split} images are {reference.image_shape}, training images {training.image_shape}")
+    if run.data.num_classes and not 0 < reference.num_classes <= run.data.num_classes:
+        found = f"labels up to {reference.num_classes - 1}" if reference.num_classes else "no labels"
+        raise DataError(f"{spec}: the {split} split has {found}, the model knows 0 to {run.data.num_classes - 1}")
+    return reference, training
+
+
+def of_run(
+    workdir: str, metrics: tuple[str, ...] | None, num: int | None, checkpoint: str, split: str | None = None
+) -> list[Result]:
+    """Results of a run; leaves pictures of its samples in its samples/ when a metric is about them.
+
+    Args:
+      metrics, num, split: None takes the run's config.eval.
+    Raises:
+      ConfigError, DataError, StorageError: as the parts do, each one line and before anything is drawn.
+    """
     run = Run.load(workdir, checkpoint)
     settings = run.config.eval
     metrics = tuple(settings.metrics) if metrics is None else metrics
-    check_names(metrics)
     seed = settings.seed
-    model = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
-    reference = make_source(run.config.data.source, settings.split)
-    training = make_source(run.config.data.source, "train")
-    generated = None
     predict = run.predictor.task.predict
-    if "sample" in predict:
+    check(metrics, predict, run.data.image_shape)
+    reference, training = _data_of(run, split or settings.split)
+    protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
+    generated = None
+    if draws(metrics):
+        check_writable(run.workdir / "samples")
         num = num or settings.num_samples
         labels = run.sample_labels(num)
         print(f"drawing {num} samples", flush=True)
@@ -85,8 +106,8 @@ def of_run(
         training=_as_set(training, "training"),
         predict=run.predict,
         conditional="label" in predict["denoise"].inputs if "denoise" in predict else False,
-        protocol=model,
+        protocol=protocol,
         timesteps=tuple(settings.timesteps),
         seed=seed,
     )
-    return _collect(metrics, context), run.config.expect
+    return _collect(metrics, context)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
-from genmodels.config import total_steps
+from genmodels.config import check_seed, total_steps
 from genmodels.data import transforms
 from genmodels.errors import ConfigError, StorageError, choose
 from genmodels.parallel import Parallel
@@ -34,7 +34,7 @@ def abstract_state(task: Task, data: DataSpec) -> TrainState:
     batch = transforms.normalize({"image": image} | ({"label": jnp.zeros(1, jnp.int32)} if data.num_classes else {}))
     try:
         return jax.eval_shape(task.init, jax.random.key(0), batch)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # RuntimeError: an attention kernel that this machine does not have
         raise ConfigError(f"config.model: {error}") from error
 
 
@@ -44,13 +44,15 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     Raises:
       ConfigError: some are outside 0 .. num_classes - 1, or the model has no classes.
     """
-    labels = np.asarray(labels, np.int32)
+    labels = np.asarray(labels)
     if not num_classes:
         raise ConfigError("labels were given, but this model is unconditional")
+    if not labels.size or not np.issubdtype(labels.dtype, np.integer):
+        raise ConfigError(f"labels must be integers from 0 to {num_classes - 1}, got {labels.tolist()}")
     bad = labels[(labels < 0) | (labels >= num_classes)]
     if bad.size:
         raise ConfigError(f"label {bad[0]} is out of range: this model has the labels 0 to {num_classes - 1}")
-    return labels
+    return labels.astype(np.int32)
 
 
 class Predictor:
@@ -97,6 +99,7 @@ class Predictor:
         Raises:
           ConfigError: the run has no such function, input or option, or a value is refused.
         """
+        check_seed("seed", seed)
         predict = self.task.predict[choose("predict function", name, self.task.predict)]
         inputs = dict(inputs or {})
         for field in inputs:
@@ -134,6 +137,7 @@ class Run:
     """A trained model, loaded from its work directory.
 
     Attributes:
+      described: what data.json says of the training data: source, count, fingerprint ...
       step: of the checkpoint it was loaded from.
       weights: "ema" or "raw": which parameters predict functions use.
     """
@@ -141,13 +145,14 @@ class Run:
     workdir: pathlib.Path
     config: ConfigDict
     data: DataSpec
+    described: dict[str, Any]
     step: int
     weights: str
     variables: Any
     predictor: Predictor
 
     @classmethod
-    def load(cls, workdir: str | pathlib.Path, checkpoint: str = "latest") -> "Run":
+    def load(cls, workdir: str | pathlib.Path, checkpoint: str | int = "latest") -> "Run":
         """Loads a run on all devices, leaving its directory untouched.
 
         Args:
@@ -171,6 +176,7 @@ class Run:
             workdir,
             config,
             data,
+            described,
             int(state.step),
             "ema" if state.ema_params else "raw",
             state.variables(),
@@ -213,5 +219,7 @@ class Run:
         chosen = self.sample_labels(num, labels)
         inputs = {} if chosen is None else {"label": chosen}
         if guidance != 1.0:
+            if "guidance_scale" not in self.sampling().optional:
+                raise ConfigError("guidance needs a conditional model that was trained with label dropout; 1 is none")
             inputs["guidance_scale"] = np.full(num, guidance, np.float32)
         return self.predict("sample", num, inputs, seed=seed, **options)["image"]

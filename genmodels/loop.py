@@ -12,11 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
+from genmodels import evaluators
 from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import Source, make_source
-from genmodels.errors import DataError, DivergedError
+from genmodels.errors import DataError, DivergedError, choose
 from genmodels.inference import Predictor, abstract_state
 from genmodels.parallel import Parallel
 from genmodels.reporting.grids import save_grid
@@ -36,12 +37,12 @@ def compose_step(task: Task) -> Callable:
     return guarded(step)
 
 
-def initial_state(task: Task, source: Source, seed: int) -> TrainState:
-    """The state of step 0."""
+def initial_state(task: Task, source: Source, seed: int, shardings: Any = None) -> TrainState:
+    """The state of step 0, made where `shardings` say, so that it need never fit on one device."""
     batch = transforms.normalize(jax.tree.map(jnp.asarray, source.take(np.zeros(1, np.int64))))
     # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(task.init, compiler_options=quick)(jax.random.key(seed), batch)
+    return jax.jit(task.init, out_shardings=shardings, compiler_options=quick)(jax.random.key(seed), batch)
 
 
 @dataclasses.dataclass(eq=False)
@@ -88,6 +89,7 @@ class Session:
             while pending and (flush or len(pending) > IN_FLIGHT):
                 self._finish(*pending.popleft(), meter)
             if step == first + 1:
+                choose("config.checkpoint.best", config.checkpoint.best, metrics)
                 self.writer.say("compiled the first step")
                 meter.restart_clock()
             if self._due(config.log.every, step) or step == self.last:
@@ -96,7 +98,7 @@ class Session:
                 self.writer.write(step, values)
                 meter.reset()
             with meter.paused():
-                if self._due(config.checkpoint.every, step):
+                if self._due(config.checkpoint.every, step) or step == self.last:
                     self.checkpoints.save(self.state, step, loss)
                 if self._due(config.log.samples_every, step) or step == self.last:
                     self._pictures(predictor, step)
@@ -148,6 +150,21 @@ class Session:
             save_grid(path, images, columns, f"{name} at step {step}", f"seed 0, images 0 to {num - 1}{by_class}")
 
 
+def _note_new_length(before: ConfigDict, config: ConfigDict, last: int, count: int) -> None:
+    """Says that a run which goes on longer (or shorter) than it began does not equal one begun at the new length."""
+    old = config_lib.total_steps(before, count)
+    follows = [
+        what
+        for what, moved in (
+            ("the learning rate", config.optim.decay != "constant"),
+            ("the EMA", config.ema.horizon > 0),
+        )
+        if moved
+    ]
+    if old != last and follows:
+        print(f"note: the run was {old} steps long and is now {last}: {' and '.join(follows)} follow the new length")
+
+
 def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int | None] = lambda step: None) -> int:
     """Trains `config` in `workdir`, resuming what is there.
 
@@ -165,7 +182,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     data = DataSpec(source.image_shape, source.num_classes)
     last = config_lib.total_steps(config, len(source))
     task = make_task(config, data, last)
-    abstract_state(task, data)  # the network's own objections come before anything is written
+    abstract = abstract_state(task, data)  # the network's own objections come before anything is written
+    evaluators.check(config.eval.metrics, task.predict, data.image_shape)
     with workdir_lib.locked(workdir):
         described = {
             "source": source.name,
@@ -175,17 +193,22 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             "num_classes": source.num_classes,
             "fingerprint": source.fingerprint,
         }
-        workdir_lib.claim(workdir, config, described)
-        state = initial_state(task, source, config.seed)
-        workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
+        before = workdir_lib.check_owner(workdir, config, described)
+        shardings = parallel.state_shardings(abstract)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:
-            restored = checkpoints.restore(state, parallel.state_shardings(state))
-            state = parallel.place(state) if restored is None else restored
-            first = int(state.step)
+            state = checkpoints.restore(abstract, shardings)
+            first = 0 if state is None else int(state.step)
+            if first <= last:  # a shorter length than what is done changes nothing
+                workdir_lib.claim(workdir, config, described)
             if first >= last:
                 print(f"{workdir}: already finished at step {first}; raise config.train.steps to go on")
                 return 0
+            if first and before is not None:
+                _note_new_length(before, config, last, len(source))
+            if state is None:
+                state = initial_state(task, source, config.seed, shardings)
+            workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
             size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
             print(
                 f"{workdir}: {'resuming at' if first else 'from'} step {first} to {last}: {size:,} parameters, "

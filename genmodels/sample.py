@@ -3,6 +3,7 @@
 python -m genmodels.sample --workdir=DIR --num=N --out=DIR|FILE.npz|FILE.png [--seed=0] [--labels=0,1,..]
 """
 
+import math
 import time
 
 from absl import flags
@@ -12,7 +13,7 @@ from genmodels import cli
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
 NUM = flags.DEFINE_integer("num", None, "How many images.", required=True)
 OUT = flags.DEFINE_string("out", None, "A folder, FILE.npz or FILE.png.", required=True)
-SEED = flags.DEFINE_integer("seed", 0, "Image i depends on the seed and i alone.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Image i depends on the seed and i alone.", lower_bound=0, upper_bound=2**32 - 1)
 LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the samples; default: all classes in turn.")
 SAMPLER = flags.DEFINE_string("sampler", None, "ddim or ancestral; default: the run's config.sampler.")
 STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.")
@@ -35,6 +36,8 @@ def main() -> None:
     if labels == []:
         raise ConfigError("--labels= is empty: give integers separated by commas")
     check_writable(out)
+    if not math.isfinite(GUIDANCE.value):
+        raise ConfigError(f"--guidance={GUIDANCE.value}: must be a number")
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
     options = {name: value for name, value in (("sampler", SAMPLER.value), ("steps", STEPS.value)) if value is not None}
     start = time.perf_counter()

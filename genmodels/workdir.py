@@ -52,8 +52,8 @@ def check_writable(path: pathlib.Path) -> None:
     Raises:
       StorageError: it cannot.
     """
-    parents = path.absolute().parents
-    existing = next(folder for folder in parents if folder.exists())
+    path = path.absolute()
+    existing = next(folder for folder in ([path] if path.is_dir() else []) + [*path.parents] if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise StorageError(f"{path}: cannot be written: {existing} is {'read-only' if existing.is_dir() else 'a file'}")
 
@@ -109,27 +109,33 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any]) -> None:
-    """Makes the directory belong to this config and data, or checks that it does.
+def check_owner(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any]) -> ConfigDict | None:
+    """Checks that the directory is new (None) or belongs to this config and data (the config it has).
 
     Raises:
       ConfigError: it belongs to another experiment or to other data; names what differs.
     """
-    if (workdir / "config.json").exists():
-        differing = config_lib.conflicts(read_config(workdir), config)
-        if differing:
-            more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
+    if not (workdir / "config.json").exists():
+        return None
+    old = read_config(workdir)
+    differing = config_lib.conflicts(old, config)
+    if differing:
+        more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
+        raise ConfigError(
+            f"--workdir={workdir} belongs to another experiment: {'; '.join(differing[:2])}{more}; choose "
+            f"another --workdir"
+        )
+    before = read_json(workdir / "data.json")
+    for key, value in data.items():
+        if before.get(key) != value:
             raise ConfigError(
-                f"--workdir={workdir} belongs to another experiment: {'; '.join(differing[:2])}{more}; choose "
-                f"another --workdir"
+                f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
+                f"{value}); choose another --workdir"
             )
-        before = read_json(workdir / "data.json")
-        for key, value in data.items():
-            if before.get(key) != value:
-                raise ConfigError(
-                    f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
-                    f"{value}); choose another --workdir"
-                )
-    else:
-        write_text(workdir / "data.json", json.dumps(data, indent=2))
+    return old
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any]) -> None:
+    """Makes the directory belong to this config and data."""
+    write_text(workdir / "data.json", json.dumps(data, indent=2))
     write_text(workdir / "config.json", config_lib.to_json(config))

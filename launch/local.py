@@ -15,16 +15,21 @@ from genmodels import xla
 VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "tpu": "TPU_VISIBLE_CHIPS"}
 
 
-def environment(devices: int, platform: str) -> dict[str, str]:
-    """The environment in which jax sees exactly these devices."""
-    env = os.environ.copy()
+def set_environment(devices: int, platform: str) -> None:
+    """Lets jax see exactly these devices: of accelerators, the first ones that the environment allows already.
+
+    Raises:
+      ValueError: it allows fewer.
+    """
+    os.environ["JAX_PLATFORMS"] = platform
     if platform == "cpu":
         xla.configure(virtual_devices=devices)
-        env = os.environ.copy()
-    else:
-        env[VISIBLE[platform]] = ",".join(map(str, range(devices)))
-    env["JAX_PLATFORMS"] = platform
-    return env
+        return
+    name = VISIBLE[platform]
+    allowed = os.environ[name].split(",") if os.environ.get(name) else [str(index) for index in range(devices)]
+    if devices > len(allowed):
+        raise ValueError(f"--devices={devices}: {name}={os.environ[name]} allows {len(allowed)}")
+    os.environ[name] = ",".join(allowed[:devices])
 
 
 def main() -> None:
@@ -35,8 +40,11 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     if args.devices < 1:
         parser.error(f"--devices={args.devices}: must be at least 1")
-    command = [sys.executable, "-m", "genmodels.train", *rest]
-    os.execve(sys.executable, command, environment(args.devices, args.platform))
+    try:
+        set_environment(args.devices, args.platform)
+    except ValueError as error:
+        parser.error(str(error))
+    os.execv(sys.executable, [sys.executable, "-m", "genmodels.train", *rest])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Eight virtual CPU devices, quick compilation, a persistent compilation cache, and run-time checks of annotations."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -55,12 +54,12 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def scored(trained, tmp_path_factory):
-    """A copy of the finished run, evaluated: (work directory, results, expectations)."""
+    """A copy of the finished run, evaluated: (work directory, results)."""
     from genmodels import evaluation
+    from genmodels.reporting.files import write_results
 
     workdir = tmp_path_factory.mktemp("scored") / "run"
     shutil.copytree(trained, workdir)
-    results, expect = evaluation.of_run(str(workdir), None, 20, "latest")
-    (workdir / "eval").mkdir()
-    (workdir / "eval" / "result.json").write_text(json.dumps({"results": [result.as_json() for result in results]}))
-    return workdir, results, expect
+    results = evaluation.of_run(str(workdir), None, 20, "latest")
+    write_results(workdir / "eval" / "result.json", results)
+    return workdir, results

@@ -1,6 +1,8 @@
 """The commands as users and schedulers meet them: real processes, signals, exit codes, and the main job."""
 
+import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -117,7 +119,7 @@ def test_the_main_job_draws_what_is_asked_and_copies_nothing(tmp_path):
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tmp_path):
     """kill -9 at twenty random moments of a run that saves all the time; it ends as a run left alone does."""
-    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=160", "--config.checkpoint.every=2")
+    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=400", "--config.checkpoint.every=2")
     rng = np.random.default_rng(0)
     for _ in range(20):
         process = command("train", *long, f"--workdir={tmp_path / 'run'}")
@@ -129,11 +131,36 @@ def test_twenty_kills_lose_nothing(tmp_path):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.5))
         process.kill()
-        assert finish(process)[0] in (-9, 0)
+        assert finish(process)[0] == -9
     code, _, err = finish(command("train", *long, f"--workdir={tmp_path / 'run'}"))
     assert code == 0, err
     assert finish(command("train", *long, f"--workdir={tmp_path / 'whole'}"))[0] == 0
     assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("platform", "devices", "before", "after"),
+    [
+        ("cuda", 2, {}, {"CUDA_VISIBLE_DEVICES": "0,1"}),
+        ("cuda", 1, {"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "4"}),
+        ("cuda", 3, {"CUDA_VISIBLE_DEVICES": "4,5"}, None),
+        ("cpu", 8, {"XLA_FLAGS": "--xla_force_host_platform_device_count=2 --a"}, {"PJRT_NPROC": "32"}),
+    ],
+)
+def test_the_launcher_sees_the_devices_it_may(platform, devices, before, after, monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "XLA_FLAGS", "PJRT_NPROC", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    set_environment = runpy.run_path(str(ROOT / "launch" / "local.py"))["set_environment"]
+    if after is None:
+        with pytest.raises(ValueError, match="allows 2"):
+            set_environment(devices, platform)
+        return
+    set_environment(devices, platform)
+    assert after.items() <= os.environ.items()
+    if platform == "cpu":
+        assert {"--xla_force_host_platform_device_count=8", "--a"} <= set(os.environ["XLA_FLAGS"].split())
 
 
 @pytest.mark.slow

@@ -50,6 +50,11 @@ def test_durations_must_be_unambiguous(values):
         ({"train.accumulate": 0}, "at least 1"),
         ({"log.every": -1}, "negative"),
         ({"ema.decay": 1.0}, "ema"),
+        ({"seed": -1}, r"config\.seed=-1"),
+        ({"eval.seed": 2**32}, r"config\.eval\.seed"),
+        ({"optim.clip_norm": -1.0}, r"optim\.clip_norm must not be negative"),
+        ({"optim.learning_rate": float("nan")}, r"optim\.learning_rate"),
+        ({"expect": ({"metric": "psnr"},)}, r"config\.expect"),
     ],
 )
 def test_wrong_values_are_named(values, words):
@@ -58,6 +63,7 @@ def test_wrong_values_are_named(values, words):
 
 
 def test_task_sections_are_checked_with_suggestions():
+    from genmodels.inference import abstract_state
     from genmodels.tasks import DataSpec, make_task
 
     for values, words in [
@@ -65,10 +71,21 @@ def test_task_sections_are_checked_with_suggestions():
         ({"diffusion.schedule": "cosin"}, "cosin"),
         ({"diffusion.parameterization": "epsilom"}, "did you mean 'epsilon'"),
         ({"sampler.steps": 99}, "sampling steps"),
+        ({"model.multipliers": ("abc",)}, r"config\.model\.multipliers=\('abc',\): must be tuple\[int"),
+        ({"model.multipliers": ()}, "at least 1"),
+        ({"model.multipliers": (1, 0)}, "at least 1"),
+        ({"model.heads": 0}, "at least 1"),
+        ({"model.dropout": 1.0}, "dropout"),
+        ({"model.attention_resolutions": (4.0,)}, "attention_resolutions"),
+        ({"eval.timesteps": (20,)}, r"eval\.timesteps: 20 is not within \[0, 20\)"),
         ({"task": "diffusoin"}, "did you mean 'diffusion'"),
     ]:
         with pytest.raises(ConfigError, match=words):
             make_task(experiment("ddpm_digits", **values), DataSpec((8, 8, 1), 10), 10)
+    spec = DataSpec((8, 8, 1), 10)
+    fused = make_task(experiment("ddpm_digits", **{"model.attention": "cudnn"}), spec, 10)
+    with pytest.raises(ConfigError, match=r"config\.model: .*cuDNN"):
+        abstract_state(fused, spec)
     config = experiment("ddpm_digits")
     with config.unlocked():
         config.model.chanels = 3

@@ -1,11 +1,14 @@
 """The promises every task keeps, one test each over the registry. A new task adds a row to RUNS."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genmodels import loop
+from genmodels.checkpoint import Checkpoints
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
 from genmodels.inference import abstract_state
@@ -48,8 +51,15 @@ def test_resume_is_exact_and_the_check_has_teeth(name, tmp_path):
     resumed = final_state(tmp_path / "parts")
     assert digest(resumed) == wanted
 
-    forgotten = resumed.replace(opt_state=jax.tree.map(np.zeros_like, resumed.opt_state))
-    assert digest(forgotten) != wanted
+    stops = iter([None, None, None, 85])
+    assert loop.train(whole, tmp_path / "forgetful", lambda step: next(stops)) == 85
+    half = final_state(tmp_path / "forgetful")
+    shutil.rmtree(tmp_path / "forgetful" / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "forgetful" / "checkpoints")
+    checkpoints.save(half.replace(opt_state=jax.tree.map(np.zeros_like, half.opt_state)), 3)
+    checkpoints.close()
+    assert loop.train(whole, tmp_path / "forgetful") == 0
+    assert digest(final_state(tmp_path / "forgetful").params) != digest(resumed.params)
 
 
 def train_on(config, devices, mode, steps=20, shard=False):

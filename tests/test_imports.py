@@ -30,6 +30,12 @@ ALLOWED = {
     "checkpoint": LOWEST,
     "tasks": LOWEST | {"tasks", "models", "diffusion", "nn", "optim", "parallel", "state", "config"},
     "evaluators": LOWEST | {"evaluators", "metrics", "extractors", "data"},
+    "reporting": LOWEST | {"reporting", "evaluators", "data", "metrics", "config", "state", "workdir", "inference"},
+    "inference": LOWEST | {"tasks", "data", "checkpoint", "config", "parallel", "state", "workdir"},
+    "evaluation": LOWEST | {"inference", "evaluators", "data", "reporting", "workdir"},
+    "loop": LOWEST
+    | {"tasks", "evaluators", "data", "checkpoint", "reporting", "parallel", "inference", "state", "config", "workdir"},
+    "cli": LOWEST | {"config", "xla"},
 }
 MAINS = {"train", "sample", "evaluate", "report", "export"}
 

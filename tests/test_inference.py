@@ -7,6 +7,8 @@ import pytest
 from genmodels.errors import ConfigError, StorageError
 from genmodels.inference import Predictor, Run
 from genmodels.parallel import Parallel
+from genmodels.tasks import DataSpec, make_task
+from tests.helpers import experiment
 
 
 def test_image_i_depends_on_seed_and_index_alone(trained):
@@ -23,8 +25,9 @@ def test_image_i_depends_on_seed_and_index_alone(trained):
 
 def test_options_and_labels_of_sampling_are_checked(trained):
     run = Run.load(trained, "best")
-    for bad in ({"labels": [10]}, {"labels": [-1]}, {"sampler": "ddmi"}, {"steps": 21}, {"width": 3}):
-        with pytest.raises(ConfigError, match=r"label|ddim|steps|option"):
+    labels = [[10], [-1], [10**11], [10**30], [], [1.5]]
+    for bad in (*({"labels": x} for x in labels), {"sampler": "ddmi"}, {"steps": 21}, {"width": 3}, {"seed": -1}):
+        with pytest.raises(ConfigError, match=r"label|ddim|steps|option|seed"):
             run.sample(2, **bad)
     with pytest.raises(ConfigError, match="at least 1"):
         run.sample(0)
@@ -35,5 +38,12 @@ def test_load_works_as_in_a_notebook(trained):
     import genmodels
 
     assert genmodels.load(str(trained)).sample(2, labels=[3], seed=0).shape == (2, 8, 8, 1)
+    assert genmodels.load(trained, 3).step == 3
     with pytest.raises(StorageError, match=r"is .* a work directory"):
         genmodels.load(str(trained / "checkpoints"))
+
+
+def test_guidance_is_refused_where_no_null_label_was_trained():
+    spec = DataSpec((8, 8, 1), 10)
+    tasks = [make_task(experiment("ddpm_digits", **{"diffusion.label_dropout": p}), spec, 10) for p in (0.0, 0.1)]
+    assert [task.predict["sample"].optional for task in tasks] == [(), ("guidance_scale",)]

@@ -1,5 +1,7 @@
 """Training in a work directory: what it leaves, what it refuses, how it diverges."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from genmodels import loop, tasks
 from genmodels.errors import ConfigError, DivergedError, StorageError
 from genmodels.reporting import grids
 from genmodels.reporting.writers import read_metrics
-from genmodels.workdir import locked
+from genmodels.workdir import locked, read_config
 from tests.helpers import digest, experiment, final_state
 
 STEPS = {"train.steps": 8, "log.every": 2, "checkpoint.every": 3}
@@ -31,6 +33,30 @@ def test_a_finished_run_says_so_and_changes_nothing(trained, capsys):
     assert loop.train(experiment("ddpm_digits"), trained) == 0
     assert "already finished at step 6" in capsys.readouterr().out
     assert digest(final_state(trained)) == before
+
+
+def test_a_finished_run_keeps_its_config_unless_it_goes_on(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    assert loop.train(experiment("ddpm_digits", **{"train.steps": 4}), tmp_path / "run") == 0
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    assert loop.train(experiment("ddpm_digits", **{"train.steps": 8}), tmp_path / "run") == 0
+    assert "was 6 steps long and is now 8: the learning rate and the EMA follow" in capsys.readouterr().out
+    assert read_config(tmp_path / "run").train.steps == 8
+    assert int(final_state(tmp_path / "run").step) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"eval.metrics": ("fd_digit",)}, "did you mean 'fd_digits'"),
+        ({"eval.metrics": ("accuracy",)}, "needs the predict function 'classify'"),
+        ({"checkpoint.best": "losss"}, "did you mean 'loss'"),
+    ],
+)
+def test_metrics_that_there_are_not_are_refused_before_hours_of_training(values, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        loop.train(experiment("ddpm_digits", **values), tmp_path)
 
 
 def test_another_experiment_and_other_data_are_refused(trained, tmp_path):

@@ -3,6 +3,7 @@
 A source is random access to uint8 images and integer labels. Adding a scheme is a function and a row in SCHEMES.
 """
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -10,10 +11,10 @@ import hashlib
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int, Int32, UInt8
 
 from genmodels.errors import ConfigError, DataError, choose
 
@@ -53,12 +54,38 @@ class Source:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 over shapes and contents, in order."""
-        digest = hashlib.sha256(repr((self.images.shape, self.num_classes)).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels))
-        return digest.hexdigest()
+        """See `fingerprint`."""
+        return fingerprint(self.images, self.labels)
+
+
+def fingerprint(images: UInt8[np.ndarray, "N height width channel"], labels: Int[np.ndarray, " N"] | None) -> str:
+    """sha256 over shapes and contents, in order."""
+    digest = hashlib.sha256(repr((images.shape, labels is None)).encode())
+    digest.update(np.ascontiguousarray(images))
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels, np.int32))
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzFile]:
+    """An .npz of plain arrays, open for reading inside the block.
+
+    Args:
+      where: how to call it in messages.
+    Raises:
+      DataError: it is missing or cannot be read, when opened or inside the block.
+    """
+    if not pathlib.Path(path).is_file():
+        raise DataError(f"{where}: no such file")
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array, as .npy files do")
+        with file:
+            yield file
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
 
 
 def make_source(spec: str, split: str = "train") -> Source:
@@ -78,6 +105,8 @@ def make_source(spec: str, split: str = "train") -> Source:
         raise DataError(
             f"{spec}: images must be uint8 [N, height, width(, channel)], got {images.dtype} {images.shape}"
         )
+    if images.shape[-1] not in (1, 3, 4):
+        raise DataError(f"{spec}: images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels, got {images.shape[-1]}")
     if labels is None:
         return Source(spec, split, images, None, 0)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
@@ -108,18 +137,13 @@ NPZ_LAYOUTS = {
 
 def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     """`images`(, `labels`) and `test_images`(, `test_labels`), or Keras' `x_train`, `y_train`, `x_test`, `y_test`."""
-    if not pathlib.Path(path).is_file():
-        raise DataError(f"npz:{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for images, labels in NPZ_LAYOUTS[split]:
-                if images in file:
-                    return file[images], file[labels].reshape(-1) if labels in file else None
-            found = ", ".join(file.files)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"npz:{path}: not a readable .npz of plain arrays ({error})") from error
+    with open_npz(path, f"npz:{path}") as file:
+        for images, labels in NPZ_LAYOUTS[split]:
+            if images in file:
+                return file[images], file[labels].reshape(-1) if labels in file else None
+        found = ", ".join(file.files)
     wanted = " or ".join(images for images, _ in NPZ_LAYOUTS[split])
-    remedy = "; set --config.eval.split=train to evaluate on the training images" if split == "test" else ""
+    remedy = "; evaluate with --split=train to compare with the training images" if split == "test" else ""
     raise DataError(f"npz:{path}: no {split} images: looked for {wanted}, found {found or 'nothing'}{remedy}")
 
 

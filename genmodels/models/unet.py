@@ -85,6 +85,13 @@ class UNet(nn.Module):
     attention: str = "xla"
     dtype: Dtype = jnp.float32
 
+    def __post_init__(self):
+        if min(self.channels, self.blocks, self.heads, *self.multipliers, len(self.multipliers)) < 1:
+            raise ValueError("channels, blocks, heads and each of the multipliers must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be within [0, 1), got {self.dropout}")
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
@@ -110,8 +117,8 @@ class UNet(nn.Module):
         def attend(h, name):
             return SpatialAttention(self.heads, KERNEL_INIT, self.dtype, self.attention, name=name)(h)
 
-        def conv(h, features, name, strides=1, init=KERNEL_INIT):
-            return nn.Conv(features, (3, 3), strides, dtype=self.dtype, kernel_init=init, name=name)(h)
+        def conv(h, features, name, strides=1):
+            return nn.Conv(features, (3, 3), strides, dtype=self.dtype, kernel_init=KERNEL_INIT, name=name)(h)
 
         levels = range(len(self.multipliers))
         h = conv(x.astype(self.dtype), self.channels, "conv_in")
@@ -136,7 +143,7 @@ class UNet(nn.Module):
                 h = conv(upsample_to(h, *skips[-1].shape[1:3]), h.shape[-1], f"upsample_{level}")
 
         h = nn.swish(GroupNorm(name="norm_out")(h))
-        return conv(h, self.out_channels, "conv_out", init=ZERO_INIT).astype(jnp.float32)
+        return nn.Conv(self.out_channels, (3, 3), dtype=jnp.float32, kernel_init=ZERO_INIT, name="conv_out")(h)
 
     def _embedding(self, timesteps: Array, labels: Array | None) -> Float[Array, "batch embedding"]:
         width = 4 * self.channels

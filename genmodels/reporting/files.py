@@ -1,19 +1,24 @@
-"""Images on disk as the commands exchange them: an .npz, a folder of PNGs, or one PNG grid."""
+"""Files that the commands exchange: images as an .npz, a folder of PNGs or one PNG grid; results as JSON."""
 
+import json
+import math
 import pathlib
 import re
-import zipfile
-import zlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from genmodels.errors import ConfigError, DataError
+from genmodels.data.sources import open_npz
+from genmodels.errors import ConfigError, DataError, StorageError
+from genmodels.evaluators.base import Result
 from genmodels.reporting.grids import save_grid, to_pil
-from genmodels.workdir import atomic_path
+from genmodels.workdir import atomic_path, read_json, write_text
 
 Images = UInt8[np.ndarray, "N height width channel"]
+NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 LABEL = re.compile(r"_label(\d+)$")
 
 
@@ -30,6 +35,8 @@ def check_out(out: str) -> pathlib.Path:
         raise ConfigError(
             f"--out={out}: exists and is {'a folder' if path.is_dir() else 'a file'}; choose another name"
         )
+    if path.is_dir() and any(path.glob("[!.]*.png")):
+        raise ConfigError(f"--out={out}: holds PNGs already, which would mix with these; choose an empty folder")
     return path
 
 
@@ -64,15 +71,10 @@ def read_images(flag: str, name: str) -> tuple[Images, Int[np.ndarray, " N"] | N
     where = f"{flag}={name}"
     if path.is_dir():
         return _read_folder(path, where)
-    if not path.is_file():
-        raise DataError(f"{where}: no such file or folder")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "images" not in file:
-                raise DataError(f"{where}: has no array `images`, only {', '.join(file.files) or 'nothing'}")
-            images, labels = file["images"], file.get("labels")
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
+    with open_npz(path, where) as file:
+        if "images" not in file:
+            raise DataError(f"{where}: has no array `images`, only {', '.join(file.files) or 'nothing'}")
+        images, labels = file["images"], file.get("labels")
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise DataError(
             f"{where}: `images` must be uint8 [N, height, width, channel], got {images.dtype} {images.shape}"
@@ -83,7 +85,7 @@ def read_images(flag: str, name: str) -> tuple[Images, Int[np.ndarray, " N"] | N
 
 
 def _read_folder(path: pathlib.Path, where: str) -> tuple[Images, np.ndarray | None]:
-    files = sorted(path.glob("*.png"))
+    files = sorted(path.glob("[!.]*.png"))
     if not files:
         raise DataError(f"{where}: no .png file in this folder")
     images = []
@@ -101,3 +103,27 @@ def _read_folder(path: pathlib.Path, where: str) -> tuple[Images, np.ndarray | N
     matches = [LABEL.search(file.stem) for file in files]
     labels = np.array([int(match[1]) for match in matches]) if all(matches) else None
     return np.stack(images), labels
+
+
+def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:
+    """Writes {"results": [{"name", "value", "protocol"}]}; a value that is no JSON number is "Infinity" or "NaN"."""
+    rows = [
+        result.as_json() | ({} if math.isfinite(result.value) else {"value": NOT_FINITE[str(result.value)]})
+        for result in results
+    ]
+    write_text(path, json.dumps({"results": rows}, indent=2, allow_nan=False))
+
+
+def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The results that `write_results` wrote, values as floats.
+
+    Raises:
+      StorageError: the file cannot be read or holds something else.
+    """
+    try:
+        return [
+            {"name": row["name"], "value": float(row["value"]), "protocol": dict(row["protocol"])}
+            for row in read_json(path)["results"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{path}: not a result of genmodels.evaluate; move it elsewhere") from error

@@ -12,6 +12,7 @@ import matplotlib
 
 from genmodels.config import to_json
 from genmodels.evaluators.expectations import compare
+from genmodels.reporting.files import read_results
 from genmodels.reporting.grids import read_captions
 from genmodels.reporting.writers import read_metrics
 from genmodels.workdir import read_config, read_json
@@ -67,8 +68,8 @@ def _picture(path: pathlib.Path) -> dict[str, str]:
 
 def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Results of every file in eval/, oldest first."""
-    files = sorted((workdir / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [{"file": path.name, "results": read_json(path)["results"]} for path in files]
+    files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+    return [{"file": path.name, "results": read_results(path)} for path in files]
 
 
 def run_section(workdir: pathlib.Path) -> dict[str, Any]:

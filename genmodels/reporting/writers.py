@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from genmodels.state import Average
+from genmodels.workdir import write_text
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -95,9 +96,8 @@ class Writer:
         self._last = last
         self._live = sys.stdout.isatty()
         kept = [record for record in read_metrics(self._path) if record["step"] <= first]
-        self._file = self._path.open("w")
-        for record in kept:
-            self._append(record)
+        write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = self._path.open("a")
         self._tensorboard = _tensorboard(workdir) if tensorboard else None
 
     def _append(self, record: dict[str, Any]) -> None:

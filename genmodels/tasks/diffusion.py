@@ -74,6 +74,9 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         schedules.sampling_timesteps(schedule.num_steps, sampling.steps, sampling.spacing)
     except ValueError as error:
         raise ConfigError(f"config.diffusion, config.sampler: {error}") from error
+    for timestep in config.eval.timesteps:
+        if not 0 <= timestep < schedule.num_steps:
+            raise ConfigError(f"config.eval.timesteps: {timestep} is not within [0, {schedule.num_steps})")
     tx = optim.make_optimizer(config.optim, num_steps)
     decay = optim.ema_decay(config.ema, num_steps)
     kind = settings.parameterization
@@ -159,7 +162,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         return {"image": parameterization.to_x0(kind, prediction, xt, *process.alpha_sigma(schedule, t))}
 
     fields = ("label",) if num_classes else ()
-    guided = ("guidance_scale",) if num_classes else ()
+    guided = ("guidance_scale",) if num_classes and settings.label_dropout else ()
     options = dataclasses.asdict(sampling)
     return Task(
         init=init,

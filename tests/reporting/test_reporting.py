@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from genmodels.errors import DataError
+from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.reporting import files, html
 from genmodels.reporting.writers import Writer, read_metrics
 
@@ -83,3 +83,21 @@ def test_unreadable_images_are_named(tmp_path):
     for name, words in [("none.npz", "no such"), ("empty", r"no \.png"), ("bad", r"a\.png: not a readable")]:
         with pytest.raises(DataError, match=words):
             files.read_images("--generated", str(tmp_path / name))
+
+
+def test_a_folder_that_holds_images_is_not_mixed_with_new_ones(tmp_path):
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    files.write_images(files.check_out(str(tmp_path / "out")), images, None, "")
+    (tmp_path / "out" / ".000000.png.left-by-a-kill.png").write_bytes(b"half")
+    assert len(files.read_images("--generated", str(tmp_path / "out"))[0]) == 3
+    with pytest.raises(ConfigError, match="holds PNGs already"):
+        files.check_out(str(tmp_path / "out"))
+
+
+def test_foreign_files_among_the_results(scored, tmp_path):
+    shutil.copytree(scored[0], tmp_path / "run")
+    (tmp_path / "run" / "eval" / ".result.json.left-by-a-kill.json").write_text("{")
+    html.run_section(tmp_path / "run")
+    (tmp_path / "run" / "eval" / "other.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"other\.json: not a result"):
+        html.run_section(tmp_path / "run")
