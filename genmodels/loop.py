@@ -68,7 +68,7 @@ class Session:
         meter = Meter(train.batch_size)
         predictor = Predictor(self.task, self.parallel, config.eval.batch_size)
         pending: deque[tuple[int, Any]] = deque()
-        loss = np.inf
+        loss = self.writer.resumed.get(config.checkpoint.best, np.inf)
         batches = pipeline.batches(
             self.source,
             config.seed,

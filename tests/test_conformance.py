@@ -16,7 +16,7 @@ from genmodels.parallel import AXIS, Parallel, device_view, whole_view
 from genmodels.state import Average
 from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
-from tests.helpers import digest, experiment, final_state
+from tests.helpers import EXPERIMENTS, digest, experiment, final_state
 
 RUNS = {
     "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
@@ -78,7 +78,7 @@ def train_on(config, devices, mode, steps=20, shard=False):
 
 def assert_close(a, b, tolerance=1e-5):
     for (path, x), (_, y) in zip(*(jax.tree_util.tree_leaves_with_path(t) for t in (a, b)), strict=True):
-        np.testing.assert_allclose(x, y, atol=tolerance, rtol=1e-4, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(x, y, atol=tolerance, rtol=0, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -124,17 +124,38 @@ def test_steps_and_predict_functions_lower(name, platform):
     source, task = built(config)
     spec = DataSpec(source.image_shape, source.num_classes)
     state = abstract_state(task, spec)
-    batch = jax.tree.map(jnp.asarray, source.take(np.arange(8)))
+    lower_step(task, state, source.image_shape, platform)
+    every = {
+        "key": jax.random.split(jax.random.key(0), 8),
+        "image": jnp.zeros((8, *source.image_shape)),
+        "label": jnp.zeros(8, jnp.int32),
+        "guidance_scale": jnp.ones(8),
+    }
+    for predict in task.predict.values():
+        for fields in {predict.inputs, predict.inputs + predict.optional}:
+            inputs = {field: every[field] for field in fields}
+            jax.export.export(
+                jax.jit(lambda v, i, p=predict: p.fn(v, {}, i, whole_view(i), **p.options)), platforms=[platform]
+            )(state.variables(), inputs)
+
+
+def lower_step(task, state, image_shape, platform):
     step = loop.compose_step(task)
-    jax.export.export(jax.jit(lambda s, b, r: step(s, {}, b, r, whole_view(b))), platforms=[platform])(
+    batch = {"image": jnp.zeros((8, *image_shape), jnp.uint8), "label": jnp.zeros(8, jnp.int32)}
+    return jax.export.export(jax.jit(lambda s, b, r: step(s, {}, b, r, whole_view(b))), platforms=[platform])(
         state, batch, jax.random.key(0)
     )
-    for predict in task.predict.values():
-        inputs = {"key": jax.random.split(jax.random.key(0), 8), "image": jnp.zeros((8, *source.image_shape))}
-        inputs = {k: v for k, v in (inputs | {"label": batch["label"]}).items() if k in predict.inputs}
-        jax.export.export(
-            jax.jit(lambda v, i, p=predict: p.fn(v, {}, i, whole_view(i), **p.options)), platforms=[platform]
-        )(state.variables(), inputs)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_at_full_size_are_shaped_and_lower(name):
+    image_shape = (28, 28, 1) if "mnist" in name else (8, 8, 1)
+    spec = DataSpec(image_shape, 10)
+    task = make_task(experiment(name, ""), spec, 100)
+    state = abstract_state(task, spec)
+    exported = lower_step(task, state, image_shape, "cuda")
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+    assert [leaf.shape for leaf in exported.out_avals[: len(shapes)]] == shapes
 
 
 @pytest.mark.parametrize("name", RUNS)

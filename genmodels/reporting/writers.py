@@ -87,7 +87,8 @@ class Writer:
     """Sends records to metrics.jsonl, one line of progress to the terminal, and to TensorBoard.
 
     Args:
-      first: step the run starts from. Records beyond it, left by a killed run, are dropped, so that every step has one.
+      first: step the run starts from. Records beyond it, left by a killed run, are dropped, so that every step has one;
+        the last one before it is `resumed`.
       last: step the run ends at.
     """
 
@@ -96,6 +97,7 @@ class Writer:
         self._last = last
         self._live = sys.stdout.isatty()
         kept = [record for record in read_metrics(self._path) if record["step"] <= first]
+        self.resumed: dict[str, Any] = kept[-1] if kept else {}
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a")
         self._tensorboard = _tensorboard(workdir) if tensorboard else None

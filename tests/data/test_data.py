@@ -69,7 +69,7 @@ def test_npz_in_both_layouts(tmp_path):
     assert (ours.num_classes, keras.num_classes) == (0, 3)
     np.testing.assert_array_equal(ours.images, keras.images)
     assert len(make_source(f"npz:{tmp_path}/keras.npz", "test")) == 1
-    with pytest.raises(DataError, match=r"no test images.*eval\.split=train"):
+    with pytest.raises(DataError, match=r"no test images.*--split=train"):
         make_source(f"npz:{tmp_path}/ours.npz", "test")
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from genmodels.metrics import frechet, image
 from genmodels.metrics.nearest import nearest_neighbours
@@ -62,10 +63,8 @@ def test_ssim_of_small_images_says_its_window():
         image.ssim(noise, noise[:2])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_and_psnr_equal_scikit_image(channels):
-    metrics = pytest.importorskip("skimage.metrics", reason="needs the parity extra (scikit-image)")
     rng = np.random.default_rng(0)
     a = rng.integers(0, 256, (2, 32, 28, channels), dtype=np.uint8)
     b = np.clip(a + rng.normal(0, 20, a.shape), 0, 255).astype(np.uint8)
@@ -78,8 +77,8 @@ def test_ssim_and_psnr_equal_scikit_image(channels):
     }
     for i in range(2):
         x, y = a[i] / 255, b[i] / 255
-        np.testing.assert_allclose(image.ssim(a, b)[i], metrics.structural_similarity(x, y, **settings), atol=1e-5)
-        np.testing.assert_allclose(image.psnr(a, b)[i], metrics.peak_signal_noise_ratio(x, y, data_range=1), atol=1e-4)
+        np.testing.assert_allclose(image.ssim(a, b)[i], structural_similarity(x, y, **settings), atol=1e-5)
+        np.testing.assert_allclose(image.psnr(a, b)[i], peak_signal_noise_ratio(x, y, data_range=1), atol=1e-4)
 
 
 def test_nearest_neighbours_equal_brute_force_and_copies_are_at_zero():
