@@ -2,6 +2,7 @@
 
 python -m genmodels.train --config=experiments/classifier_digits.py --workdir=runs/classifier_digits
 python -m genmodels.export --workdir=runs/classifier_digits --out=genmodels/extractors/weights/digits.npz
+2 CPU cores: about a minute. Expect: accuracy 0.993 - 0.007 on the 297 test digits.
 
 Rebuilding it gives the same network to rounding; its hash, and with it the identity of every number, changes.
 """
@@ -28,7 +29,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.05
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
-    config.eval.num_samples = 297
+    config.expect = (
+        {
+            "metric": "accuracy",
+            "value": 0.993,
+            "tolerance": 0.007,
+            "protocol": {"reference_split": "test", "n_reference": 297},
+        },
+    )
 
     if variant == "tiny":
         config.model.channels = (4, 4)
@@ -38,4 +46,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log.every = 2
         config.checkpoint.every = 3
         config.eval.batch_size = 40
+        config.expect = ()
     return config

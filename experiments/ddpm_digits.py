@@ -1,8 +1,9 @@
 """Class-conditional DDPM on scikit-learn's 8x8 digits.
 
 python -m genmodels.train --config=experiments/ddpm_digits.py --workdir=runs/ddpm_digits
-2 CPU cores: about 5 minutes. Expect, from 1,000 samples of 50 DDIM steps (config.expect): fd_digits 11 +- 4,
-agreement_digits 0.985 - 0.015, nn_distance_ratio 1.0 - 0.2. Measured once, seed 0, jax 0.10: 11.0, 0.988, 0.999.
+2 CPU cores: about 2.5 minutes. Expect, from 1,000 samples of 50 DDIM steps (config.expect): fd_digits 11 +- 4,
+agreement_digits 0.985 - 0.015, nn_distance_ratio 1.0 - 0.2. Measured, seed 0, jax 0.10: 11.0, 0.988, 0.999; the
+variant linear 11.3, 0.989, 1.025.
 """
 
 from ml_collections import ConfigDict
