@@ -26,6 +26,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from genmodels.errors import StorageError
 
 PyTree = Any
+FORMAT = 2  # of the description; 1 had no entry "format" and a weaker checksum
 DELETED = "deleted"  # a kill during deletion leaves half-deleted steps in here, where no one lists them
 
 
@@ -138,7 +139,7 @@ class Checkpoints:
         leaves = flat(state)
         sums = {name: int(total) for name, total in jax.device_get(_checksums(leaves)).items()}
         value = float(value) if math.isfinite(value) else math.inf
-        meta = {"step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
+        meta = {"format": FORMAT, "step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
         meta["digest"] = _digest(meta)
         items = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
         self._values[step] = value
@@ -262,6 +263,11 @@ class Checkpoints:
             raise CorruptError(f"unreadable description: {str(error).splitlines()[0][:120]}") from error
         if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
             raise CorruptError("its description was changed")
+        if meta.get("format") != FORMAT:
+            raise StorageError(
+                f"{self.folder}: checkpoint {step} has format {meta.get('format', 1)}, this one reads {FORMAT}; use "
+                f"the version that wrote it, or another --workdir"
+            )
         return meta
 
     def _set_aside(self, step: int) -> None:

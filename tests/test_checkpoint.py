@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genmodels import checkpoint
 from genmodels.checkpoint import Checkpoints, checksum
 from genmodels.errors import StorageError
 from genmodels.parallel import Parallel
@@ -174,3 +175,16 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
     again = Checkpoints(tmp_path)
     assert int(restore(again).step) == 1
     again.close()
+
+
+def test_a_checkpoint_of_another_format_is_refused_and_not_taken_for_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    saved(tmp_path).close()
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    reader = Checkpoints(tmp_path, read_only=True)
+    with pytest.raises(StorageError, match="has format 1, this one reads 2"):
+        restore(reader)
+    with pytest.raises(StorageError, match="has format 1"):
+        Checkpoints(tmp_path)
+    assert {"2", "3", "4"} <= {path.name for path in tmp_path.iterdir()}
+    reader.close()

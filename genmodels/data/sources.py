@@ -60,7 +60,8 @@ class Source:
 
 def fingerprint(images: UInt8[np.ndarray, "N height width channel"], labels: Int[np.ndarray, " N"] | None) -> str:
     """sha256 over shapes and contents, in order."""
-    digest = hashlib.sha256(repr((images.shape, labels is None)).encode())
+    num_classes = 0 if labels is None else int(labels.max()) + 1
+    digest = hashlib.sha256(repr((images.shape, num_classes)).encode())
     digest.update(np.ascontiguousarray(images))
     if labels is not None:
         digest.update(np.ascontiguousarray(labels, np.int32))
