@@ -9,11 +9,13 @@ The state is stored as a flat mapping from names ("params.denoiser.conv_in.kerne
 """
 
 import contextlib
+import gc
 import hashlib
 import json
 import math
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +29,8 @@ from genmodels.errors import StorageError
 
 PyTree = Any
 FORMAT = 2  # of the description; 1 had no entry "format" and a weaker checksum
+UNAVAILABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
+DAMAGE_OSERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 DELETED = "deleted"  # a kill during deletion leaves half-deleted steps in here, where no one lists them
 
 
@@ -72,7 +76,7 @@ def _digest(meta: dict[str, Any]) -> str:
 
 
 class _BestStep:
-    """Orbax preservation policy: the step with the smallest finite value, by a dictionary that `Checkpoints` fills.
+    """Orbax preservation policy: the newest step of the smallest finite value, by a dictionary `Checkpoints` fills.
 
     Orbax's own BestN keeps values in a file that its constructor cannot do without: one damaged byte there and no step
     can be read any more.
@@ -84,8 +88,9 @@ class _BestStep:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         """One verdict a checkpoint."""
         values = {info.step: self._values.get(info.step, math.inf) for info in checkpoints}
-        best = min(values.values(), default=math.inf)
-        return [values[info.step] == best and math.isfinite(best) for info in checkpoints]
+        finite = [step for step, value in values.items() if math.isfinite(value)]
+        best = min(finite, key=lambda step: (values[step], -step), default=None)
+        return [info.step == best for info in checkpoints]
 
 
 class Checkpoints:
@@ -235,18 +240,9 @@ class Checkpoints:
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
             for name, leaf in flat(target).items()
         }
-        try:
-            leaves = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))[
-                "state"
-            ]
-        except Exception as error:
-            # Orbax wraps what TensorStore says in a bare Exception. No memory, say, is no evidence of damage.
-            cause = error.__cause__ or error if type(error) is Exception else error
-            if isinstance(cause, (ValueError, KeyError, FileNotFoundError)):
-                raise CorruptError(f"unreadable: {str(cause).splitlines()[0][:120]}") from error
-            if isinstance(cause, OSError):
-                raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {cause}") from error
-            raise
+        with self._reading(step, "unreadable"):
+            items = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+        leaves = items["state"]
         sums = jax.device_get(_checksums(leaves))
         bad = [name for name, value in meta["checksums"].items() if int(sums[name]) != value]
         if bad:
@@ -254,13 +250,30 @@ class Checkpoints:
         order = [leaves[name] for name in flat(target)]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(target), order)
 
-    def _read_meta(self, step: int) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def _reading(self, step: int, what: str) -> Iterator[None]:
+        """Tells damage from a disk that fails us: permissions, too many open files or no memory are no evidence."""
+        hook = sys.unraisablehook
+        # Orbax abandons its other reads when one fails; each would print a traceback of its own.
+        sys.unraisablehook = lambda seen: None if isinstance(seen.exc_value, RuntimeError) else hook(seen)
         try:
+            yield
+        except Exception as error:
+            gc.collect()  # of those reads, while the hook stands
+            cause = error.__cause__ or error if type(error) is Exception else error  # Orbax wraps in bare Exceptions
+            text = " ".join(str(cause).split())[:160]
+            unavailable = isinstance(cause, OSError) and not isinstance(cause, DAMAGE_OSERRORS)
+            if unavailable or text.startswith(UNAVAILABLE):
+                raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {text}") from error
+            if isinstance(cause, (ValueError, KeyError, OSError)):
+                raise CorruptError(f"{what}: {text}") from error
+            raise
+        finally:
+            sys.unraisablehook = hook
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        with self._reading(step, "unreadable description"):
             meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        except PermissionError as error:
-            raise StorageError(f"{self.folder}: cannot read checkpoint {step}: {error}") from error
-        except (ValueError, KeyError, OSError) as error:
-            raise CorruptError(f"unreadable description: {str(error).splitlines()[0][:120]}") from error
         if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
             raise CorruptError("its description was changed")
         if meta.get("format") != FORMAT:

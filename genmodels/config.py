@@ -120,7 +120,7 @@ def total_steps(config: ConfigDict, num_examples: int) -> int:
     """
     train = config.train
     chosen = [name for name in DURATIONS if train[name]]
-    if len(chosen) != 1 or train[chosen[0]] < 0:
+    if len(chosen) != 1 or not 0 < train[chosen[0]] < math.inf:
         given = ", ".join(f"{name}={train[name]}" for name in DURATIONS)
         raise ConfigError(f"exactly one of config.train.steps, .epochs and .examples must be positive; got {given}")
     examples = {"steps": train.steps * train.batch_size, "epochs": train.epochs * num_examples}
@@ -143,7 +143,9 @@ NOT_NEGATIVE = (
     "optim.learning_rate",
     "optim.clip_norm",
     "optim.weight_decay",
+    "optim.eps",
 )
+FRACTIONS = ("optim.b1", "optim.b2", "optim.momentum", "ema.decay")
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -168,7 +170,15 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise ConfigError(f"config.{key} must be at least 1, got {flat[key]}")
     for key in NOT_NEGATIVE:
         if not 0 <= flat[key] < math.inf:
-            raise ConfigError(f"config.{key} must not be negative, got {flat[key]}")
+            raise ConfigError(f"config.{key} must be finite and not negative, got {flat[key]}")
+    for key in FRACTIONS:
+        if not 0 <= flat[key] < 1:
+            raise ConfigError(f"config.{key} must be within [0, 1), got {flat[key]}")
+    if not 0 <= config.ema.horizon <= 1:
+        raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")
+    choose("config.eval.split", config.eval.split, ("train", "test"))
+    if not _fits(config.eval.timesteps, tuple[int, ...]):
+        raise ConfigError(f"config.eval.timesteps={config.eval.timesteps!r}: must be a tuple of integers")
     for key in ("seed", "eval.seed"):
         check_seed(f"config.{key}", flat[key])
     for promise in config.expect:
@@ -176,21 +186,19 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise ConfigError(
                 f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
             )
+        if not all(_fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
+            raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
+        choose("config.expect metric (of config.eval.metrics)", promise["metric"], config.eval.metrics)
     if batch % (num_devices * accumulate):
         raise ConfigError(
             f"config.train.batch_size={batch} does not divide into {num_devices} devices x "
             f"config.train.accumulate={accumulate}"
         )
-    if not 0 <= config.ema.decay < 1 or not 0 <= config.ema.horizon <= 1:
-        raise ConfigError(
-            f"config.ema.decay and config.ema.horizon must be within [0, 1), got {config.ema.decay} and "
-            f"{config.ema.horizon}"
-        )
 
 
 def to_json(config: ConfigDict) -> str:
     """The resolved config as indented JSON."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True, allow_nan=False)
 
 
 def from_json(text: str) -> ConfigDict:

@@ -1,6 +1,6 @@
 """Scores a run, or one set of images against another.
 
-python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--check]
+python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--check] [--split=train|test]
 python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from genmodels.data.sources import Source, fingerprint, make_source
 from genmodels.errors import DataError
-from genmodels.evaluators import Context, ImageSet, Result, check, draws, evaluate
+from genmodels.evaluators import Context, ImageSet, Result, check_paths, check_run, evaluate, need
 from genmodels.inference import Run
 from genmodels.reporting import pictures
 from genmodels.reporting.files import read_images
@@ -34,14 +34,13 @@ def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[R
     Raises:
       ConfigError, DataError: an unknown metric, one that needs a model, or unreadable images.
     """
-    check(metrics, None)
+    check_paths(metrics)
     sets = {
         role: ImageSet(images, labels, {role: path, f"{role}_sha256": fingerprint(images, labels)})
         for role, path in (("generated", generated), ("reference", reference))
         for images, labels in [read_images(f"--{role}", path)]
     }
-    for images in sets.values():
-        check(metrics, None, images.images.shape[1:])
+    check_paths(metrics, *(images.images.shape[1:] for images in sets.values()))
     return _collect(metrics, Context(**sets, protocol={"versions": _versions()}))
 
 
@@ -50,20 +49,24 @@ def _as_set(source: Source, role: str) -> ImageSet:
     return ImageSet(source.images, source.labels, origin)
 
 
-def _data_of(run: Run, split: str) -> tuple[Source, Source]:
-    """The split to compare with and the training split, after checking that they suit the model.
+def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | None, Source]:
+    """The split to compare with, where a metric needs it, and the training split; both suit the model.
 
     Raises:
       DataError: the training data has changed, or the other split has other shapes, or labels the model does not know.
     """
     spec = run.config.data.source
-    reference, training = make_source(spec, split), make_source(spec, "train")
+    training = make_source(spec, "train")
+    reference = make_source(spec, split) if need(metrics, "reference") else None
     trained_on = run.described["fingerprint"]
     if training.fingerprint != trained_on:
         raise DataError(f"{spec}: is no longer what {run.workdir} was trained on (sha256 was {trained_on[:12]}...)")
+    if reference is None:
+        return None, training
     if reference.image_shape != training.image_shape:
         raise DataError(f"{spec}: {split} images are {reference.image_shape}, training images {training.image_shape}")
-    if run.data.num_classes and not 0 < reference.num_classes <= run.data.num_classes:
+    labelled = any("label" in predict.inputs for predict in run.predictor.task.predict.values())
+    if (labelled or need(metrics, "labels")) and not 0 < reference.num_classes <= run.data.num_classes:
         found = f"labels up to {reference.num_classes - 1}" if reference.num_classes else "no labels"
         raise DataError(f"{spec}: the {split} split has {found}, the model knows 0 to {run.data.num_classes - 1}")
     return reference, training
@@ -84,11 +87,12 @@ def of_run(
     metrics = tuple(settings.metrics) if metrics is None else metrics
     seed = settings.seed
     predict = run.predictor.task.predict
-    check(metrics, predict, run.data.image_shape)
-    reference, training = _data_of(run, split or settings.split)
+    split = split or settings.split
+    check_run(metrics, predict, run.data.image_shape, split, settings.timesteps)
+    reference, training = _data_of(run, metrics, split)
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated = None
-    if draws(metrics):
+    if need(metrics, "generated"):
         check_writable(run.workdir / "samples")
         num = num or settings.num_samples
         labels = run.sample_labels(num)
@@ -102,7 +106,7 @@ def of_run(
         pictures.trajectory(run, seed)
     context = Context(
         generated=generated,
-        reference=_as_set(reference, "reference"),
+        reference=reference and _as_set(reference, "reference"),
         training=_as_set(training, "training"),
         predict=run.predict,
         conditional="label" in predict["denoise"].inputs if "denoise" in predict else False,

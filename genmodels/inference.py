@@ -44,10 +44,13 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     Raises:
       ConfigError: some are outside 0 .. num_classes - 1, or the model has no classes.
     """
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except ValueError as error:
+        raise ConfigError(f"labels must be one list of integers: {error}") from error
     if not num_classes:
         raise ConfigError("labels were given, but this model is unconditional")
-    if not labels.size or not np.issubdtype(labels.dtype, np.integer):
+    if not labels.size or labels.ndim > 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ConfigError(f"labels must be integers from 0 to {num_classes - 1}, got {labels.tolist()}")
     bad = labels[(labels < 0) | (labels >= num_classes)]
     if bad.size:

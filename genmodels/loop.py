@@ -183,7 +183,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     last = config_lib.total_steps(config, len(source))
     task = make_task(config, data, last)
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
-    evaluators.check(config.eval.metrics, task.predict, data.image_shape)
+    evaluators.check_run(config.eval.metrics, task.predict, data.image_shape, config.eval.split, config.eval.timesteps)
     with workdir_lib.locked(workdir):
         described = {
             "source": source.name,

@@ -4,6 +4,7 @@ python -m genmodels.sample --workdir=DIR --num=N --out=DIR|FILE.npz|FILE.png [--
 """
 
 import math
+import pathlib
 import time
 
 from absl import flags
@@ -28,6 +29,7 @@ def main() -> None:
     from genmodels.reporting.files import check_out, write_images
     from genmodels.workdir import check_writable
 
+    check_writable(pathlib.Path(OUT.value))
     out = check_out(OUT.value)
     try:
         labels = None if LABELS.value is None else [int(label) for label in LABELS.value]
@@ -35,7 +37,6 @@ def main() -> None:
         raise ConfigError(f"--labels={','.join(LABELS.value)}: must be integers separated by commas") from None
     if labels == []:
         raise ConfigError("--labels= is empty: give integers separated by commas")
-    check_writable(out)
     if not math.isfinite(GUIDANCE.value):
         raise ConfigError(f"--guidance={GUIDANCE.value}: must be a number")
     run = Run.load(WORKDIR.value, CHECKPOINT.value)

@@ -53,9 +53,14 @@ def check_writable(path: pathlib.Path) -> None:
       StorageError: it cannot.
     """
     path = path.absolute()
-    existing = next(folder for folder in ([path] if path.is_dir() else []) + [*path.parents] if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise StorageError(f"{path}: cannot be written: {existing} is {'read-only' if existing.is_dir() else 'a file'}")
+    try:
+        existing = next(folder for folder in ([path] if path.is_dir() else []) + [*path.parents] if folder.exists())
+        reason = f"{existing} is a file" if not existing.is_dir() else f"{existing} is read-only"
+        writable = existing.is_dir() and os.access(existing, os.W_OK)
+    except OSError as error:
+        writable, reason = False, error.strerror
+    if not writable:
+        raise StorageError(f"{path}: cannot be written: {reason}")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -26,9 +26,11 @@ def set_environment(devices: int, platform: str) -> None:
         xla.configure(virtual_devices=devices)
         return
     name = VISIBLE[platform]
-    allowed = os.environ[name].split(",") if os.environ.get(name) else [str(index) for index in range(devices)]
+    allowed = [index for index in os.environ.get(name, "").split(",") if index and not index.startswith("-")]
+    if name not in os.environ:
+        allowed = [str(index) for index in range(devices)]
     if devices > len(allowed):
-        raise ValueError(f"--devices={devices}: {name}={os.environ[name]} allows {len(allowed)}")
+        raise ValueError(f"--devices={devices}: {name}={os.environ[name]!r} allows {len(allowed)}")
     os.environ[name] = ",".join(allowed[:devices])
 
 

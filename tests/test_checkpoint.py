@@ -128,6 +128,26 @@ def test_the_checksum_sees_flipped_signs():
     assert len({int(checksum(jnp.asarray(x))) for x in (values, -values, two, np.roll(values, 1))}) == 4
 
 
+def test_of_equally_good_steps_one_is_kept(tmp_path):
+    checkpoints = saved(tmp_path, values=(0.5, 0.5, 0.5, 0.9, 0.9))
+    assert checkpoints.steps() == [3, 4, 5]
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(24, "Too many open files"), MemoryError()])
+def test_a_disk_that_fails_us_is_no_evidence_of_damage(error, tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path)
+
+    def restore_fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(checkpoints._manager, "restore", restore_fails)
+    with pytest.raises((StorageError, MemoryError)):
+        restore(checkpoints)
+    assert checkpoints.steps() == [2, 3, 4]
+    checkpoints.close()
+
+
 def test_deleted_steps_leave_the_disk(tmp_path):
     checkpoints = saved(tmp_path, values=(9, 8, 7, 6, 5, 4, 3, 2))
     assert checkpoints.steps() == [7, 8]

@@ -35,7 +35,15 @@ def test_durations(key, value, steps):
     assert config_lib.total_steps(config, 1500) == steps
 
 
-@pytest.mark.parametrize("values", [{"train.steps": 0}, {"train.steps": 5, "train.epochs": 1.0}, {"train.steps": -1}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train.steps": 0},
+        {"train.steps": 5, "train.epochs": 1.0},
+        {"train.steps": -1},
+        {"train.steps": 0, "train.epochs": float("inf")},
+    ],
+)
 def test_durations_must_be_unambiguous(values):
     with pytest.raises(ConfigError, match="exactly one"):
         config_lib.total_steps(experiment("ddpm_digits", **values), 1500)
@@ -52,8 +60,12 @@ def test_durations_must_be_unambiguous(values):
         ({"ema.decay": 1.0}, "ema"),
         ({"seed": -1}, r"config\.seed=-1"),
         ({"eval.seed": 2**32}, r"config\.eval\.seed"),
-        ({"optim.clip_norm": -1.0}, r"optim\.clip_norm must not be negative"),
+        ({"optim.clip_norm": -1.0}, r"optim\.clip_norm must be finite and not negative"),
         ({"optim.learning_rate": float("nan")}, r"optim\.learning_rate"),
+        ({"optim.b2": 1.0}, r"optim\.b2 must be within"),
+        ({"eval.split": "tset"}, "did you mean 'test'"),
+        ({"eval.timesteps": ("a",)}, r"eval\.timesteps"),
+        ({"expect": ({"metric": "psnr", "value": "a", "tolerance": 1},)}, "finite numbers"),
         ({"expect": ({"metric": "psnr"},)}, r"config\.expect"),
     ],
 )
@@ -75,6 +87,7 @@ def test_task_sections_are_checked_with_suggestions():
         ({"model.multipliers": ()}, "at least 1"),
         ({"model.multipliers": (1, 0)}, "at least 1"),
         ({"model.heads": 0}, "at least 1"),
+        ({"sampler.clip": -1.0}, "clip must be"),
         ({"model.dropout": 1.0}, "dropout"),
         ({"model.attention_resolutions": (4.0,)}, "attention_resolutions"),
         ({"eval.timesteps": (20,)}, r"eval\.timesteps: 20 is not within \[0, 20\)"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import loop
+from genmodels import evaluation, loop
 from genmodels.checkpoint import Checkpoints
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
@@ -20,7 +20,7 @@ from tests.helpers import EXPERIMENTS, digest, experiment, final_state
 
 RUNS = {
     "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
-    "classifier": ("classifier_digits", {}),
+    "classifier": ("classifier_digits", {"model.features": 32}),
 }
 
 
@@ -90,6 +90,21 @@ def test_pmap_and_sharded_on_eight_devices_equal_one_device(name):
     assert_close(one, train_on(config, 8, "pmap"))
     assert_close(one, train_on(config, 8, "sharded"))
     assert_close(one, train_on(config, 8, "sharded", shard=True))
+
+
+def test_a_sharded_run_resumes_on_its_shards_and_is_evaluated(tmp_path):
+    sharded = config_of("classifier", **{"parallel": "sharded", "shard_parameters": True})
+    source, task = built(sharded)
+    shardings = Parallel("sharded", shard_parameters=True).state_shardings(
+        abstract_state(task, DataSpec(source.image_shape, source.num_classes))
+    )
+    assert any(AXIS in sharding.spec for sharding in jax.tree.leaves(shardings))
+    assert loop.train(sharded, tmp_path / "whole") == 0
+    assert loop.train(sharded, tmp_path / "parts", lambda step: 85 if step == 3 else None) == 85
+    assert loop.train(sharded, tmp_path / "parts") == 0
+    assert digest(final_state(tmp_path / "parts")) == digest(final_state(tmp_path / "whole"))
+    (result,) = evaluation.of_run(str(tmp_path / "parts"), None, None, "latest")
+    assert 0 <= result.value <= 1
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -25,7 +25,7 @@ def test_image_i_depends_on_seed_and_index_alone(trained):
 
 def test_options_and_labels_of_sampling_are_checked(trained):
     run = Run.load(trained, "best")
-    labels = [[10], [-1], [10**11], [10**30], [], [1.5]]
+    labels = [[10], [-1], [10**11], [10**30], [], [1.5], [[1], [2, 3]], [[1, 2]]]
     for bad in (*({"labels": x} for x in labels), {"sampler": "ddmi"}, {"steps": 21}, {"width": 3}, {"seed": -1}):
         with pytest.raises(ConfigError, match=r"label|ddim|steps|option|seed"):
             run.sample(2, **bad)

@@ -51,6 +51,9 @@ def test_a_finished_run_keeps_its_config_unless_it_goes_on(trained, tmp_path, ca
     [
         ({"eval.metrics": ("fd_digit",)}, "did you mean 'fd_digits'"),
         ({"eval.metrics": ("accuracy",)}, "needs the predict function 'classify'"),
+        ({"eval.timesteps": ()}, r"needs config\.eval\.timesteps"),
+        ({"diffusion.conditional": False}, "agreement_digits needs a model that is asked for labels"),
+        ({"expect": ({"metric": "fid", "value": 1, "tolerance": 1},)}, "'fid'.*there are agreement_digits"),
         ({"checkpoint.best": "losss"}, "did you mean 'loss'"),
     ],
 )
@@ -99,7 +102,7 @@ def test_metrics_after_a_resume_have_every_step_once(tmp_path):
 
 
 def test_divergence_stops_with_the_batch_and_the_last_good_state(tmp_path, monkeypatch):
-    """A loss that is NaN from step 3 on: five bad updates in a row, exit 3, the state of step 3 is kept."""
+    """A loss that is NaN from step 3 on: three bad updates in a row, exit 3, the state of step 3 is kept."""
     make = tasks.TASKS["diffusion"]
 
     def poisoned(config, data, num_steps):

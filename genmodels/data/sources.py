@@ -68,6 +68,10 @@ def fingerprint(images: UInt8[np.ndarray, "N height width channel"], labels: Int
     return digest.hexdigest()
 
 
+# What numpy and zipfile raise for one changed byte or another.
+DAMAGED = (ValueError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
 @contextlib.contextmanager
 def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzFile]:
     """An .npz of plain arrays, open for reading inside the block.
@@ -85,7 +89,7 @@ def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzF
             raise ValueError("it holds one array, as .npy files do")
         with file:
             yield file
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
 
 

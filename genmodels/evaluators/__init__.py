@@ -1,14 +1,15 @@
 """The registry of metrics: name to the evaluator that gives it and what that needs."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 from genmodels.errors import ConfigError, choose
 from genmodels.evaluators import classification, generation, memorization, pairs, reconstruction
 from genmodels.evaluators.base import Context, ImageSet, Result
 from genmodels.extractors import digits
 
-__all__ = ["METRICS", "Context", "ImageSet", "Result", "check", "draws", "evaluate"]
+__all__ = ["METRICS", "Context", "ImageSet", "Result", "check_paths", "check_run", "evaluate", "need"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Metric:
 
     Attributes:
       evaluate: Context to Results.
-      needs: fields of the context, which must not be None.
+      needs: fields of the context that it reads, and of these words: "held_out", a reference that is not the training
+        split; "asked", samples of a model that is asked for labels; "labels", those of the reference.
       predict: the predict function it calls, if any.
       between_paths: takes its place between two sets of images without a model; it needs `generated` and `reference`.
       image_shape: the only shape it is defined for.
@@ -36,49 +38,73 @@ METRICS = {
     "fd_digits": Metric(
         generation.fd_digits, ("generated", "reference"), image_shape=digits.IMAGE_SHAPE, lower_is_better=True
     ),
-    "agreement_digits": Metric(generation.agreement_digits, ("generated",), image_shape=digits.IMAGE_SHAPE),
-    "nn_distance_ratio": Metric(memorization.nn_distance_ratio, ("generated", "reference", "training")),
-    "psnr": Metric(reconstruction.psnr, ("reference",), "denoise", pairs.psnr),
-    "ssim": Metric(reconstruction.ssim, ("reference",), "denoise", pairs.ssim),
-    "accuracy": Metric(classification.accuracy, ("reference",), "classify"),
+    "agreement_digits": Metric(generation.agreement_digits, ("generated", "asked"), image_shape=digits.IMAGE_SHAPE),
+    "nn_distance_ratio": Metric(memorization.nn_distance_ratio, ("generated", "reference", "held_out", "training")),
+    "psnr": Metric(reconstruction.psnr, ("reference", "timesteps"), "denoise", pairs.psnr),
+    "ssim": Metric(reconstruction.ssim, ("reference", "timesteps"), "denoise", pairs.ssim),
+    "accuracy": Metric(classification.accuracy, ("reference", "labels"), "classify"),
 }
 
 
-def check(
-    metrics: Collection[str], predict: Collection[str] | None, image_shape: tuple[int, ...] | None = None
-) -> None:
-    """Checks, before any work, that the metrics exist and can be measured.
+def need(metrics: Collection[str], what: str) -> bool:
+    """Whether any of the metrics needs `what`."""
+    return any(what in METRICS[name].needs for name in metrics)
 
-    Args:
-      predict: names of the model's predict functions; None where two sets of images are compared.
-      image_shape: (height, width, channel) of the images.
+
+def _check_shape(name: str, image_shape: tuple[int, ...]) -> None:
+    wanted = METRICS[name].image_shape
+    if wanted not in (None, tuple(image_shape)):
+        shapes = ["x".join(map(str, shape)) for shape in (wanted, image_shape)]
+        raise ConfigError(f"metric {name} is defined for images of {shapes[0]}, these are {shapes[1]}")
+
+
+def check_paths(metrics: Collection[str], *image_shapes: tuple[int, ...]) -> None:
+    """Checks, before any work, that the metrics can be measured between sets of images of these shapes.
+
     Raises:
       ConfigError: names the metric and what it needs.
     """
     for name in metrics:
         metric = METRICS[choose("metric", name, METRICS)]
-        if predict is None:
-            if "training" in metric.needs or (metric.predict and metric.between_paths is None):
-                raise ConfigError(f"metric {name} needs a run (--workdir): its model or its training images")
-        else:
-            for function in {metric.predict, "sample" if "generated" in metric.needs else None} - {None}:
-                if function not in predict:
-                    raise ConfigError(
-                        f"metric {name} needs the predict function {function!r}, which this model does not have; it "
-                        f"has {', '.join(sorted(predict))}"
-                    )
-        if image_shape is not None and metric.image_shape not in (None, tuple(image_shape)):
-            shapes = ["x".join(map(str, shape)) for shape in (metric.image_shape, image_shape)]
-            raise ConfigError(f"metric {name} is defined for images of {shapes[0]}, these are {shapes[1]}")
+        if "training" in metric.needs or (metric.predict and metric.between_paths is None):
+            raise ConfigError(f"metric {name} needs a run (--workdir): its model or its training images")
+        for image_shape in image_shapes:
+            _check_shape(name, image_shape)
 
 
-def draws(metrics: Collection[str]) -> bool:
-    """Whether any of the metrics is about drawn samples."""
-    return any("generated" in METRICS[name].needs for name in metrics)
+def check_run(
+    metrics: Collection[str], predict: Mapping[str, Any], image_shape: tuple[int, ...], split: str, timesteps: Any
+) -> None:
+    """Checks, before any work, that the metrics can be measured on a run.
+
+    Args:
+      predict: the predict functions of its task, by name.
+      split, timesteps: as in config.eval.
+    Raises:
+      ConfigError: names the metric and what it needs.
+    """
+    for name in metrics:
+        metric = METRICS[choose("metric", name, METRICS)]
+        for function in (metric.predict, "sample" if "generated" in metric.needs else None):
+            if function is not None and function not in predict:
+                raise ConfigError(
+                    f"metric {name} needs the predict function {function!r}, which this model does not have; it has "
+                    f"{', '.join(sorted(predict))}"
+                )
+        if "asked" in metric.needs and "label" not in predict["sample"].inputs:
+            raise ConfigError(f"metric {name} needs a model that is asked for labels; this one is unconditional")
+        if "timesteps" in metric.needs and not timesteps:
+            raise ConfigError(f"metric {name} needs config.eval.timesteps, which is empty")
+        if "held_out" in metric.needs and split == "train":
+            others = ",".join(other for other in metrics if "held_out" not in METRICS[other].needs)
+            raise ConfigError(
+                f"metric {name} needs held-out images, not the train split; leave it out: --metrics={others}"
+            )
+        _check_shape(name, image_shape)
 
 
 def evaluate(metrics: Collection[str], context: Context) -> Iterator[Result]:
-    """The results of the named metrics, which `check` has let pass, as each is done."""
+    """The results of the named metrics, which `check_run` or `check_paths` has let pass, as each is done."""
     for name in metrics:
         metric = METRICS[name]
         paired = context.predict is None and metric.between_paths is not None

@@ -92,8 +92,8 @@ def _read_folder(path: pathlib.Path, where: str) -> tuple[Images, np.ndarray | N
     for file in files:
         try:
             with Image.open(file) as picture:
-                if picture.mode not in ("L", "RGB"):
-                    raise DataError(f"{file}: has mode {picture.mode}; only grey (L) and RGB are read")
+                if picture.mode not in ("L", "RGB", "RGBA"):
+                    raise DataError(f"{file}: has mode {picture.mode}; only grey (L), RGB and RGBA are read")
                 image = np.asarray(picture)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{file}: not a readable PNG ({error})") from error

@@ -7,6 +7,7 @@ Every example's t, noise, label dropout and dropout masks come from that example
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -50,6 +51,11 @@ class SamplerConfig:
     eta: float = 0.0  # of ddim
     variance: str = "fixed_small"  # of ancestral
     clip: float = 1.0  # x0 to [-clip, clip] at each step; 0 is off
+
+    def __post_init__(self):
+        for name in ("eta", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
     def step(self) -> samplers.AncestralStep | samplers.DDIMStep:
         """The step object these settings describe."""

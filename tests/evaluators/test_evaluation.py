@@ -39,8 +39,9 @@ def test_nothing_is_drawn_for_metrics_that_are_not_about_samples(trained, capsys
     assert result.protocol["n_reference"] == 1500
     assert "drawing" not in capsys.readouterr().out
     assert sorted((trained / "samples").iterdir()) == before
-    with pytest.raises(DataError, match="needs held-out"):
-        evaluation.of_run(str(trained), ("nn_distance_ratio",), 10, "latest", split="train")
+    with pytest.raises(ConfigError, match=r"needs held-out images.*--metrics=fd_digits,agreement_digits,psnr,ssim"):
+        evaluation.of_run(str(trained), None, 10, "latest", split="train")
+    assert "drawing" not in capsys.readouterr().out
 
 
 def test_data_that_does_not_suit_the_model_is_refused(tmp_path, monkeypatch):
@@ -54,6 +55,8 @@ def test_data_that_does_not_suit_the_model_is_refused(tmp_path, monkeypatch):
     config = experiment("ddpm_digits", **{"data.source": f"npz:{tmp_path}/a.npz", "eval.metrics": ("psnr",)})
     assert loop.train(config, tmp_path / "run", lambda step: 85 if step == 1 else None) == 85
     assert len(evaluation.of_run(str(tmp_path / "run"), None, None, "latest")) == 1
+    write(test_images=None, test_labels=None)
+    assert len(evaluation.of_run(str(tmp_path / "run"), ("agreement_digits",), 20, "latest")) == 1
     for changed, words in [
         ({"test_labels": np.arange(40) % 4}, "test split has labels up to 3, the model knows 0 to 2"),
         ({"test_labels": None}, "test split has no labels"),
