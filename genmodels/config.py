@@ -188,7 +188,6 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             )
         if not all(_fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
             raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
-        choose("config.expect metric (of config.eval.metrics)", promise["metric"], config.eval.metrics)
     if batch % (num_devices * accumulate):
         raise ConfigError(
             f"config.train.batch_size={batch} does not divide into {num_devices} devices x "

@@ -17,7 +17,7 @@ from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import Source, make_source
-from genmodels.errors import DataError, DivergedError, choose
+from genmodels.errors import ConfigError, DataError, DivergedError, choose
 from genmodels.inference import Predictor, abstract_state
 from genmodels.parallel import Parallel
 from genmodels.reporting.grids import save_grid
@@ -183,7 +183,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     last = config_lib.total_steps(config, len(source))
     task = make_task(config, data, last)
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
-    evaluators.check_run(config.eval.metrics, task.predict, data.image_shape, config.eval.split, config.eval.timesteps)
+    evaluation = config.eval
+    evaluators.check_names([*evaluation.metrics, *(promise["metric"] for promise in config.expect)])
+    try:
+        evaluators.check_run(evaluation.metrics, task.predict, data.image_shape, evaluation.split, evaluation.timesteps)
+    except ConfigError as error:  # training can do without
+        print(f"note: genmodels.evaluate will need --metrics=...: {error}")
     with workdir_lib.locked(workdir):
         described = {
             "source": source.name,

@@ -9,7 +9,7 @@ from genmodels.evaluators import classification, generation, memorization, pairs
 from genmodels.evaluators.base import Context, ImageSet, Result
 from genmodels.extractors import digits
 
-__all__ = ["METRICS", "Context", "ImageSet", "Result", "check_paths", "check_run", "evaluate", "need"]
+__all__ = ["METRICS", "Context", "ImageSet", "Result", "check_names", "check_paths", "check_run", "evaluate", "need"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,12 @@ METRICS = {
 }
 
 
+def check_names(metrics: Collection[str]) -> None:
+    """Raises ConfigError, suggesting the nearest one, for a metric that there is not."""
+    for name in metrics:
+        choose("metric", name, METRICS)
+
+
 def need(metrics: Collection[str], what: str) -> bool:
     """Whether any of the metrics needs `what`."""
     return any(what in METRICS[name].needs for name in metrics)
@@ -64,8 +70,9 @@ def check_paths(metrics: Collection[str], *image_shapes: tuple[int, ...]) -> Non
     Raises:
       ConfigError: names the metric and what it needs.
     """
+    check_names(metrics)
     for name in metrics:
-        metric = METRICS[choose("metric", name, METRICS)]
+        metric = METRICS[name]
         if "training" in metric.needs or (metric.predict and metric.between_paths is None):
             raise ConfigError(f"metric {name} needs a run (--workdir): its model or its training images")
         for image_shape in image_shapes:
@@ -83,8 +90,9 @@ def check_run(
     Raises:
       ConfigError: names the metric and what it needs.
     """
+    check_names(metrics)
     for name in metrics:
-        metric = METRICS[choose("metric", name, METRICS)]
+        metric = METRICS[name]
         for function in (metric.predict, "sample" if "generated" in metric.needs else None):
             if function is not None and function not in predict:
                 raise ConfigError(
