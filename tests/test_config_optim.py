@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from genmodels import config as config_lib
 from genmodels import optim
 from genmodels.errors import ConfigError
-from tests.helpers import EXPERIMENTS, experiment
+from tests.helpers import EXPERIMENTS, ROOT, experiment
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -180,3 +182,13 @@ def test_variables_are_the_averaged_weights():
     np.testing.assert_allclose(state.variables(ema=False)["params"]["net"], [3, 4])
     np.testing.assert_allclose([seen["grad_norm"], seen["update_norm"], seen["learning_rate"]], [5, 5, 1])
     assert jax.tree.leaves(state.opt_state)
+
+
+def test_every_recipe_promises_something_it_measures():
+    names = re.search(r"^RECIPES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    recipes = re.findall(r"(\w+_\w+)(?::(\w+))?", names)
+    assert len(recipes) >= 4
+    for name, variant in recipes:
+        config = experiment(name, variant)
+        assert config.expect
+        assert {promise["metric"] for promise in config.expect} <= set(config.eval.metrics)
