@@ -75,6 +75,11 @@ def _digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
+def _is_echo(error: BaseException | None) -> bool:
+    """Whether this comes from a read that Orbax abandoned when another failed; each prints a traceback of its own."""
+    return type(error) is Exception or (isinstance(error, RuntimeError) and "Event loop is closed" in str(error))
+
+
 class _BestStep:
     """Orbax preservation policy: the newest step of the smallest finite value, by a dictionary `Checkpoints` fills.
 
@@ -254,8 +259,7 @@ class Checkpoints:
     def _reading(self, step: int, what: str) -> Iterator[None]:
         """Tells damage from a disk that fails us: permissions, too many open files or no memory are no evidence."""
         hook = sys.unraisablehook
-        # Orbax abandons its other reads when one fails; each would print a traceback of its own.
-        sys.unraisablehook = lambda seen: None if isinstance(seen.exc_value, RuntimeError) else hook(seen)
+        sys.unraisablehook = lambda seen: None if _is_echo(seen.exc_value) else hook(seen)
         try:
             yield
         except Exception as error:
