@@ -170,3 +170,16 @@ def test_launch_local_trains_on_eight_virtual_devices(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "8 cpu device(s)" in result.stdout
     assert config_lib.from_json((tmp_path / "run" / "config.json").read_text()).parallel == "pmap"
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_reaches_the_training(tmp_path):
+    args = ["--devices=2", *LONG, f"--workdir={tmp_path / 'run'}"]
+    process = subprocess.Popen([sys.executable, "launch/local.py", *args], cwd=ROOT)
+    done = tmp_path / "run" / "checkpoints" / "10" / "_CHECKPOINT_METADATA"
+    deadline = time.monotonic() + 200
+    while not done.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(60) == 85
+    assert 10 <= int(final_state(tmp_path / "run").step) < 120

@@ -73,6 +73,16 @@ def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(values, wor
     assert words in note
 
 
+def test_pictures_that_fail_cost_no_step(tmp_path, monkeypatch):
+    def full(*args):
+        raise StorageError("no space")
+
+    monkeypatch.setattr(loop, "save_grid", full)
+    with pytest.raises(StorageError, match="no space"):
+        loop.train(experiment("ddpm_digits"), tmp_path)
+    assert int(final_state(tmp_path).step) == 6
+
+
 def test_another_experiment_and_other_data_are_refused(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"another experiment: config\.seed was 0, is 5"):
         loop.train(experiment("ddpm_digits", seed=5), trained)

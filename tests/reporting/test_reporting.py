@@ -56,6 +56,21 @@ def test_a_browser_draws_the_whole_report(page, width, tmp_path):
     assert found["overflow"] <= 0
 
 
+def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
+    """The old records are replaced in one move; stopped just before it, they stand as they were."""
+    first = Writer(tmp_path, 0, 10)
+    first.write(5, {"loss": 0.25})
+    first.close()
+
+    def stopped(source, target):
+        raise OSError("stopped")
+
+    monkeypatch.setattr("os.replace", stopped)
+    with pytest.raises(StorageError, match="stopped"):
+        Writer(tmp_path, 5, 10)
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 5, "loss": 0.25}]
+
+
 def test_tensorboard_gets_what_metrics_jsonl_gets(tmp_path):
     writer = Writer(tmp_path, 0, 10, tensorboard=True)
     writer.write(5, {"loss": 0.25, "grad_norm": 2.0})

@@ -1,0 +1,72 @@
+"""Each evaluator on a context whose answer is known beforehand."""
+
+import numpy as np
+import pytest
+
+from genmodels.data.sources import make_source
+from genmodels.evaluators import METRICS, Context, ImageSet
+
+
+def image_set(images, labels=None):
+    return ImageSet(images, labels, {})
+
+
+def value(name, **context):
+    (result,) = METRICS[name].evaluate(Context(**context))
+    return result.value
+
+
+def test_nn_distance_ratio_is_0_for_copies_and_1_for_held_out_images():
+    train, test = make_source("digits").images, make_source("digits", "test").images
+    known = {"reference": image_set(test), "training": image_set(train)}
+    assert value("nn_distance_ratio", generated=image_set(train[:50]), **known) == 0
+    assert value("nn_distance_ratio", generated=image_set(test), **known) == 1
+    halves = np.concatenate([test, train[:297]])
+    np.testing.assert_allclose(value("nn_distance_ratio", generated=image_set(halves), **known), 0.5)
+
+
+def test_agreement_counts_the_samples_that_show_what_was_asked():
+    test = make_source("digits", "test")
+    right = value("agreement_digits", generated=image_set(test.images, test.labels))
+    wrong = value("agreement_digits", generated=image_set(test.images, (test.labels + 1) % 10))
+    np.testing.assert_allclose(right, 295 / 297)  # the classifier's accuracy
+    assert wrong <= 1 - right
+
+
+def test_fd_digits_is_0_for_the_same_images_and_grows_with_noise():
+    images = make_source("digits", "test").images
+    rng = np.random.RandomState(0)
+    noisy = [np.clip(images + rng.normal(0, s, images.shape), 0, 255).astype(np.uint8) for s in (0, 20, 80)]
+    values = [value("fd_digits", generated=image_set(x), reference=image_set(images)) for x in noisy]
+    assert abs(values[0]) < 1e-8 < values[1] < values[2]
+
+
+def test_accuracy_is_the_share_of_largest_logits_at_the_label():
+    labels = np.arange(20) % 10
+    guesses = np.where(np.arange(20) < 15, labels, (labels + 3) % 10)
+    images = np.zeros((20, 8, 8, 1), np.uint8)
+
+    def predict(name, num, inputs, seed):
+        assert (name, num) == ("classify", 20)
+        np.testing.assert_array_equal(inputs["image"], images)
+        return {"logits": np.eye(10)[guesses]}
+
+    assert value("accuracy", reference=image_set(images, labels), predict=predict) == 0.75
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_reconstructions_are_scored_against_their_originals_at_each_timestep(conditional):
+    images, labels = np.full((4, 16, 16, 1), 100, np.uint8), np.arange(4)
+
+    def predict(name, num, inputs, seed, timestep):
+        assert (name, num) == ("denoise", 4)
+        assert ("label" in inputs) == conditional
+        return {"image": inputs["image"] + np.uint8(timestep)}
+
+    context = Context(
+        reference=image_set(images, labels), predict=predict, conditional=conditional, timesteps=(51, 102)
+    )
+    results = list(METRICS["psnr"].evaluate(context))
+    assert [result.protocol["timestep"] for result in results] == [51, 102]
+    np.testing.assert_allclose([r.value for r in results], [-20 * np.log10(0.2), -20 * np.log10(0.4)], atol=1e-4)
+    assert len(list(METRICS["ssim"].evaluate(context))) == 2
