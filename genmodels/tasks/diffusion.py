@@ -53,9 +53,8 @@ class SamplerConfig:
     clip: float = 1.0  # x0 to [-clip, clip] at each step; 0 is off
 
     def __post_init__(self):
-        for name in ("eta", "clip"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not 0 <= self.clip < math.inf:
+            raise ValueError(f"clip must be finite and not negative, got {self.clip}")
 
     def step(self) -> samplers.AncestralStep | samplers.DDIMStep:
         """The step object these settings describe."""
