@@ -14,6 +14,8 @@ from tests.helpers import experiment
 def test_image_i_depends_on_seed_and_index_alone(trained):
     run = Run.load(trained)
     whole = run.sample(140, seed=0)
+    assert (whole.dtype, whole.shape) == (np.uint8, (140, 8, 8, 1))
+    assert np.ptp(whole) > 100
     labels = run.sample_labels(140)
     for batch_size, devices in ((8, 1), (64, 1), (64, 8)):
         predictor = Predictor(run.predictor.task, Parallel("pmap", jax.devices()[:devices]), batch_size)

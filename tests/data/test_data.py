@@ -59,6 +59,8 @@ def test_normalisation_round_trips_every_grey_level():
     assert float(batch["image"].max()) == 1
     np.testing.assert_array_equal(transforms.denormalize(batch["image"]), grey)
     np.testing.assert_array_equal(batch["label"], [0])
+    outside = jax.numpy.array([-3.0, -1.01, 0.0, 1.01, 3.0])
+    np.testing.assert_array_equal(transforms.denormalize(outside), [0, 0, 128, 255, 255])
 
 
 def test_npz_in_both_layouts(tmp_path):
