@@ -18,8 +18,18 @@ from genmodels.errors import ConfigError, choose
 DURATIONS = ("steps", "epochs", "examples")
 
 # Sections and keys that may differ when a work directory is resumed: how long the run lasts, on what, and what it
-# writes. A new length moves a decaying learning rate and the EMA's horizon; the loop says so.
-RESUMABLE = ("train.steps", "train.epochs", "train.examples", "parallel", "shard_parameters")
+# writes. A new length moves a decaying learning rate and the EMA's horizon; the loop says so. The data may have moved:
+# it is known by its contents.
+RESUMABLE = (
+    "train.steps",
+    "train.epochs",
+    "train.examples",
+    "parallel",
+    "shard_parameters",
+    "data.source",
+    "data.memory_gb",
+    "data.workers",
+)
 RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "expect")
 
 
@@ -31,7 +41,26 @@ def defaults() -> ConfigDict:
             "seed": 0,
             "parallel": "pmap",  # or "sharded"
             "shard_parameters": False,  # split parameters over the devices; needs parallel="sharded"
-            "data": {"source": "digits"},
+            "data": {
+                "source": "digits",  # see genmodels/data/sources.py and the README
+                "size": 0,  # height and width of every image; 0 leaves them
+                "crop": "",  # how oblong images become square: center (middle square), none (squash)
+                "filter": "lanczos",  # of resizing: box, bilinear, bicubic, lanczos
+                "convert": "",  # grey, rgb, rgba; must be asked for
+                "skip_damaged": False,  # leave out files that cannot be decoded
+                "memory_gb": 2.0,  # larger sets are decoded as they are needed
+                "workers": 2,  # processes that decode them
+                "augment": {
+                    "flip": False,  # left and right
+                    "flip_vertical": False,
+                    "pad_crop": 0,  # pixels
+                    "brightness": 0.0,  # colour: largest change, 0 to 1
+                    "contrast": 0.0,
+                    "saturation": 0.0,
+                    "hue": 0.0,
+                    "cutout": 0,  # pixels
+                },
+            },
             "train": {
                 "batch_size": 64,  # over all devices
                 "steps": 0,  # exactly one of steps, epochs, examples
@@ -81,14 +110,14 @@ def check_variant(variant: str, *known: str) -> None:
 SCALARS = (int, float, bool, str)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of a field's type; types other than scalars and tuples of them are left to their owner."""
     if hint in SCALARS:
         if isinstance(value, bool) or hint is bool:
             return hint is bool and isinstance(value, bool)
         return isinstance(value, (int, float) if hint is float else hint)
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, (tuple, list)) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+        return isinstance(value, (tuple, list)) and all(fits(item, typing.get_args(hint)[0]) for item in value)
     return True
 
 
@@ -103,7 +132,7 @@ def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> An
         choose(f"key config.{where}.{key}", key, fields)
     types = {f.name: f.type for f in dataclasses.fields(cls)}
     for key, value in section.items():
-        if not _fits(value, types[key]):
+        if not fits(value, types[key]):
             wanted = getattr(types[key], "__name__", types[key]) if types[key] in SCALARS else types[key]
             raise ConfigError(f"config.{where}.{key}={value!r}: must be {wanted}")
     try:
@@ -177,7 +206,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     if not 0 <= config.ema.horizon <= 1:
         raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")
     choose("config.eval.split", config.eval.split, ("train", "test"))
-    if not _fits(config.eval.timesteps, tuple[int, ...]):
+    if not fits(config.eval.timesteps, tuple[int, ...]):
         raise ConfigError(f"config.eval.timesteps={config.eval.timesteps!r}: must be a tuple of integers")
     for key in ("seed", "eval.seed"):
         check_seed(f"config.{key}", flat[key])
@@ -186,7 +215,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise ConfigError(
                 f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
             )
-        if not all(_fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
+        if not all(fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
             raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
     if batch % (num_devices * accumulate):
         raise ConfigError(

@@ -6,7 +6,8 @@ import time
 import jax
 import numpy as np
 
-from genmodels.data.sources import Source, fingerprint, make_source
+from genmodels.data.base import Source
+from genmodels.data.sources import from_config
 from genmodels.errors import DataError
 from genmodels.evaluators import Context, ImageSet, Result, check_paths, check_run, evaluate, need
 from genmodels.inference import Run
@@ -36,9 +37,9 @@ def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[R
     """
     check_paths(metrics)
     sets = {
-        role: ImageSet(images, labels, {role: path, f"{role}_sha256": fingerprint(images, labels)})
+        role: ImageSet(source.images, source.labels, {role: path, f"{role}_sha256": source.fingerprint})
         for role, path in (("generated", generated), ("reference", reference))
-        for images, labels in [read_images(f"--{role}", path)]
+        for source in [read_images(f"--{role}", path)]
     }
     check_paths(metrics, *(images.images.shape[1:] for images in sets.values()))
     return _collect(metrics, Context(**sets, protocol={"versions": _versions()}))
@@ -46,7 +47,7 @@ def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[R
 
 def _as_set(source: Source, role: str) -> ImageSet:
     origin = {role: source.name, f"{role}_split": source.split, f"{role}_sha256": source.fingerprint}
-    return ImageSet(source.images, source.labels, origin)
+    return ImageSet(source.images if role == "reference" else source.pixels, source.labels, origin)
 
 
 def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | None, Source]:
@@ -56,8 +57,8 @@ def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | N
       DataError: the training data has changed, or the other split has other shapes, or labels the model does not know.
     """
     spec = run.config.data.source
-    training = make_source(spec, "train")
-    reference = make_source(spec, split) if need(metrics, "reference") else None
+    training = from_config(run.config.data, "train")
+    reference = from_config(run.config.data, split) if need(metrics, "reference") else None
     trained_on = run.described["fingerprint"]
     if training.fingerprint != trained_on:
         raise DataError(f"{spec}: is no longer what {run.workdir} was trained on (sha256 was {trained_on[:12]}...)")
@@ -102,7 +103,7 @@ def of_run(
         print(f"{num} samples in {time.perf_counter() - start:.1f} s", flush=True)
         generated = ImageSet(images, labels, dict(predict["sample"].options) | {"guidance_scale": 1.0})
         pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}")
-        pictures.neighbours(run, images, training.images)
+        pictures.neighbours(run, images, training.pixels)
         pictures.trajectory(run, seed)
     context = Context(
         generated=generated,

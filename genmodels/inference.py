@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
 from genmodels.config import check_seed, total_steps
-from genmodels.data import transforms
+from genmodels.data import pipeline, transforms
 from genmodels.errors import ConfigError, StorageError, choose
 from genmodels.parallel import Parallel
 from genmodels.state import TrainState
@@ -30,8 +30,8 @@ def abstract_state(task: Task, data: DataSpec) -> TrainState:
     Raises:
       ConfigError: the network refuses its settings for data of this shape.
     """
-    image = jnp.zeros((1, *data.image_shape), jnp.uint8)
-    batch = transforms.normalize({"image": image} | ({"label": jnp.zeros(1, jnp.int32)} if data.num_classes else {}))
+    images = {field: jnp.zeros((1, *data.image_shape), jnp.uint8) for field in data.fields}
+    batch = transforms.normalize(images | ({"label": jnp.zeros(1, jnp.int32)} if data.num_classes else {}))
     try:
         return jax.eval_shape(task.init, jax.random.key(0), batch)
     except (ValueError, RuntimeError) as error:  # RuntimeError: an attention kernel that this machine does not have
@@ -122,17 +122,12 @@ class Predictor:
         try:
             for start in range(0, num, self._batch_size):
                 part = jax.tree.map(lambda x, s=start: x[s : s + self._batch_size], rows)
-                parts.append(self._padded(self._compiled[key], variables, part))
+                padded, real = pipeline.pad_rows(part, self._batch_size)
+                outputs = self._compiled[key](variables, {}, padded)
+                parts.append({field: value[real] for field, value in outputs.items()})
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
         return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
-
-    def _padded(self, fn: Callable, variables: Any, part: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Repeats the last row up to the batch size, so that every call has one shape, and drops the repeats."""
-        count = len(part["index"])
-        missing = self._batch_size - count
-        full = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), part)
-        return {name: value[:count] for name, value in fn(variables, {}, full).items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,7 +161,7 @@ class Run:
         workdir = pathlib.Path(workdir)
         config = workdir_lib.read_config(workdir)
         described = workdir_lib.read_json(workdir / "data.json")
-        data = DataSpec(tuple(described["image_shape"]), described["num_classes"])
+        data = DataSpec(tuple(described["image_shape"]), described["num_classes"], tuple(described["fields"]))
         task = make_task(config, data, total_steps(config, described["count"]))
         parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
         target = abstract_state(task, data)

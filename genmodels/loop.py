@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,31 +15,37 @@ from genmodels import config as config_lib
 from genmodels import evaluators
 from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
-from genmodels.data import pipeline, transforms
-from genmodels.data.sources import Source, make_source
+from genmodels.data import pipeline, preflight, transforms
+from genmodels.data.augment import Augment
+from genmodels.data.base import Pair, Source
+from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
 from genmodels.inference import Predictor, abstract_state
 from genmodels.parallel import Parallel
-from genmodels.reporting.grids import save_grid
+from genmodels.reporting.grids import save_grid, save_sheet
 from genmodels.reporting.writers import Meter, Writer
 from genmodels.state import TrainState, guarded, parameter_table
 from genmodels.tasks import DataSpec, Task, make_task
 
+NOTHING = Augment()
+AUGMENTATION = 0x617567  # tells its random stream from the task's, which folds in example indices
+MOST_CLASSES = 16  # shown in the pictures that training draws
 IN_FLIGHT = 4  # steps queued ahead of the oldest one known to be done: enough to hide dispatch, few enough to stop fast
 
 
-def compose_step(task: Task) -> Callable:
-    """The step that is compiled: normalisation in front of the task's own, the guard around it."""
+def compose_step(task: Task, augment: Augment = NOTHING) -> Callable:
+    """The step that is compiled: normalisation and augmentation in front of the task's own, the guard around it."""
 
     def step(state, frozen, batch, rng, dist):
-        return task.train_step(state, frozen, transforms.normalize(batch), rng, dist)
+        keys = dist.example_keys(jax.random.fold_in(rng, AUGMENTATION))
+        return task.train_step(state, frozen, augment(transforms.normalize(batch), keys), rng, dist)
 
     return guarded(step)
 
 
-def initial_state(task: Task, source: Source, seed: int, shardings: Any = None) -> TrainState:
+def initial_state(task: Task, source: Source | Pair, seed: int, shardings: Any = None) -> TrainState:
     """The state of step 0, made where `shardings` say, so that it need never fit on one device."""
-    batch = transforms.normalize(jax.tree.map(jnp.asarray, source.take(np.zeros(1, np.int64))))
+    batch = transforms.normalize(jax.tree.map(jnp.asarray, pipeline.make_batch(source, seed, 0, 1)))
     # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(task.init, out_shardings=shardings, compiler_options=quick)(jax.random.key(seed), batch)
@@ -51,33 +57,44 @@ class Session:
 
     config: ConfigDict
     workdir: pathlib.Path
-    source: Source
+    source: Source | Pair
     task: Task
     parallel: Parallel
     checkpoints: Checkpoints
     writer: Writer
     state: TrainState
     last: int
+    augment: Augment
 
     def run(self, stop: Callable[[int], int | None]) -> int:
         """Trains to `self.last` or until `stop(step)` gives an exit code; returns the exit code."""
+        batches = pipeline.batches(
+            self.source,
+            self.config.seed,
+            self.config.train.batch_size,
+            int(self.state.step),
+            self.last,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            workers=self.config.data.workers,
+        )
+        try:
+            return self._train(batches, stop)
+        except DataError:  # a file that is no longer what it was costs no step
+            self.checkpoints.save(self.state, int(self.state.step))
+            raise
+        finally:
+            batches.close()
+
+    def _train(self, batches: Iterator[pipeline.Batch], stop: Callable[[int], int | None]) -> int:
         config, train = self.config, self.config.train
-        step_fn = self.parallel.compile_step(compose_step(self.task), self.state)
+        step_fn = self.parallel.compile_step(compose_step(self.task, self.augment), self.state)
         rng = self.parallel.place(jax.random.fold_in(jax.random.key(config.seed), 1))
         first = step = int(self.state.step)
         meter = Meter(train.batch_size)
         predictor = Predictor(self.task, self.parallel, config.eval.batch_size)
         pending: deque[tuple[int, Any]] = deque()
         loss = self.writer.resumed.get(config.checkpoint.best, np.inf)
-        batches = pipeline.batches(
-            self.source,
-            config.seed,
-            train.batch_size,
-            first,
-            self.last,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
         code = stop(step)
         while code is None and step < self.last:
             with meter.waiting():
@@ -137,7 +154,7 @@ class Session:
 
     def _pictures(self, predictor: Predictor, step: int) -> None:
         """A grid from every predict function that draws images from nothing but a key and a label."""
-        classes = self.source.num_classes
+        classes = min(self.source.num_classes, MOST_CLASSES)
         for name, predict in self.task.predict.items():
             if predict.output != "image" or not set(predict.inputs) <= {"key", "label"}:
                 continue
@@ -178,8 +195,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     """
     parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
     config_lib.validate(config, len(parallel.devices))
-    source = make_source(config.data.source)
-    data = DataSpec(source.image_shape, source.num_classes)
+    augment = config_lib.build(Augment, config.data.augment, "data.augment")
+    source = from_config(config.data)
+    print("\n".join(f"data: {line}" for line in preflight.describe(source)))
+    data = DataSpec(source.image_shape, source.num_classes, source.fields)
+    try:
+        augment.check(source.image_shape)
+    except ValueError as error:
+        raise ConfigError(f"config.data.augment: {error}") from error
     last = config_lib.total_steps(config, len(source))
     task = make_task(config, data, last)
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
@@ -196,6 +219,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             "count": len(source),
             "image_shape": list(source.image_shape),
             "num_classes": source.num_classes,
+            "fields": list(source.fields),
             "fingerprint": source.fingerprint,
         }
         before = workdir_lib.check_owner(workdir, config, described)
@@ -213,6 +237,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 _note_new_length(before, config, last, len(source))
             if state is None:
                 state = initial_state(task, source, config.seed, shardings)
+            if not (workdir / "data.png").exists():
+                save_sheet(workdir / "data.png", source)
             workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
             size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
             print(
@@ -221,7 +247,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 f"{len(parallel.devices)} {parallel.devices[0].platform} device(s), {config.parallel}"
             )
             writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
-            session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last)
+            session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last, augment)
             try:
                 return session.run(stop)
             finally:

@@ -1,7 +1,8 @@
 """The work directory of a run: who may write it, what it belongs to, and files written whole or not at all.
 
 config.json      the resolved config            checkpoints/   whole states
-data.json        what the data was              samples/       pictures, each with its own title
+data.json        what the data was              data.png       a contact sheet of it
+samples/         pictures, each with its own title
 metrics.jsonl    one JSON object a line         eval/          results of evaluate
 parameters.txt   the parameter table            report.html    the report
 """
@@ -132,7 +133,7 @@ def check_owner(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any])
         )
     before = read_json(workdir / "data.json")
     for key, value in data.items():
-        if before.get(key) != value:
+        if key != "source" and before.get(key) != value:  # it may have moved
             raise ConfigError(
                 f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
                 f"{value}); choose another --workdir"

@@ -4,48 +4,77 @@ The examples of all epochs stand in one endless row, each epoch shuffled by itse
 [t B, (t+1) B). Batches may cross an epoch's end or be larger than the set. Process i of P reads the contiguous rows
 [i B/P, (i+1) B/P) of each batch, so the global batch does not depend on the number of processes.
 
-The shuffle is numpy's RandomState, whose stream is frozen for good, drawn once an epoch: gathering whole batches
-from an array costs microseconds an image. Grain runs the batches ahead of the step in a thread.
+The shuffle is numpy's RandomState, whose stream is frozen for good, drawn once an epoch. Grain runs the batches ahead
+of the step: in a thread where the pixels are in memory, else in worker processes that decode them. A Grain element is
+a whole batch, so neither the number of workers nor where the pixels are changes what a batch holds.
 """
 
 import functools
+import os
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import grain
+import jax
 import numpy as np
-from jaxtyping import Integer
+from absl import flags
+from jaxtyping import Bool, Integer
 
-from genmodels.data.sources import Source
+from genmodels.data.base import Pair, Source
+
+Batch = dict[str, np.ndarray]
 
 
 @functools.lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, size: int) -> Integer[np.ndarray, " size"]:
-    """The order of one epoch: a permutation of 0 .. size-1."""
-    return np.random.RandomState(np.array([seed, epoch], np.uint32)).permutation(size)
+def epoch_order(seed: int, epoch: int, size: int, stream: int = 0) -> Integer[np.ndarray, " size"]:
+    """The order of one epoch: a permutation of 0 .. size-1; `stream` tells apart sources shuffled side by side."""
+    entropy = [seed, epoch, stream] if stream else [seed, epoch]
+    return np.random.RandomState(np.array(entropy, np.uint32)).permutation(size)
 
 
-def batch_indices(
-    seed: int, step: int, batch_size: int, size: int, process_index: int = 0, process_count: int = 1
+def examples_at(
+    seed: int, places: Integer[np.ndarray, " rows"], size: int, stream: int = 0
 ) -> Integer[np.ndarray, " rows"]:
-    """Which examples this process reads for the batch of `step`; `batch_size` counts all processes."""
+    """Which examples stand at these places of the endless row."""
+    epochs = places // size
+    found = np.empty(len(places), np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        found[here] = epoch_order(seed, int(epoch), size, stream)[places[here] % size]
+    return found
+
+
+def batch_places(
+    step: int, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Integer[np.ndarray, " rows"]:
+    """The places in the endless row that this process reads at `step`; `batch_size` counts all processes."""
     rows = batch_size // process_count
     start = step * batch_size + process_index * rows
-    places = np.arange(start, start + rows)
-    epochs = places // size
-    return np.concatenate(
-        [epoch_order(seed, int(epoch), size)[places[epochs == epoch] % size] for epoch in np.unique(epochs)]
-    )
+    return np.arange(start, start + rows)
 
 
 def make_batch(
-    source: Source, seed: int, step: int, batch_size: int, process_index: int = 0, process_count: int = 1
-) -> dict[str, np.ndarray]:
-    """This process's rows of the batch of `step`; uint8 images."""
-    return source.take(batch_indices(seed, step, batch_size, len(source), process_index, process_count))
+    source: Source | Pair, seed: int, step: int, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Batch:
+    """This process's rows of the batch of `step`: uint8 `image` and, if any, `label`; of a pair, `a` and `b`."""
+    places = batch_places(step, batch_size, process_index, process_count)
+    if isinstance(source, Pair):
+        return {
+            field: part.pixels[examples_at(seed, places, len(part), stream)]
+            for stream, (field, part) in enumerate({"a": source.a, "b": source.b}.items(), start=1)
+        }
+    return source.take(examples_at(seed, places, len(source)))
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Worker processes decode images and nothing else: no accelerator, and Ctrl-C is the main process's to answer."""
+    os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def batches(
-    source: Source,
+    source: Source | Pair,
     seed: int,
     batch_size: int,
     first: int,
@@ -54,10 +83,46 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 4,
-) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of the steps first .. last-1, prepared ahead by a thread."""
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """The batches of the steps first .. last-1, prepared ahead; `close` the iterator to end the workers.
+
+    Args:
+      workers: processes that prepare them; 0 is a thread of this one. Pixels in memory need none.
+    Raises:
+      DataError: from the iterator, when a file is no longer what it was.
+    """
     make = functools.partial(
         make_batch, source, seed, batch_size=batch_size, process_index=process_index, process_count=process_count
     )
     steps = grain.MapDataset.range(first, last).map(lambda step: make(step=int(step)))
-    return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)))
+    ahead = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch))
+    if workers and not source.in_memory:
+        if not flags.FLAGS.is_parsed():  # in a notebook: Grain reads absl's flags to start its workers
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
+        ahead = ahead.mp_prefetch(options, worker_init_fn=_start_worker)
+    iterator = iter(ahead)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def pad_rows(batch: Any, size: int) -> tuple[Any, Bool[np.ndarray, " size"]]:
+    """The batch, nested or not, with its last row repeated up to `size` rows, and a mask of the real ones."""
+    count = len(jax.tree.leaves(batch)[0])
+    padded = jax.tree.map(lambda rows: np.concatenate([rows, np.repeat(rows[-1:], size - count, axis=0)]), batch)
+    return padded, np.arange(size) < count
+
+
+def epoch(source: Source, batch_size: int, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
+    """Every image once, in order, for evaluation: batches of one shape, the last padded; `mask` marks the real rows.
+
+    Each process gets its contiguous rows of every global batch, all the same number of batches.
+    """
+    rows = batch_size // process_count
+    for start in range(0, len(source), batch_size):
+        mine = np.arange(start + process_index * rows, start + (process_index + 1) * rows)
+        real = mine < len(source)
+        yield source.take(np.minimum(mine, len(source) - 1)) | {"mask": real}

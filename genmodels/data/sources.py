@@ -1,187 +1,136 @@
-"""Where images come from, named by one string: "digits", "npz:FILE", "idx:DIR".
+"""The registry of data sources: what a string such as "folder:photos" names. A scheme is a function and a row here."""
 
-A source is random access to uint8 images and integer labels. Adding a scheme is a function and a row in SCHEMES.
-"""
-
-import contextlib
-import dataclasses
+import difflib
 import functools
-import gzip
-import hashlib
+import inspect
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from ml_collections import ConfigDict
 
+from genmodels import config as config_lib
+from genmodels.data import arrays, tfds
+from genmodels.data.base import Pair, Settings, Source
+from genmodels.data.compose import COMBINATIONS
+from genmodels.data.listing import list_images
+from genmodels.data.media import Folder, Medium, Tar, Zip
+from genmodels.data.scan import open_files
+from genmodels.data.spec import Call, parse
 from genmodels.errors import ConfigError, DataError, choose
 
 SPLITS = ("train", "test")
+DEFAULT = Settings()
+NOT_SETTINGS = ("source", "workers", "augment")  # keys of config.data for others than the readers
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """One split of a data set, in memory.
-
-    Attributes:
-      name: the string that names it, e.g. "idx:DIR".
-      split: "train" or "test".
-      images: [N, height, width, channel], 0-255.
-      labels: [N] in 0 .. num_classes - 1; None for unlabelled images.
-      num_classes: 0 for unlabelled images.
-    """
-
-    name: str
-    split: str
-    images: UInt8[np.ndarray, "N height width channel"]
-    labels: Int32[np.ndarray, " N"] | None
-    num_classes: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channel)."""
-        return self.images.shape[1:]
-
-    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The batch of these rows: `image`, and `label` where there are labels."""
-        batch = {"image": self.images[indices]}
-        return batch if self.labels is None else batch | {"label": self.labels[indices]}
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """See `fingerprint`."""
-        return fingerprint(self.images, self.labels)
-
-
-def fingerprint(images: UInt8[np.ndarray, "N height width channel"], labels: Int[np.ndarray, " N"] | None) -> str:
-    """sha256 over shapes and contents, in order."""
-    num_classes = 0 if labels is None else int(labels.max()) + 1
-    digest = hashlib.sha256(repr((images.shape, num_classes)).encode())
-    digest.update(np.ascontiguousarray(images))
-    if labels is not None:
-        digest.update(np.ascontiguousarray(labels, np.int32))
-    return digest.hexdigest()
-
-
-# What numpy and zipfile raise for one changed byte or another.
-DAMAGED = (ValueError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-
-
-@contextlib.contextmanager
-def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """An .npz of plain arrays, open for reading inside the block.
-
-    Args:
-      where: how to call it in messages.
-    Raises:
-      DataError: it is missing or cannot be read, when opened or inside the block.
-    """
-    if not pathlib.Path(path).is_file():
-        raise DataError(f"{where}: no such file")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, as .npy files do")
-        with file:
-            yield file
-    except DAMAGED as error:
-        raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
-
-
-def make_source(spec: str, split: str = "train") -> Source:
+def make_source(spec: str, split: str = "train", settings: Settings = DEFAULT) -> Source | Pair:
     """Opens the source called `spec`.
 
+    Args:
+      settings: how images are read; options written in `spec` go before.
     Raises:
-      ConfigError: an unknown scheme or split.
-      DataError: the file or folder is missing or is not what the scheme expects.
+      ConfigError: an unknown scheme, split or option.
+      DataError: the files are missing or are not what they should be.
     """
-    scheme, _, path = spec.partition(":")
-    choose("data source", scheme, SCHEMES)
     choose("split", split, SPLITS)
-    images, labels = SCHEMES[scheme](path, split)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
-        raise DataError(
-            f"{spec}: images must be uint8 [N, height, width(, channel)], got {images.dtype} {images.shape}"
-        )
-    if images.shape[-1] not in (1, 3, 4):
-        raise DataError(f"{spec}: images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels, got {images.shape[-1]}")
-    if labels is None:
-        return Source(spec, split, images, None, 0)
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise DataError(f"{spec}: {len(images)} images need as many labels >= 0, got {labels.dtype} {labels.shape}")
-    return Source(spec, split, images, labels.astype(np.int32), int(labels.max()) + 1)
+    return _open(parse(spec), split, settings)
 
 
-def load_digits(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 1,797 handwritten digits, 8x8 with values 0-16, scaled to 0-255.
-
-    The split is fixed: of `RandomState(0).permutation(1797)` the first 1,500 train, the other 297 test.
-    """
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    if path:
-        raise ConfigError(f"the data source 'digits' takes no path, got 'digits:{path}'")
-    digits = sklearn_digits()
-    order = np.random.RandomState(0).permutation(1797)
-    order = order[:1500] if split == "train" else order[1500:]
-    return np.round(digits.images[order] * (255 / 16)).astype(np.uint8), digits.target[order]
+def from_config(section: Mapping[str, Any] | ConfigDict, split: str = "train") -> Source | Pair:
+    """The source that `config.data` describes; raises as `make_source` does."""
+    values = {key: value for key, value in section.items() if key not in NOT_SETTINGS}
+    return make_source(section["source"], split, config_lib.build(Settings, values, "data"))
 
 
-NPZ_LAYOUTS = {
-    "train": (("images", "labels"), ("x_train", "y_train")),
-    "test": (("test_images", "test_labels"), ("x_test", "y_test")),
-}
+def _open(call: Call, split: str, settings: Settings) -> Source | Pair:
+    choose("data source", call.name, [*SCHEMES, *COMBINATIONS])
+    if call.name in COMBINATIONS:
+        return _combine(call, split, settings)
+    extra = {"data_dir"} if call.name == "tfds" else set()
+    fields = set(Settings.__dataclass_fields__) | extra
+    for key in call.options:
+        choose(f"option of {call.name}", key, fields)
+    own = {key: call.options[key] for key in call.options.keys() - extra}
+    settings = config_lib.build(Settings, {**vars(settings), **own}, "data")
+    if len(call.args) > 1 or not all(isinstance(arg, str) for arg in call.args):
+        raise ConfigError(f'{call.text}: {call.name} takes one path, e.g. {call.name}("PATH")')
+    path = call.args[0] if call.args else ""
+    return SCHEMES[call.name](path, split, settings, **{key: call.options[key] for key in call.options.keys() & extra})
 
 
-def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """`images`(, `labels`) and `test_images`(, `test_labels`), or Keras' `x_train`, `y_train`, `x_test`, `y_test`."""
-    with open_npz(path, f"npz:{path}") as file:
-        for images, labels in NPZ_LAYOUTS[split]:
-            if images in file:
-                return file[images], file[labels].reshape(-1) if labels in file else None
-        found = ", ".join(file.files)
-    wanted = " or ".join(images for images, _ in NPZ_LAYOUTS[split])
-    remedy = "; evaluate with --split=train to compare with the training images" if split == "test" else ""
-    raise DataError(f"npz:{path}: no {split} images: looked for {wanted}, found {found or 'nothing'}{remedy}")
+def _combine(call: Call, split: str, settings: Settings) -> Source | Pair:
+    function = COMBINATIONS[call.name]
 
+    def opener(arg: str | Call) -> Callable[[str], Source]:
+        def opened(split: str) -> Source:
+            source = _open(parse(arg) if isinstance(arg, str) else arg, split, settings)
+            if isinstance(source, Pair):
+                raise ConfigError(
+                    f"{call.text}: a pair cannot be a part of {call.name}; put {call.name} inside the pair"
+                )
+            return source
 
-IDX_STEMS = {"train": "train", "test": "t10k"}
+        return opened
 
-
-def load_idx(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's format: {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz, in one folder."""
-    stem = IDX_STEMS[split]
-    return tuple(_read_idx(pathlib.Path(path), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
-
-
-def _read_idx(folder: pathlib.Path, name: str) -> np.ndarray:
-    file = next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
-    if file is None:
-        raise DataError(f"idx:{folder}: neither {name} nor {name}.gz is there")
+    parameters = inspect.signature(function).parameters
+    options = [name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for key, value in call.options.items():
+        choose(f"option of {call.name}", key, options)
+        hint = parameters[key].annotation
+        if hint is not tuple and not config_lib.fits(value, hint):
+            raise ConfigError(f"{call.text}: {key}={value!r} must be {hint.__name__}")
     try:
-        data = file.read_bytes()
-        data = gzip.decompress(data) if file.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from error
-    # Header: 0, 0, type (8 is uint8), rank, then big-endian uint32 sizes (LeCun's MNIST page).
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise DataError(f"{file}: not an idx file of unsigned bytes")
-    start = 4 + 4 * data[3]
-    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
-    if len(data) != start + int(np.prod(shape)):
-        raise DataError(f"{file}: truncated: {shape} needs {int(np.prod(shape))} bytes, got {len(data) - start}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+        bound = inspect.signature(function).bind(call.text, split, *map(opener, call.args), **call.options)
+    except TypeError as error:
+        raise ConfigError(f"{call.text}: {error}") from error
+    return function(*bound.args, **bound.kwargs)
 
 
-SCHEMES: dict[str, Callable[[str, str], tuple[np.ndarray, np.ndarray | None]]] = {
-    "digits": load_digits,
-    "npz": load_npz,
-    "idx": load_idx,
+def _check_path(scheme: str, text: str, is_there: Callable[[pathlib.Path], bool], what: str) -> pathlib.Path:
+    """The path, once it is seen to be there; names the nearest one otherwise."""
+    if not text:
+        raise ConfigError(f"{scheme}: must name a {what}, {scheme}:PATH")
+    path = pathlib.Path(text).expanduser()
+    if not is_there(path):
+        siblings = [other.name for other in path.parent.glob("*") if is_there(other)] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise DataError(f"{scheme}:{text}: {'is not a' if path.exists() else 'no such'} {what}{hint}")
+    return path
+
+
+def _folder(text: str, split: str, settings: Settings) -> Source:
+    path = _check_path("folder", text, pathlib.Path.is_dir, "folder")
+    return _files(Folder(f"folder:{text}", path), split, settings)
+
+
+def _archive(kind: type, text: str, split: str, settings: Settings) -> Source:
+    scheme = kind.__name__.lower()
+    path = _check_path(scheme, text, pathlib.Path.is_file, "file")
+    return _files(kind(f"{scheme}:{text}", path), split, settings)
+
+
+def _files(medium: Medium, split: str, settings: Settings) -> Source:
+    return open_files(medium, split, settings, lambda: list_images(medium, split))
+
+
+def _tfds(text: str, split: str, settings: Settings, data_dir: str = "") -> Source:
+    records = tfds.open_records(text, split, data_dir)
+    return open_files(records, split, settings, records.list_images)
+
+
+def _arrays(scheme: str, load: Callable, text: str, split: str, settings: Settings) -> Source:
+    where = f"{scheme}:{text}" if text else scheme
+    return arrays.from_arrays(where, split, *load(text, split), settings)
+
+
+SCHEMES: dict[str, Callable[..., Source]] = {
+    "folder": _folder,
+    "tar": functools.partial(_archive, Tar),
+    "zip": functools.partial(_archive, Zip),
+    "tfds": _tfds,
+    "digits": functools.partial(_arrays, "digits", arrays.load_digits),
+    "npz": functools.partial(_arrays, "npz", arrays.load_npz),
+    "idx": functools.partial(_arrays, "idx", arrays.load_idx),
 }

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from genmodels.data.pixels import Pixels
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """uint8 images [N, height, width, channel], their labels if any, and protocol entries that describe them."""
+    """uint8 images [N, height, width, channel], their labels if any, and protocol entries that describe them.
 
-    images: UInt8[np.ndarray, "N height width channel"]
+    Those of a training split may be a stack that reads its rows when asked (data.pixels).
+    """
+
+    images: UInt8[np.ndarray, "N height width channel"] | Pixels
     labels: Int[np.ndarray, " N"] | None
     origin: Mapping[str, Any]
 

@@ -23,7 +23,7 @@ def nn_distance_ratio(context: Context) -> Iterator[Result]:
         "distance": "Euclidean over pixels",
         "n_generated": len(samples),
         "n_reference": len(held_out),
-        "n_training": len(context.training.images),
+        "n_training": context.training.images.shape[0],
         "mean_distance_generated": float(samples.mean()),
         "mean_distance_reference": float(held_out.mean()),
     }

@@ -1,31 +1,49 @@
 """Nearest neighbours in pixel space: are samples copies of training images?"""
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 Images = UInt8[np.ndarray, "_ height width channel"]
 
 
+@runtime_checkable
+class Stack(Protocol):
+    """Images that may be too many for the memory: `stack[indices]` are uint8 [rows, height, width, channel]."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, height, width, channel)."""
+
+    def __getitem__(self, indices): ...
+
+
 def nearest_neighbours(
-    queries: Images, references: Images, block: int = 256
+    queries: Images, references: Images | Stack, block: int = 4096
 ) -> tuple[Float64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
     """Euclidean distance to, and index of, the nearest reference of each query; pixels scaled to [0, 1].
 
-    |q - r|^2 = |q|^2 + |r|^2 - 2 q.r on integers, so that copies are at distance exactly 0. Memory is bounded
-    by `block`.
+    |q - r|^2 = |q|^2 + |r|^2 - 2 q.r on integers, so that copies are at distance exactly 0. References are read `block`
+    at a time; of equally near ones the first counts.
 
     Raises:
       ValueError: image shapes differ, or there are no references.
     """
-    if queries.shape[1:] != references.shape[1:] or not len(references):
+    count = references.shape[0]
+    if queries.shape[1:] != tuple(references.shape[1:]) or not count:
         raise ValueError(f"cannot compare images {queries.shape} with {references.shape}")
-    flat_r = references.reshape(len(references), -1).astype(np.float64)
-    norms_r = np.sum(flat_r**2, axis=1)
-    distances, indices = [], []
-    for start in range(0, len(queries), block):
-        q = queries[start : start + block].reshape(-1, flat_r.shape[1]).astype(np.float64)
-        squared = np.sum(q**2, axis=1)[:, None] + norms_r - 2 * q @ flat_r.T
-        best = np.argmin(squared, axis=1)
-        indices.append(best)
-        distances.append(np.sqrt(np.maximum(squared[np.arange(len(q)), best], 0)) / 255)
-    return np.concatenate(distances), np.concatenate(indices)
+    best, index = np.full(len(queries), np.inf), np.zeros(len(queries), np.int64)
+    for start in range(0, count, block):
+        r = references[np.arange(start, min(start + block, count))]
+        r = r.reshape(len(r), -1).astype(np.float64)
+        norms_r = np.sum(r**2, axis=1)
+        for rows in (slice(i, i + 256) for i in range(0, len(queries), 256)):
+            q = queries[rows].reshape(-1, r.shape[1]).astype(np.float64)
+            squared = np.sum(q**2, axis=1)[:, None] + norms_r - 2 * q @ r.T
+            here = np.argmin(squared, axis=1)
+            nearest = squared[np.arange(len(q)), here]
+            closer = nearest < best[rows]
+            best[rows] = np.where(closer, nearest, best[rows])
+            index[rows] = np.where(closer, start + here, index[rows])
+    return np.sqrt(np.maximum(best, 0)) / 255, index

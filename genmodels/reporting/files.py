@@ -1,5 +1,6 @@
 """Files that the commands exchange: images as an .npz, a folder of PNGs or one PNG grid; results as JSON."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
 
-from genmodels.data.sources import open_npz
+from genmodels.data.base import Source
+from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.evaluators.base import Result
 from genmodels.reporting.grids import save_grid, to_pil
@@ -59,50 +60,25 @@ def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N
                 to_pil(image).save(temporary, format="PNG")
 
 
-def read_images(flag: str, name: str) -> tuple[Images, Int[np.ndarray, " N"] | None]:
-    """Images and labels that `write_images` wrote as .npz or folder.
+def read_images(flag: str, name: str) -> Source:
+    """The images of an .npz or of a folder, such as `write_images` writes; labels may stand in file names.
 
     Args:
       flag: for messages, e.g. "--generated".
     Raises:
       DataError: nothing there, not readable, or images of several sizes.
     """
-    path = pathlib.Path(name)
-    where = f"{flag}={name}"
-    if path.is_dir():
-        return _read_folder(path, where)
-    with open_npz(path, where) as file:
-        if "images" not in file:
-            raise DataError(f"{where}: has no array `images`, only {', '.join(file.files) or 'nothing'}")
-        images, labels = file["images"], file.get("labels")
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise DataError(
-            f"{where}: `images` must be uint8 [N, height, width, channel], got {images.dtype} {images.shape}"
-        )
-    if labels is not None and (labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise DataError(f"{where}: `labels` must be {len(images)} integers, got {labels.dtype} {labels.shape}")
-    return images, labels
-
-
-def _read_folder(path: pathlib.Path, where: str) -> tuple[Images, np.ndarray | None]:
-    files = sorted(path.glob("[!.]*.png"))
-    if not files:
-        raise DataError(f"{where}: no .png file in this folder")
-    images = []
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                if picture.mode not in ("L", "RGB", "RGBA"):
-                    raise DataError(f"{file}: has mode {picture.mode}; only grey (L), RGB and RGBA are read")
-                image = np.asarray(picture)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{file}: not a readable PNG ({error})") from error
-        images.append(image if image.ndim == 3 else image[..., None])
-        if images[-1].shape != images[0].shape:
-            raise DataError(f"{file}: is {images[-1].shape}, but {files[0].name} is {images[0].shape}")
-    matches = [LABEL.search(file.stem) for file in files]
-    labels = np.array([int(match[1]) for match in matches]) if all(matches) else None
-    return np.stack(images), labels
+    try:
+        if not pathlib.Path(name).is_dir():
+            return make_source(f"npz:{name}")
+        source = make_source(f"folder:{name}")
+    except DataError as error:
+        raise DataError(f"{flag}: {error}") from error
+    matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
+    if not all(matches):
+        return source
+    labels = np.array([int(match[1]) for match in matches], np.int32)
+    return dataclasses.replace(source, labels=labels, num_classes=int(labels.max()) + 1, class_names=())
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from genmodels.data.pixels import Pixels
 from genmodels.inference import Run
 from genmodels.metrics.nearest import nearest_neighbours
 from genmodels.reporting.grids import save_grid
@@ -20,7 +21,7 @@ def samples(run: Run, images: np.ndarray, labels: np.ndarray | None, protocol: s
     save_grid(run.workdir / "samples" / "grid.png", chosen, columns, "Samples", protocol + by_class)
 
 
-def neighbours(run: Run, images: np.ndarray, training: np.ndarray) -> None:
+def neighbours(run: Run, images: np.ndarray, training: Pixels) -> None:
     """samples/neighbours.png: samples above, their nearest training images below."""
     distances, indices = nearest_neighbours(images[: 2 * EXAMPLES], training)
     rows = np.concatenate([images[: 2 * EXAMPLES], training[indices]])

@@ -10,15 +10,31 @@ from typing import Any
 
 import optax
 
+from genmodels.errors import ConfigError
 from genmodels.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a task must know of the data: image shape (height, width, channel), and 0 classes for unlabelled images."""
+    """What a task must know of the data.
+
+    Attributes:
+      image_shape: (height, width, channel).
+      num_classes: 0 for unlabelled images.
+      fields: of images in a batch: "image", or "a" and "b" of a pair.
+    """
 
     image_shape: tuple[int, int, int]
     num_classes: int
+    fields: tuple[str, ...] = ("image",)
+
+    def require(self, task: str, *fields: str) -> None:
+        """Raises ConfigError unless batches have just these fields of images."""
+        if self.fields != fields:
+            raise ConfigError(
+                f"config.task={task} reads the field {' and '.join(fields)}, but batches of config.data.source have "
+                f"{' and '.join(self.fields)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

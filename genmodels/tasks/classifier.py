@@ -21,6 +21,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     Raises:
       ConfigError: an unknown key, or data without labels.
     """
+    data.require("classifier", "image")
     if not data.num_classes:
         raise ConfigError(f"config.data.source={config.data.source} has no labels, which config.task=classifier needs")
     model = build(ConvNet, config.model, "model", num_classes=data.num_classes)

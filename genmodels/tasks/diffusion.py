@@ -68,6 +68,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     Raises:
       ConfigError: an unknown key, or a value that the schedule, network or sampler refuses.
     """
+    data.require("diffusion", "image")
     settings = build(DiffusionConfig, config.diffusion, "diffusion")
     sampling = build(SamplerConfig, config.sampler, "sampler")
     num_classes = data.num_classes if settings.conditional else 0

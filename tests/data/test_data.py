@@ -6,7 +6,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from genmodels.data import pipeline, transforms
-from genmodels.data.sources import Source, make_source
+from genmodels.data.base import Source
+from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
 
 
@@ -29,7 +30,8 @@ def test_digits_are_scikit_learns_with_the_fixed_split():
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (10, 10), (3, 7), (5, 1)])
 def test_every_epoch_is_a_permutation_and_processes_see_the_same_global_batch(size, batch):
     steps = -(-size * 6 // batch)
-    whole = [pipeline.batch_indices(3, t, batch, size) for t in range(steps)]
+    indices = lambda *args: pipeline.examples_at(3, pipeline.batch_places(*args), size)  # noqa: E731
+    whole = [indices(t, batch) for t in range(steps)]
     row = np.concatenate(whole)
     epochs = row[: len(row) // size * size].reshape(-1, size)
     assert (np.sort(epochs, axis=1) == np.arange(size)).all()
@@ -37,7 +39,7 @@ def test_every_epoch_is_a_permutation_and_processes_see_the_same_global_batch(si
         assert len(np.unique(epochs, axis=0)) > 1
     for count in (c for c in (2, 4) if batch % c == 0):
         for t in range(steps):
-            parts = [pipeline.batch_indices(3, t, batch, size, i, count) for i in range(count)]
+            parts = [indices(t, batch, i, count) for i in range(count)]
             np.testing.assert_array_equal(np.concatenate(parts), whole[t])
 
 

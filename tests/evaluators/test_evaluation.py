@@ -92,9 +92,9 @@ def test_paths_are_read_back_as_written_and_paired_metrics_see_equal_images(tmp_
     source = make_source("digits", "test")
     for out in ("a.npz", "folder"):
         files.write_images(tmp_path / out, source.images[:30], source.labels[:30], "")
-        images, labels = files.read_images("--generated", str(tmp_path / out))
-        np.testing.assert_array_equal(images, source.images[:30])
-        np.testing.assert_array_equal(labels, source.labels[:30])
+        read = files.read_images("--generated", str(tmp_path / out))
+        np.testing.assert_array_equal(read.images, source.images[:30])
+        np.testing.assert_array_equal(read.labels, source.labels[:30])
     results = evaluation.of_paths(
         str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("fd_digits", "agreement_digits", "ssim")
     )

@@ -1,0 +1,101 @@
+"""Augmentation on the device: every example draws its own changes from its own key, however the batch is split."""
+
+import dataclasses
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+Image = Float[Array, "height width channel"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """`config.data.augment`; images are float in [-1, 1] before and after.
+
+    Attributes:
+      flip, flip_vertical: mirror left and right, up and down, each with probability 1/2.
+      pad_crop: pad by so many pixels, reflecting, and cut the old size out of it anywhere.
+      brightness, contrast, saturation, hue: the largest change, within [0, 1]: a shift of values in [0, 1]; factors
+        1 +- change; a turn of the colour circle by +- change / 2. The last two are for RGB.
+      cutout: side of a square, centred on any pixel, that is set to mid-grey (DeVries & Taylor 2017).
+    Raises:
+      ValueError: a value out of range.
+    """
+
+    flip: bool = False
+    flip_vertical: bool = False
+    pad_crop: int = 0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    cutout: int = 0
+
+    def __post_init__(self):
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be within [0, 1], got {getattr(self, name)}")
+        for name in ("pad_crop", "cutout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    def check(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises ValueError when images of this shape cannot be augmented so."""
+        height, width, channels = image_shape
+        if (self.saturation or self.hue) and channels != 3:
+            raise ValueError(f"saturation and hue are for RGB, these images have {channels} channel(s)")
+        if max(self.pad_crop + 1, self.cutout) > min(height, width):
+            raise ValueError(f"pad_crop must be less than, and cutout at most, the side of {height}x{width} images")
+
+    def __call__(self, batch: dict[str, Array], keys: Key[Array, " rows"]) -> dict[str, Array]:
+        """Every field of images changed, each from a key of its own; all other fields pass."""
+        if self == Augment():
+            return batch
+        fields = sorted(name for name, value in batch.items() if value.ndim == 4)
+        changed = {
+            name: jax.vmap(lambda key, image, field=field: self._one(jax.random.fold_in(key, field), image))(
+                keys, batch[name]
+            )
+            for field, name in enumerate(fields)
+        }
+        return batch | changed
+
+    def _one(self, key: Key[Array, ""], image: Image) -> Image:
+        flip, flip_vertical, crop, colour, cutout = jax.random.split(key, 5)
+        if self.flip:
+            image = jnp.where(jax.random.bernoulli(flip), image[:, ::-1], image)
+        if self.flip_vertical:
+            image = jnp.where(jax.random.bernoulli(flip_vertical), image[::-1], image)
+        if self.pad_crop:
+            image = _pad_crop(crop, image, self.pad_crop)
+        if self.brightness or self.contrast or self.saturation or self.hue:
+            image = self._colour(colour, image)
+        return _cutout(cutout, image, self.cutout) if self.cutout else image
+
+    def _colour(self, key: Key[Array, ""], image: Image) -> Image:
+        brightness, contrast, saturation, hue = jax.random.uniform(key, (4,), minval=-1, maxval=1)
+        unit = (image + 1) / 2
+        unit = pix.adjust_brightness(unit, self.brightness * brightness)
+        unit = pix.adjust_contrast(unit, 1 + self.contrast * contrast)
+        if self.saturation:
+            unit = pix.adjust_saturation(unit, 1 + self.saturation * saturation)
+        if self.hue:
+            unit = pix.adjust_hue(unit, self.hue * hue / 2)
+        return jnp.clip(unit, 0, 1) * 2 - 1
+
+
+def _pad_crop(key: Key[Array, ""], image: Image, pad: int) -> Image:
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def _cutout(key: Key[Array, ""], image: Image, side: int) -> Image:
+    height, width, _ = image.shape
+    centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
+    top, left = centre - side // 2
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+    return jnp.where(inside[..., None], 0.0, image)

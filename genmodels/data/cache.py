@@ -1,0 +1,87 @@
+"""What a scan of image files found, kept between runs so that the second start is quick.
+
+It lies in $GENMODELS_CACHE (default: genmodels in $XDG_CACHE_HOME or ~/.cache), a folder an entry, and may be deleted
+at any time. The key of an entry covers names, sizes and times of all files and the rule by which they were read, so
+that an entry never goes stale; a damaged one is passed over.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+LIMIT = 20e9  # bytes of all entries; beyond, those not used for longest go
+
+
+def root() -> pathlib.Path:
+    """Where entries lie."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(os.environ.get("GENMODELS_CACHE") or pathlib.Path(home) / "genmodels") / "data"
+
+
+def key(*parts: Any) -> str:
+    """The name of an entry."""
+    return hashlib.sha256(repr((FORMAT, *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _checksum(images: np.ndarray) -> int:
+    flat = images.reshape(-1)
+    total = 0
+    for start in range(0, flat.size, 1 << 24):
+        total = zlib.crc32(flat[start : start + (1 << 24)], total)
+    return total
+
+
+def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray | None] | None:
+    """(info, arrays, images) of an entry; None where there is none or it is damaged."""
+    folder = root() / name
+    try:
+        info = json.loads((folder / "info.json").read_text())
+        with np.load(folder / "table.npz") as file:
+            arrays = dict(file)
+        images = None
+        if info["checksum"] is not None:
+            images = np.load(folder / "images.npy")
+            if _checksum(images) != info["checksum"]:
+                return None
+        os.utime(folder)
+    except (OSError, ValueError, KeyError, EOFError, zlib.error):
+        return None
+    return info, arrays, images
+
+
+def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images: np.ndarray | None) -> None:
+    """Makes an entry; where the disk does not take it, says so and goes on."""
+    folder = root()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        try:
+            np.savez(temporary / "table.npz", **arrays)
+            if images is not None:
+                np.save(temporary / "images.npy", images)
+            checksum = None if images is None else _checksum(images)
+            (temporary / "info.json").write_text(json.dumps(info | {"checksum": checksum}))
+            shutil.rmtree(folder / name, ignore_errors=True)
+            temporary.rename(folder / name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _prune(folder, name)
+    except OSError as error:
+        print(f"note: the scan is not kept for the next start: {folder}: {error.strerror}", flush=True)
+
+
+def _prune(folder: pathlib.Path, keep: str) -> None:
+    entries = sorted((e for e in folder.iterdir() if e.is_dir()), key=lambda e: e.stat().st_mtime, reverse=True)
+    total = 0
+    for entry in entries:
+        total += sum(file.stat().st_size for file in entry.iterdir())
+        if total > LIMIT and entry.name != keep:
+            shutil.rmtree(entry, ignore_errors=True)

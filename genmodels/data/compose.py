@@ -1,0 +1,148 @@
+"""Sources made of sources: pair, concat, subset, split. Each takes parts that are open already, and copies no image."""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from genmodels.data.base import Pair, Source, Table
+from genmodels.data.pixels import Joined
+from genmodels.errors import ConfigError, DataError
+
+Open = Callable[[str], Source]  # opens the split of a part
+
+
+def _shape(source: Source) -> str:
+    return "x".join(map(str, source.image_shape))
+
+
+def _same_shape(what: str, parts: list[Source]) -> None:
+    for part in parts[1:]:
+        if part.image_shape != parts[0].image_shape:
+            raise DataError(
+                f"{what}: {parts[0].name} has images of {_shape(parts[0])}, {part.name} of {_shape(part)}: make them "
+                f"alike with config.data.size, .crop and .convert"
+            )
+
+
+def pair(name: str, split: str, a: Open, b: Open) -> Pair:
+    """Two sets for unpaired translation.
+
+    Raises:
+      DataError: their images differ in shape.
+    """
+    parts = [a(split), b(split)]
+    _same_shape("pair", parts)
+    return Pair(name, *parts)
+
+
+def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
+    """Sets one after the other; classes of the same name are one class, and without names those of the same number.
+
+    Args:
+      labels: False drops them.
+    Raises:
+      DataError: images differ in shape, or only some sets have labels or named classes.
+    """
+    sources = [part(split) for part in parts]
+    if len(sources) < 2:
+        raise ConfigError(f"{name}: needs two sources or more")
+    _same_shape("concat", sources)
+    class_names = tuple(dict.fromkeys(each for source in sources for each in source.class_names))
+    all_labels = None
+    if labels and any(source.num_classes for source in sources):
+        for what, has in (("labels", lambda s: s.num_classes), ("names of classes", lambda s: s.class_names)):
+            with_, without = [s for s in sources if has(s)], [s for s in sources if not has(s)]
+            if with_ and without:
+                raise DataError(
+                    f"concat: {with_[0].name} has {what}, {without[0].name} has not; concat(..., labels=False) drops "
+                    f"labels"
+                )
+        number = {each: index for index, each in enumerate(class_names)}
+        all_labels = np.concatenate([_renumbered(source, number) for source in sources])
+    known = Table(*(np.concatenate([getattr(s.table, field) for s in sources]) for field in ("digests", "extremes")))
+    captions = tuple(text for s in sources for text in s.captions or ("",) * len(s))
+    return Source(
+        name,
+        split,
+        Joined(tuple(source.pixels for source in sources)),
+        all_labels,
+        0 if all_labels is None else len(class_names) or max(source.num_classes for source in sources),
+        () if all_labels is None else class_names,
+        captions if any(source.captions for source in sources) else None,
+        tuple(file for source in sources for file in source.files or ("",) * len(source)),
+        known,
+        tuple(f"{source.name}: {note}" for source in sources for note in source.notes),
+    )
+
+
+def _renumbered(source: Source, number: dict[str, int]) -> np.ndarray:
+    return np.array([number[each] for each in source.class_names], np.int32)[source.labels] if number else source.labels
+
+
+def subset(name: str, split: str, part: Open, *, classes: tuple = (), count: int = 0) -> Source:
+    """Some classes, some images, or both.
+
+    Args:
+      classes: names or numbers; in this order they become the labels 0, 1, ...
+      count: how many images: a fixed random choice, the same in every run; 0 is all.
+    Raises:
+      ConfigError: an unknown class, or more images than there are.
+    """
+    source = part(split)
+    classes = classes if isinstance(classes, tuple | list) else (classes,)
+    if not classes and not count:
+        raise ConfigError(f"{name}: say which: classes=(...) or count=N")
+    chosen, changes = np.arange(len(source)), {}
+    if classes:
+        numbers = [_class_number(name, source, each) for each in classes]
+        chosen = np.flatnonzero(np.isin(source.labels, numbers))
+        renumber = np.full(source.num_classes, -1, np.int32)
+        renumber[numbers] = np.arange(len(numbers))
+        changes = {
+            "labels": renumber[source.labels],
+            "num_classes": len(numbers),
+            "class_names": tuple(source.class_names[n] for n in numbers) if source.class_names else (),
+        }
+    if count > len(chosen) or count < 0 or not len(chosen):
+        raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} such images")
+    if count:
+        chosen = np.sort(np.random.RandomState(0).permutation(chosen)[:count])
+    changes |= {"labels": changes["labels"][chosen]} if changes else {}
+    return source.choose(chosen, name, **changes)
+
+
+def _class_number(name: str, source: Source, wanted: str | int) -> int:
+    if wanted in source.class_names:
+        return source.class_names.index(wanted)
+    if isinstance(wanted, int) and 0 <= wanted < source.num_classes:
+        return wanted
+    there = ", ".join(source.class_names) or f"0 to {source.num_classes - 1}" if source.num_classes else "none"
+    raise ConfigError(f"{name}: no class {wanted!r}; there are {there}")
+
+
+def split(name: str, split: str, part: Open, *, test: float, seed: int = 0) -> Source:
+    """Holds out a share of the training images by a hash of their pixels.
+
+    An image stays on its side when others come or go, and copies of it are always on the same side.
+
+    Args:
+      test: the share held out, about.
+    Raises:
+      ConfigError: the share is not within (0, 1), or leaves one side empty.
+    """
+    if not 0 < test < 1:
+        raise ConfigError(f"{name}: test={test} must be within (0, 1)")
+    source = part("train")
+    salt = str(seed).encode()
+    hashes = [
+        hashlib.blake2b(digest.tobytes(), digest_size=8, salt=salt[:16]).digest() for digest in source.table.digests
+    ]
+    held_out = np.array([int.from_bytes(each, "big") < test * 2**64 for each in hashes])
+    chosen = np.flatnonzero(held_out if split == "test" else ~held_out)
+    if not len(chosen):
+        raise ConfigError(f"{name}: test={test} of {len(source)} images leaves the {split} side empty")
+    return source.choose(chosen, name, split=split)
+
+
+COMBINATIONS = {"pair": pair, "concat": concat, "subset": subset, "split": split}

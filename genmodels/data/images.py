@@ -1,0 +1,210 @@
+"""One encoded image to uint8, by rules that are stated and never guessed.
+
+Images are turned as their EXIF orientation says; a palette without transparency is read as RGB and one bit as grey,
+which changes no pixel. Everything that does change pixels must be asked for: `convert` for channels and depth, `size`
+and `crop` for shape.
+"""
+
+import dataclasses
+import io
+import warnings
+from collections.abc import Callable
+from typing import BinaryIO
+
+import numpy as np
+import pyspng
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from genmodels.errors import choose
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FILTERS = {
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
+MODES = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
+EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where PIL finds it, in an image's `info`
+
+# Above 2^28 / 3 pixels an image of a few kilobytes can unpack to gigabytes; PIL warns there, here that is an error.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+# What PIL raises for one damaged file or another.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError, OverflowError)
+BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded.
+
+    Attributes:
+      size: (height, width) as seen, that is, turned as EXIF says.
+      kind: "grey", "rgb", "alpha", "16-bit" or "CMYK".
+      turned: EXIF turns or mirrors it.
+    """
+
+    size: tuple[int, int]
+    kind: str
+    turned: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What happens to every image of a source.
+
+    Attributes:
+      size: height and width of the result; 0 leaves them.
+      crop: "center" scales the shorter side to `size` and cuts the middle square, "none" squashes the whole image into
+        the square; "" where all are square.
+      filter: how pixels are resampled, antialiased: box, bilinear, bicubic, lanczos.
+      convert: "grey", "rgb" or "rgba"; "" leaves grey and RGB as they are. Transparency is laid over white where the
+        result has none; 16 bits become 8, x / 257 rounded.
+    Raises:
+      ConfigError: an unknown name.
+      ValueError: a negative size.
+    """
+
+    size: int = 0
+    crop: str = ""
+    filter: str = "lanczos"
+    convert: str = ""
+
+    def __post_init__(self):
+        choose("config.data.filter", self.filter, FILTERS)
+        if self.crop:
+            choose("config.data.crop", self.crop, ("center", "none"))
+        if self.convert:
+            choose("config.data.convert", self.convert, CHANNELS)
+        if self.size < 0:
+            raise ValueError(f"size must not be negative, got {self.size}")
+
+    def describe(self) -> str:
+        """In words, e.g. "shorter side to 64, centre square, lanczos; convert=rgb"."""
+        how = {"center": f"shorter side to {self.size}, centre square", "none": f"squashed to {self.size}x{self.size}"}
+        words = [f"{how.get(self.crop, f'to {self.size}x{self.size}')}, {self.filter}"] if self.size else []
+        return "; ".join(words + ([f"convert={self.convert}"] if self.convert else []))
+
+    def apply(self, image: Image.Image) -> UInt8[np.ndarray, "height width channel"]:
+        """The pixels of a decoded image, by this rule."""
+        if self.convert:
+            image = _converted(image, MODES[self.convert])
+        elif image.mode not in ("L", "RGB", "RGBA"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        if self.size and image.size != (self.size, self.size):
+            fit = ImageOps.fit if self.crop == "center" else Image.Image.resize
+            image = fit(image, (self.size, self.size), FILTERS[self.filter])
+        pixels = np.asarray(image)
+        return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I"):  # PIL's own conversion of 16 bits cuts off at 255
+        image = Image.fromarray(np.round(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if _has_alpha(image):
+        image = image.convert("RGBA")
+        if mode != "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def _has_exif(image: Image.Image) -> bool:
+    """Asked before an image is loaded; `getexif` would decode every PNG to look behind its pixels."""
+    return any(key in image.info for key in EXIF)
+
+
+def _kind(image: Image.Image) -> str:
+    raw = str(image.tile[0].args) if image.tile else ""
+    if image.mode.startswith("I") or "16" in raw:
+        return "16-bit"
+    if _has_alpha(image):
+        return "alpha"
+    return "CMYK" if image.mode == "CMYK" else "grey" if image.mode in ("1", "L") else "rgb"
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except BOMB as error:
+        raise ValueError(f"too many pixels to be safe ({error}); scale it down first") from error
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ValueError(f"an animation of {frames} frames; save one frame as an image")
+    return image
+
+
+def _guard(function: Callable) -> Callable:
+    def guarded(*args):
+        try:
+            return function(*args)
+        except Image.UnidentifiedImageError:
+            raise ValueError("not an image in PNG, JPEG, WebP or BMP format") from None
+        except DAMAGED as error:
+            raise ValueError(str(error) or type(error).__name__) from error
+
+    return guarded
+
+
+@_guard
+def read_header(file: BinaryIO) -> Header:
+    """Size and kind, without decoding.
+
+    Raises:
+      ValueError: not an image, an animation, or one that would fill the memory.
+    """
+    with _open(file) as image:
+        orientation = image.getexif().get(ORIENTATION, 1) if _has_exif(image) else 1
+        width, height = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
+        return Header((height, width), _kind(image), orientation in range(2, 9))
+
+
+PLAIN = {b"\x08\x00": 1, b"\x08\x02": 3}  # depth and colour type of 8-bit grey and RGB: channels
+NOT_PLAIN = (b"tRNS", b"eXIf", b"acTL", b"tEXt", b"zTXt", b"iTXt")  # transparency, EXIF wherever it hides, animation
+
+
+def _is_plain_png(data: bytes, rule: Rule) -> bool:
+    """Whether a file holds 8-bit grey or RGB pixels that the rule leaves alone; then any decoder gives the same."""
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    before_pixels = data[33 : data.find(b"IDAT")]
+    return (
+        data.startswith(b"\x89PNG\r\n\x1a\n")
+        and data[24:26] in PLAIN
+        and (not rule.convert or PLAIN[data[24:26]] == CHANNELS[rule.convert])
+        and (not rule.size or width == height == rule.size)
+        and width * height <= Image.MAX_IMAGE_PIXELS
+        and not any(chunk in before_pixels for chunk in NOT_PLAIN)
+    )
+
+
+def _plain_png(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
+    """Through libspng, in a quarter of PIL's time for small images (BENCHMARKS.md)."""
+    try:
+        pixels = pyspng.load(data)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+@_guard
+def decode(file: BinaryIO, rule: Rule) -> UInt8[np.ndarray, "height width channel"]:
+    """The image in `file` by `rule`.
+
+    Raises:
+      ValueError: not an image, truncated or otherwise damaged.
+    """
+    data = file.read()
+    if _is_plain_png(data, rule):
+        return _plain_png(data)
+    with _open(io.BytesIO(data)) as image:
+        turned = _has_exif(image)
+        image.load()
+        return rule.apply(ImageOps.exif_transpose(image) if turned else image)

@@ -1,0 +1,59 @@
+"""Says what a data source is and what looks wrong with it, as training does before it begins.
+
+python -m genmodels.data.inspect --source=folder:photos [--size=64 --crop=center --convert=rgb] [--out=sheet.png]
+python -m genmodels.data.inspect --source='split("folder:photos", test=0.1)'
+"""
+
+import pathlib
+
+from absl import flags
+
+from genmodels import cli
+
+SOURCE = flags.DEFINE_string("source", None, "The data source, as in config.data.source.", required=True)
+OUT = flags.DEFINE_string("out", None, "Contact sheet to write, a .png.")
+SIZE = flags.DEFINE_integer("size", 0, "config.data.size: height and width of every image; 0 leaves them.")
+CROP = flags.DEFINE_string("crop", "", "config.data.crop: center (middle square) or none (squash).")
+FILTER = flags.DEFINE_string("filter", "lanczos", "config.data.filter: box, bilinear, bicubic or lanczos.")
+CONVERT = flags.DEFINE_string("convert", "", "config.data.convert: grey, rgb or rgba.")
+SKIP = flags.DEFINE_bool("skip_damaged", False, "config.data.skip_damaged: leave out files that cannot be decoded.")
+MEMORY = flags.DEFINE_float("memory_gb", 2.0, "config.data.memory_gb: larger sets are not held in memory.")
+
+
+def main() -> None:
+    """Prints the facts of the training split, then of the test split where there is one."""
+    from genmodels.data import preflight
+    from genmodels.data.base import Pair
+    from genmodels.data.sources import from_config
+    from genmodels.errors import ConfigError, DataError
+    from genmodels.reporting.grids import save_sheet
+
+    out = pathlib.Path(OUT.value) if OUT.value else None
+    if out and out.suffix != ".png":
+        raise ConfigError(f"--out={out}: must end in .png")
+    section = {
+        "source": SOURCE.value,
+        "size": SIZE.value,
+        "crop": CROP.value,
+        "filter": FILTER.value,
+        "convert": CONVERT.value,
+        "skip_damaged": SKIP.value,
+        "memory_gb": MEMORY.value,
+    }
+    source = from_config(section)
+    print("\n".join(preflight.describe(source)))
+    if out:
+        save_sheet(out, source)
+        print(f"contact sheet in {out}")
+    try:
+        test = from_config(section, "test")
+    except DataError as error:
+        print(f"note: {error}")
+        return
+    print("\n".join(preflight.describe(test)))
+    if not isinstance(source, Pair):
+        print(preflight.overlap(source, test))
+
+
+if __name__ == "__main__":
+    cli.run(main)

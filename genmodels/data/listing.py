@@ -1,0 +1,146 @@
+"""Which images of a folder or archive belong to a split, and what their paths say: classes and captions.
+
+DIR/a.png ...                      unlabelled images
+DIR/cat/a.png, DIR/dog/b.png ...   sub-folders are classes, numbered in the order of their names
+DIR/train/..., DIR/test/...        either of these, twice (val serves as test)
+DIR/captions.jsonl                 optional: {"file": "cat/a.png", "caption": "..."} a line
+"""
+
+import collections
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from genmodels.data.base import no_test
+from genmodels.data.images import EXTENSIONS
+from genmodels.data.media import Folder, Medium
+from genmodels.errors import DataError
+
+CAPTIONS = "captions.jsonl"
+SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val")}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of one split, in the order of their names.
+
+    Attributes:
+      names: of the files.
+      labels: [N]; None where there are no classes.
+      class_names: of the training split, which the others must share.
+      captions: one an image ("" where it has none), or None.
+    """
+
+    names: tuple[str, ...]
+    labels: Int32[np.ndarray, " N"] | None
+    class_names: tuple[str, ...] = ()
+    captions: tuple[str, ...] | None = None
+
+    def keep(self, chosen: np.ndarray) -> "Listing":
+        """The listing of these places only."""
+        pick = lambda values: values and tuple(values[i] for i in chosen)  # noqa: E731
+        labels = None if self.labels is None else self.labels[chosen]
+        return Listing(pick(self.names), labels, self.class_names, pick(self.captions))
+
+
+def list_images(medium: Medium, split: str) -> Listing:
+    """The images of a split.
+
+    Raises:
+      DataError: there are none, or images stand beside class folders, or the split has a class that train has not.
+    """
+    images = [name for name in medium.names if name.lower().endswith(EXTENSIONS)]
+    if not images:
+        others = collections.Counter(_suffix(name) for name in medium.names)
+        seen = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
+        raise DataError(
+            f"{medium.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
+            f"{len(medium.names)} other files ({seen})"
+        )
+    root = _root(medium, images)
+    images = [name.removeprefix(root) for name in images]
+    folders = {name.split("/")[0] for name in images if "/" in name}
+    top = {name.split("/")[0] for name in images}
+    if "train" in folders and top <= {"train", "test", "val"}:
+        prefix = next((f"{name}/" for name in SPLIT_FOLDERS[split] if name in folders), None)
+        if prefix is None:
+            raise _no_split(medium.where, split, "has no folder test or val")
+        return _split_listing(medium, root, images, prefix)
+    if split != "train":
+        raise _no_split(medium.where, split, "has no folders train and test")
+    return _split_listing(medium, root, images, "")
+
+
+def _suffix(name: str) -> str:
+    file = name.split("/")[-1]
+    return f".{file.rpartition('.')[2]}" if "." in file else "without suffix"
+
+
+def _root(medium: Medium, images: list[str]) -> str:
+    """What an archive puts before every name: "./", and the packed folder itself ("photos/cat/a.png")."""
+    if isinstance(medium, Folder):
+        return ""
+    root = "./" if all(name.startswith("./") for name in images) else ""
+    top = images[0].removeprefix(root).partition("/")[0] + "/"
+    around = top != "train/" and all(name.startswith(root + top) for name in images)
+    return root + top if around else root
+
+
+def _no_split(where: str, split: str, why: str) -> DataError:
+    return DataError(f"{where}: no {split} images: it {why}{no_test(where)}")
+
+
+def _split_listing(medium: Medium, root: str, images: list[str], prefix: str) -> Listing:
+    chosen = [name.removeprefix(prefix) for name in images if name.startswith(prefix)]
+    deep = [name for name in chosen if "/" in name]
+    if deep and len(deep) < len(chosen):
+        flat = next(name for name in chosen if "/" not in name)
+        raise DataError(
+            f"{medium.where}: {len(chosen) - len(deep)} images ({flat} ...) stand beside class folders "
+            f"({deep[0].split('/')[0]} ...): move them into one, or name a class folder's parent or child"
+        )
+    labels, class_names = None, ()
+    if deep:
+        training = "train/" if prefix else ""
+        named = {name.removeprefix(training).split("/")[0] for name in images if name.startswith(training)}
+        class_names = tuple(sorted(named))
+        number = {name: index for index, name in enumerate(class_names)}
+        for name in chosen:
+            if name.split("/")[0] not in number:
+                raise DataError(f"{medium.where}: the class of {prefix}{name} has no images in train")
+        labels = np.array([number[name.split("/")[0]] for name in chosen], np.int32)
+    captions = _captions(medium, root, prefix, chosen)
+    return Listing(tuple(root + prefix + name for name in chosen), labels, class_names, captions)
+
+
+def _captions(medium: Medium, root: str, prefix: str, chosen: list[str]) -> tuple[str, ...] | None:
+    """One caption an image from captions.jsonl in the split's folder or, with paths from there, above it."""
+    there = set(medium.names)
+    for base in dict.fromkeys((prefix, "")):
+        file = root + base + CAPTIONS
+        if file in there:
+            above = prefix.removeprefix(base)
+            found = _read_captions(f"{medium.where}: {file}", medium.open(file).read())
+            if base == prefix:
+                for name in found.keys() - set(chosen):
+                    raise DataError(f"{medium.where}: {file} names {name!r}, which is not there")
+            return tuple(found.get(above + name, "") for name in chosen)
+    return None
+
+
+def _read_captions(where: str, text: bytes) -> dict[str, str]:
+    found: dict[str, Any] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            record = json.loads(line) if line.strip() else {"file": "", "caption": ""}
+            found[str(record["file"])] = str(record["caption"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f'{where}, line {number}: must be {{"file": "a.png", "caption": "..."}} '
+                f"({type(error).__name__}: {error})"
+            ) from error
+    found.pop("", None)
+    return found

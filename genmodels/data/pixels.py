@@ -1,0 +1,114 @@
+"""Stacks of uint8 images that may be too large to be held: each has a shape and gives rows for indices.
+
+A numpy array is one; the others read or rearrange rows when asked.
+"""
+
+import dataclasses
+import hashlib
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from genmodels.data.images import Rule, decode
+from genmodels.data.media import Medium, openers
+from genmodels.errors import DataError
+
+Rows = UInt8[np.ndarray, "rows height width channel"]
+BLOCK = 1024  # rows read at a time where all are wanted
+
+
+@runtime_checkable
+class Pixels(Protocol):
+    """What images are to the rest of the data code; `pixels[indices]` are uint8 rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, height, width, channel)."""
+
+    def __getitem__(self, indices): ...
+
+
+def digest(image: np.ndarray) -> bytes:
+    """16 bytes that stand for the pixels of one image."""
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+
+
+def blocks(pixels: Pixels):
+    """All rows, in order, BLOCK at a time."""
+    for start in range(0, pixels.shape[0], BLOCK):
+        yield start, pixels[np.arange(start, min(start + BLOCK, pixels.shape[0]))]
+
+
+def gather(pixels: Pixels) -> Rows:
+    """All rows in memory: the array itself where it is one."""
+    if isinstance(pixels, np.ndarray):
+        return pixels
+    whole = np.empty(pixels.shape, np.uint8)
+    for start, rows in blocks(pixels):
+        whole[start : start + len(rows)] = rows
+    return whole
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decoded:
+    """Images decoded whenever they are read, each checked against what the scan saw."""
+
+    medium: Medium
+    names: tuple[str, ...]
+    rule: Rule
+    shape: tuple[int, int, int, int]
+    digests: UInt8[np.ndarray, "N 16"]
+
+    def __getitem__(self, indices: Integer[np.ndarray, " rows"]) -> Rows:
+        """Raises DataError, naming the file, when it is no longer what it was."""
+        rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        names = [self.names[index] for index in indices]
+        for row, (index, name, opener) in enumerate(zip(indices, names, openers(self.medium, names), strict=True)):
+            try:
+                with opener() as file:
+                    image = decode(file, self.rule)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.medium.where}: {name}: can no longer be read ({error})") from error
+            if image.shape != self.shape[1:] or digest(image) != self.digests[index].tobytes():
+                raise DataError(f"{self.medium.where}: {name}: has changed since the run began; put it back")
+            rows[row] = image
+        return rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some rows of a stack, in a given order."""
+
+    pixels: Pixels
+    indices: Integer[np.ndarray, " N"]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the chosen rows."""
+        return (len(self.indices), *self.pixels.shape[1:])
+
+    def __getitem__(self, indices: Integer[np.ndarray, " rows"]) -> Rows:
+        return self.pixels[self.indices[indices]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined:
+    """Stacks one after the other."""
+
+    parts: tuple[Pixels, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of all of them."""
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    def __getitem__(self, indices: Integer[np.ndarray, " rows"]) -> Rows:
+        ends = np.cumsum([part.shape[0] for part in self.parts])
+        owner = np.searchsorted(ends, indices, side="right")
+        rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for number, part in enumerate(self.parts):
+            mine = owner == number
+            if mine.any():
+                rows[mine] = part[indices[mine] - (ends[number] - part.shape[0])]
+        return rows

@@ -1,0 +1,63 @@
+"""Has TFDS build a data set, guarded against its silent mix-up of extracted files and its long wait for a network."""
+
+import pathlib
+import shutil
+import socket
+import tempfile
+import urllib.parse
+import urllib.request
+
+from genmodels.errors import ConfigError, DataError
+
+PATIENCE = 10  # seconds to wait for a host to answer
+
+
+def check_network(name: str, urls: list[str]) -> None:
+    """Asks the first host that the data set comes from for a connection: TFDS itself would wait for minutes.
+
+    Raises:
+      DataError: it does not answer.
+    """
+    hosts = [urllib.parse.urlsplit(url) for url in urls if url.startswith(("http://", "https://"))]
+    if not hosts or urllib.request.getproxies():
+        return
+    host, port = hosts[0].hostname, hosts[0].port or (443 if hosts[0].scheme == "https" else 80)
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE).close()
+    except OSError as error:
+        raise DataError(
+            f"tfds:{name}: {host} cannot be reached ({error}); download the original files elsewhere and give their "
+            f"folder as --manual_dir"
+        ) from error
+
+
+def prepare(name: str, folder: pathlib.Path, manual: pathlib.Path | None) -> None:
+    """Builds NAME[/CONFIG] below `folder` as array_record, from the files in `manual` or from the network.
+
+    TFDS knows extracted files by their names alone and would take those of another data set, so that it gets a fresh
+    folder for them each time.
+
+    Raises:
+      ConfigError: TFDS has no such data set.
+      DataError: TensorFlow is not installed, the network does not answer, or the files are not the right ones.
+    """
+    try:
+        import tensorflow  # noqa: F401  (TFDS would say so later, in many lines)
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DataError(f"{error}; preparing needs pip install -c constraints.txt -e '.[tfds-prepare]'") from error
+    try:
+        builder = tfds.builder(name, data_dir=str(folder), file_format="array_record", try_gcs=False)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise ConfigError(f"tfds:{name}: {str(error).splitlines()[0]}") from error
+    if manual is None:
+        check_network(name, sorted(builder.url_infos))
+    folder.mkdir(parents=True, exist_ok=True)
+    extracted = tempfile.mkdtemp(prefix=".extracted-", dir=folder)
+    config = tfds.download.DownloadConfig(manual_dir=manual and str(manual), extract_dir=extracted)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except Exception as error:  # whatever a builder raises: hundreds of authors wrote them
+        raise DataError(f"tfds:{name}: {type(error).__name__}: {error}") from error
+    finally:
+        shutil.rmtree(extracted, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""The strings that name data sources: "SCHEME:PATH", or a call as Python writes it, which may hold other sources.
+
+folder:photos
+folder("photos", size=64, crop="center")
+pair("folder:summer", "folder:winter")
+subset(split("npz:all.npz", test=0.1), classes=(3, 5))
+"""
+
+import ast
+import dataclasses
+import re
+from typing import Any
+
+from genmodels.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A source as it was written.
+
+    Attributes:
+      name: the scheme or combination.
+      args: paths or other sources.
+      options: by name.
+      text: the whole.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    text: str
+
+
+def parse(text: str) -> Call:
+    """The source that a string names.
+
+    Raises:
+      ConfigError: it is empty, or begins as a call and is none.
+    """
+    text = text.strip()
+    if not re.match(r"\w+\s*\(", text):
+        name, colon, path = text.partition(":")
+        if not name:
+            raise ConfigError(f"config.data.source={text!r}: must be SCHEME:PATH, e.g. folder:photos")
+        return Call(name, (path,) if colon else (), {}, text)
+    try:
+        return _call(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise ConfigError(
+            f"config.data.source={text!r}: {reason}; sources inside others are written as in Python: "
+            f"""pair("folder:a", "folder:b"), folder("photos", size=64)"""
+        ) from error
+
+
+def _call(node: ast.AST) -> Call:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError(f"{ast.unparse(node)} is not understood")
+    args = tuple(_call(arg) if isinstance(arg, ast.Call) else ast.literal_eval(arg) for arg in node.args)
+    for arg in args:
+        if not isinstance(arg, str | Call):
+            raise ValueError(f"{arg!r} is neither a path nor a source")
+    if any(keyword.arg is None for keyword in node.keywords):
+        raise ValueError("** is not understood")
+    options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    return Call(node.func.id, args, options, ast.unparse(node))

@@ -1,0 +1,196 @@
+"""Data sets that TensorFlow Datasets has prepared as array_record, read without TensorFlow and without the network.
+
+Nothing is downloaded or prepared here: what is not on the disk is an error that says which command puts it there.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from genmodels.data.base import no_test
+from genmodels.data.listing import Listing
+from genmodels.errors import ConfigError, DataError, choose
+
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+BLOCK = 1024  # records read at once
+HELD_OUT = ("test", "validation")
+
+
+class NotPreparedError(DataError):
+    """The data set is known, but not on this disk."""
+
+
+def data_dir(given: str = "") -> pathlib.Path:
+    """The folder of prepared data sets: as given, $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    return pathlib.Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def prepare_command(name: str, folder: pathlib.Path) -> str:
+    """What prepares a data set."""
+    return f"python -m genmodels.data.prepare --dataset=tfds:{name} --data_dir={folder}"
+
+
+def known_names() -> set[str]:
+    """The data sets that the installed TFDS can build, from its package's own files: its registry needs TensorFlow."""
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    if spec is None:
+        return set()
+    package = pathlib.Path(spec.origin).parent
+    checksums = {path.stem for path in (package / "url_checksums").glob("*.txt")}
+    return checksums | {path.name for path in (package / "datasets").glob("[a-z]*") if path.is_dir()}
+
+
+def find(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """The newest prepared version of NAME or NAME/CONFIG in a folder.
+
+    Raises:
+      ConfigError: there is no data set of this name.
+      DataError: it is not prepared, or as tfrecord, which needs TensorFlow to be read; says which command does it.
+    """
+    complete = [info.parent for info in folder.glob("*/**/dataset_info.json") if VERSION.fullmatch(info.parent.name)]
+    prepared = {str(path.parent.relative_to(folder)) for path in complete}
+    versions = [path for path in complete if path.parent == folder / name]
+    if not versions:
+        known = prepared | known_names()
+        inside = sorted(other for other in prepared if other.startswith(f"{name}/"))
+        if inside:
+            raise DataError(f"tfds:{name}: name its configuration: {', '.join(f'tfds:{other}' for other in inside)}")
+        if name.split("/")[0] not in known:
+            _unknown(name, prepared, known)
+        raise NotPreparedError(
+            f"tfds:{name}: not prepared in {folder}; once, and with a network: {prepare_command(name, folder)}"
+        )
+    newest = max(versions, key=lambda path: [int(number) for number in path.name.split(".")])
+    form = _read_json(newest / "dataset_info.json").get("fileFormat")
+    if form != "array_record":
+        raise DataError(
+            f"tfds:{name}: {newest} was prepared as {form}, which cannot be read without TensorFlow; prepare it "
+            f"as array_record: {prepare_command(name, folder / 'array_record')}, and set TFDS_DATA_DIR to that folder"
+        )
+    return newest
+
+
+def _unknown(name: str, prepared: set[str], known: set[str]) -> None:
+    try:
+        choose("data set", name, known)
+    except ConfigError as error:
+        hint = str(error).partition("there are")[0].strip()
+        listed = f"prepared are {', '.join(sorted(prepared))}" if prepared else "none is prepared"
+        raise ConfigError(f"tfds: {hint} {listed} (TFDS_DATA_DIR), {len(known)} can be") from None
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); prepare the data set anew") from error
+
+
+def _place(name: str) -> int:
+    return int(name[name.rindex("[") + 1 : -1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """The images of one split of a prepared data set, still encoded."""
+
+    where: str
+    path: pathlib.Path
+    split: str
+
+    @functools.cached_property
+    def _source(self):
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(self.path))
+        image, _ = self.fields
+        decoders = {image: tfds.decode.SkipDecoding()}
+        try:
+            return builder.as_data_source(split=self.split, decoders=decoders)
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {error}") from error
+
+    @functools.cached_property
+    def fields(self) -> tuple[str, str | None]:
+        """The names of the image field and of the label field, if any."""
+        features = _read_json(self.path / "features.json").get("featuresDict", {}).get("features", {})
+        images = [name for name, feature in features.items() if "image" in feature]
+        labels = [name for name, feature in features.items() if "classLabel" in feature]
+        if not images:
+            raise DataError(f"{self.where}: has no field of images; it has {', '.join(features) or 'none'}")
+        image = "image" if "image" in images else images[0]
+        return image, "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+
+    @property
+    def stamp(self) -> str:
+        """Over names, sizes and times of the prepared files."""
+        found = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(self.path.iterdir())]
+        return hashlib.sha256(repr((self.split, found)).encode()).hexdigest()
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """SPLIT[i]; places, for TFDS keeps no file names."""
+        return [f"{self.split}[{index}]" for index in range(len(self._source))]
+
+    def open(self, name: str) -> BinaryIO:
+        """The encoded image of one record."""
+        return self.openers([name])[0]()
+
+    def openers(self, names: Sequence[str]) -> list[Callable[[], BinaryIO]]:
+        """What opens each of many records, read at once: one by one takes ten times as long."""
+        records = self._source.__getitems__([_place(name) for name in names])
+        return [functools.partial(io.BytesIO, record[self.fields[0]]) for record in records]
+
+    def list_images(self) -> Listing:
+        """All records, with the labels that they carry."""
+        key = self.fields[1]
+        if key is None:
+            return Listing(tuple(self.names), None)
+        import tensorflow_datasets as tfds
+
+        names = tfds.builder_from_directory(str(self.path)).info.features[key].names
+        blocks = (range(start, min(start + BLOCK, len(self.names))) for start in range(0, len(self.names), BLOCK))
+        labels = np.array([record[key] for block in blocks for record in self._source.__getitems__(block)], np.int32)
+        if labels.size and labels.min() < 0:  # how TFDS writes "not known", in test splits of competitions
+            return Listing(tuple(self.names), None)
+        return Listing(tuple(self.names), labels, tuple(names))
+
+    def __getstate__(self):
+        return {"where": self.where, "path": self.path, "split": self.split}
+
+
+def open_records(text: str, split: str, folder: str = "") -> Records:
+    """The split of NAME[/CONFIG][:SPLIT].
+
+    A named SPLIT (such as train[:90%]) takes the place of "train"; the held-out images are those of the split test, or
+    validation where there is no test.
+
+    Raises:
+      ConfigError, DataError: see `find`; or the data set has no such split.
+    """
+    name, _, chosen = text.partition(":")
+    where = f"tfds:{text}"
+    if not re.fullmatch(r"[\w/.-]+", name):
+        raise ConfigError(f"{where}: must be tfds:NAME[/CONFIG][:SPLIT], e.g. tfds:mnist")
+    path = find(name.rstrip("/"), data_dir(folder))
+    splits = [record["name"] for record in _read_json(path / "dataset_info.json").get("splits", ())]
+    training = chosen or "train"
+    base = re.match(r"\w*", training)[0]
+    if base not in splits:
+        raise ConfigError(f"{where}: has no split {base!r}; it has {', '.join(splits)}: write tfds:{name}:{splits[0]}")
+    if split != "train":
+        held_out = [other for other in HELD_OUT if other in splits and other != base]
+        if not held_out:
+            raise DataError(f"{where}: no test images: its splits are {', '.join(splits)}{no_test(where)}")
+        training = held_out[0]
+    return Records(where, path, training)
