@@ -42,7 +42,11 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pytest
 
-test-slow: $(STAMP)
+# TensorFlow, to prepare real TFDS data; where it cannot be installed, the test that needs it skips and says so.
+$(VENV)/.tensorflow: $(STAMP)
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds-prepare]' && touch $@
+
+test-slow: $(VENV)/.tensorflow
 	$(BIN)/pytest -m slow
 
 # FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR.

@@ -165,6 +165,7 @@ POSITIVE = (
     "eval.num_samples",
 )
 NOT_NEGATIVE = (
+    "data.workers",
     "log.every",
     "log.samples_every",
     "checkpoint.every",

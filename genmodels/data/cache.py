@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.data.arrays import DAMAGED
+
 FORMAT = 1
 LIMIT = 20e9  # bytes of all entries; beyond, those not used for longest go
 
@@ -52,7 +54,7 @@ def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray |
             if _checksum(images) != info["checksum"]:
                 return None
         os.utime(folder)
-    except (OSError, ValueError, KeyError, EOFError, zlib.error):
+    except (*DAMAGED, KeyError):
         return None
     return info, arrays, images
 

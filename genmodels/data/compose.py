@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -80,11 +81,11 @@ def _renumbered(source: Source, number: dict[str, int]) -> np.ndarray:
     return np.array([number[each] for each in source.class_names], np.int32)[source.labels] if number else source.labels
 
 
-def subset(name: str, split: str, part: Open, *, classes: tuple = (), count: int = 0) -> Source:
+def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int = 0) -> Source:
     """Some classes, some images, or both.
 
     Args:
-      classes: names or numbers; in this order they become the labels 0, 1, ...
+      classes: a name or number or several; in this order they become the labels 0, 1, ...
       count: how many images: a fixed random choice, the same in every run; 0 is all.
     Raises:
       ConfigError: an unknown class, or more images than there are.

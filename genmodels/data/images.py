@@ -7,9 +7,10 @@ and `crop` for shape.
 
 import dataclasses
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
-from typing import BinaryIO
 
 import numpy as np
 import pyspng
@@ -35,7 +36,7 @@ EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where PI
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 # What PIL raises for one damaged file or another.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError, OverflowError)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError, OverflowError, struct.error, zlib.error)
 BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
@@ -131,7 +132,7 @@ def _kind(image: Image.Image) -> str:
     return "CMYK" if image.mode == "CMYK" else "grey" if image.mode in ("1", "L") else "rgb"
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: io.IOBase) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
     except BOMB as error:
@@ -155,7 +156,7 @@ def _guard(function: Callable) -> Callable:
 
 
 @_guard
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: io.IOBase) -> Header:
     """Size and kind, without decoding.
 
     Raises:
@@ -195,7 +196,7 @@ def _plain_png(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
 
 
 @_guard
-def decode(file: BinaryIO, rule: Rule) -> UInt8[np.ndarray, "height width channel"]:
+def decode(file: io.IOBase, rule: Rule) -> UInt8[np.ndarray, "height width channel"]:
     """The image in `file` by `rule`.
 
     Raises:

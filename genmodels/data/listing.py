@@ -55,7 +55,8 @@ def list_images(medium: Medium, split: str) -> Listing:
     images = [name for name in medium.names if name.lower().endswith(EXTENSIONS)]
     if not images:
         others = collections.Counter(_suffix(name) for name in medium.names)
-        seen = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
+        common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+        seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
         raise DataError(
             f"{medium.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
             f"{len(medium.names)} other files ({seen})"

@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 from genmodels.errors import DataError
 
@@ -94,7 +94,7 @@ class Folder:
         """Over names, sizes and times of change."""
         return hashlib.sha256(repr(self._walk).encode()).hexdigest()
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.IOBase:
         """The file, for reading."""
         return open(self.path / name, "rb")
 
@@ -112,6 +112,9 @@ class _Archive:
     def stamp(self) -> str:
         """Over size and times of change of the archive."""
         return hashlib.sha256(repr(_stat(os.stat(self.path))).encode()).hexdigest()
+
+    def __getstate__(self):
+        return {"where": self.where, "path": self.path}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,10 +134,18 @@ class Tar(_Archive):
         return self.path.suffix in COMPRESSED
 
     @functools.cached_property
+    def _file(self) -> io.IOBase:
+        return self.path.open("rb")
+
+    @functools.cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
         """(offset, size) of each regular file."""
         with _reading(self.where), tarfile.open(self.path) as tar:
             members = [member for member in tar if member.isfile()]
+            if not self.sequential:  # a tar cut between two members looks whole, but for its closing blocks of zeros
+                tar.fileobj.seek(tar.offset)
+                if len(tar.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+                    raise EOFError("it ends without the closing blocks of a tar")
         _check_names(self.where, [member.name for member in members])
         return {member.name: (member.offset_data, member.size) for member in members}
 
@@ -143,16 +154,16 @@ class Tar(_Archive):
         """Of its regular files."""
         return _check_names(self.where, list(self._places))
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.IOBase:
         """The member, in memory."""
         offset, size = self._places[name]
         if self.sequential:
             with _reading(self.where), tarfile.open(self.path) as tar:
                 return io.BytesIO(tar.extractfile(name).read(MAX_FILE))
         _check_size(name, size)
-        return io.BytesIO(os.pread(_descriptor(str(self.path)), size, offset))
+        return io.BytesIO(os.pread(self._file.fileno(), size, offset))
 
-    def in_order(self) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+    def in_order(self) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
         """Every member and what opens it, in one pass."""
         with _reading(self.where), tarfile.open(self.path) as tar:
             for member in tar:
@@ -173,26 +184,26 @@ class Zip(_Archive):
     path: pathlib.Path
 
     @functools.cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.path)
+
+    @functools.cached_property
     def names(self) -> list[str]:
         """Of its files."""
         with _reading(self.where):
-            members = [info for info in _zip(str(self.path)).infolist() if not info.is_dir()]
+            members = [info for info in self._zip.infolist() if not info.is_dir()]
         for info in members:
             if info.flag_bits & 1:
                 raise DataError(f"{self.where}: {info.filename} is encrypted; pack the archive anew without a password")
         return _check_names(self.where, [info.filename for info in members])
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.IOBase:
         """The member, in memory."""
-        archive = _zip(str(self.path))
-        _check_size(name, archive.getinfo(name).file_size)
+        _check_size(name, self._zip.getinfo(name).file_size)
         try:
-            return io.BytesIO(archive.read(name))
+            return io.BytesIO(self._zip.read(name))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise ValueError(str(error)) from error
-
-    def __getstate__(self):
-        return {"where": self.where, "path": self.path}
 
 
 def _check_size(name: str, size: int) -> None:
@@ -215,20 +226,26 @@ class _reading:
             raise DataError(f"{self._where}: the archive cannot be read ({error}); is it whole?") from error
 
 
-@functools.lru_cache(maxsize=8)
-def _descriptor(path: str) -> int:
-    return os.open(path, os.O_RDONLY)
+@runtime_checkable
+class Medium(Protocol):
+    """Where encoded images lie; `where` is how to call it in messages."""
+
+    where: str
+    path: pathlib.Path
+
+    @property
+    def names(self) -> list[str]:
+        """Of all files in it, sorted."""
+
+    @property
+    def stamp(self) -> str:
+        """Changes when a file does."""
+
+    def open(self, name: str) -> io.IOBase:
+        """A file, for reading."""
 
 
-@functools.lru_cache(maxsize=8)
-def _zip(path: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
-Medium = Folder | Tar | Zip
-
-
-def openers(medium: Medium, names: Sequence[str]) -> Sequence[Callable[[], BinaryIO]]:
+def openers(medium: Medium, names: Sequence[str]) -> Sequence[Callable[[], io.IOBase]]:
     """What opens each of these files; a medium that reads many at once much faster has a method of this name."""
     if hasattr(medium, "openers"):
         return medium.openers(names)

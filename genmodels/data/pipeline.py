@@ -12,6 +12,8 @@ a whole batch, so neither the number of workers nor where the pixels are changes
 import functools
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,6 +73,14 @@ def _start_worker(index: int, count: int) -> None:
     """Worker processes decode images and nothing else: no accelerator, and Ctrl-C is the main process's to answer."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """Ends this process when its parent was killed; it would wait for ever to hand over its next batch."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 def batches(

@@ -78,7 +78,7 @@ def _combine(call: Call, split: str, settings: Settings) -> Source | Pair:
     for key, value in call.options.items():
         choose(f"option of {call.name}", key, options)
         hint = parameters[key].annotation
-        if hint is not tuple and not config_lib.fits(value, hint):
+        if not config_lib.fits(value, hint):
             raise ConfigError(f"{call.text}: {key}={value!r} must be {hint.__name__}")
     try:
         bound = inspect.signature(function).bind(call.text, split, *map(opener, call.args), **call.options)

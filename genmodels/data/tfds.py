@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -142,11 +142,11 @@ class Records:
         """SPLIT[i]; places, for TFDS keeps no file names."""
         return [f"{self.split}[{index}]" for index in range(len(self._source))]
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.IOBase:
         """The encoded image of one record."""
         return self.openers([name])[0]()
 
-    def openers(self, names: Sequence[str]) -> list[Callable[[], BinaryIO]]:
+    def openers(self, names: Sequence[str]) -> list[Callable[[], io.IOBase]]:
         """What opens each of many records, read at once: one by one takes ten times as long."""
         records = self._source.__getitems__([_place(name) for name in names])
         return [functools.partial(io.BytesIO, record[self.fields[0]]) for record in records]

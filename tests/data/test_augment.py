@@ -1,0 +1,114 @@
+"""Augmentation on the device: closed forms of each change, and keys that belong to examples."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genmodels.data.augment import Augment
+from genmodels.parallel import Parallel, whole_view
+
+KEYS = jax.random.split(jax.random.key(0), 64)
+
+
+def images(count=64, channels=3, size=8):
+    return jax.random.uniform(jax.random.key(1), (count, size, size, channels), minval=-1, maxval=1)
+
+
+def run(x, **values):
+    return np.asarray(jax.jit(Augment(**values))({"image": x}, KEYS[: len(x)])["image"])
+
+
+@pytest.mark.parametrize(("name", "axis"), [("flip", 2), ("flip_vertical", 1)])
+def test_flips_mirror_about_half_of_the_images(name, axis):
+    x = np.asarray(images())
+    out = run(x, **{name: True})
+    flipped = (out == np.flip(x, axis)).all(axis=(1, 2, 3))
+    assert ((out == x).all(axis=(1, 2, 3)) ^ flipped).all()
+    assert 16 < flipped.sum() < 48  # four standard deviations of 64 fair coins
+
+
+def test_pad_and_crop_cuts_every_window_of_the_padded_image():
+    x = np.asarray(images(channels=1, size=4))
+    x = np.broadcast_to(x[:1], x.shape)
+    padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)), mode="reflect")
+    windows = [padded[i : i + 4, j : j + 4] for i, j in itertools.product(range(3), repeat=2)]
+    which = [next(k for k, window in enumerate(windows) if (window == out).all()) for out in run(x, pad_crop=1)]
+    assert set(which) == set(range(9))
+
+
+def test_cutout_sets_a_square_to_mid_grey_and_leaves_the_rest():
+    x = np.asarray(images()) + 5
+    out = run(x, cutout=3)
+    cut = (out == 0).all(axis=-1)
+    np.testing.assert_array_equal(out[~cut], x[~cut])
+    areas = cut.sum(axis=(1, 2))
+    assert areas.max() == 9
+    assert areas.min() >= 4  # a corner
+    for mask in cut[areas == 9]:
+        rows, columns = np.nonzero(mask)
+        assert np.ptp(rows) == np.ptp(columns) == 2
+
+
+def test_brightness_shifts_every_pixel_of_an_image_by_one_amount():
+    x = images() * 0.4
+    shift = run(x, brightness=0.2) - np.asarray(x)
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[:, :1, :1, :1], shift.shape), atol=1e-6)
+    assert 0.3 < np.abs(shift).max() <= 0.4 + 1e-6  # 0.2 of [0, 1] is 0.4 of [-1, 1]
+    assert shift.std() > 0.1
+
+
+def test_contrast_saturation_and_hue_keep_what_they_must():
+    x = images() * 0.5
+    contrast = run(x, contrast=0.5)
+    centred = lambda y: y - y.mean(axis=(1, 2), keepdims=True)  # noqa: E731
+    ratio = centred(contrast) / centred(np.asarray(x))
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1, :1], ratio.shape), rtol=1e-3)
+    assert ratio.min() >= 0.5 - 1e-3
+    assert ratio.max() <= 1.5 + 1e-3
+    grey = jnp.repeat(images(channels=1), 3, axis=-1) * 0.9
+    for name in ("saturation", "hue"):
+        np.testing.assert_allclose(run(grey, **{name: 1.0}), grey, atol=1e-5)
+        assert np.abs(run(x, **{name: 1.0}) - np.asarray(x)).max() > 0.1
+    value = lambda y: (y.max(axis=-1), y.min(axis=-1))  # noqa: E731  (turning the hue keeps HSV's value and chroma)
+    np.testing.assert_allclose(value(run(x, hue=1.0)), value(np.asarray(x)), atol=1e-5)
+
+
+def test_an_example_keeps_its_changes_wherever_it_runs():
+    augment = Augment(flip=True, pad_crop=2, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1, cutout=2)
+
+    def fn(variables, frozen, inputs, dist):
+        return augment({"image": inputs["image"]}, dist.example_keys(jax.random.key(3)))
+
+    x = images(16)
+    whole = augment({"image": x}, whole_view({"image": x}).example_keys(jax.random.key(3)))["image"]
+    for mode, devices in (("pmap", 8), ("sharded", 8), ("pmap", 1)):
+        predict = Parallel(mode, jax.devices()[:devices]).compile_predict(fn)
+        np.testing.assert_allclose(predict({}, {}, {"image": np.asarray(x)})["image"], whole, atol=1e-6)
+    again = augment({"image": x[:4]}, whole_view({"image": x[:4]}).example_keys(jax.random.key(3)))["image"]
+    np.testing.assert_allclose(again, whole[:4], atol=1e-6)
+
+
+def test_both_sides_of_a_pair_change_differently_and_labels_do_not():
+    x = images()
+    out = Augment(flip=True)({"a": x, "b": x, "label": jnp.arange(64)}, KEYS)
+    assert (np.asarray(out["a"]) != np.asarray(out["b"])).any()
+    np.testing.assert_array_equal(out["label"], np.arange(64))
+    assert Augment()({"image": x}, KEYS)["image"] is x
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "words"),
+    [
+        ({"hue": 0.1}, (8, 8, 1), "for RGB"),
+        ({"pad_crop": 8}, (8, 9, 3), "pad_crop must be less than"),
+        ({"cutout": 9}, (8, 9, 3), "cutout at most"),
+        ({"brightness": 1.5}, None, r"within \[0, 1\]"),
+        ({"cutout": -1}, None, "not be negative"),
+    ],
+)
+def test_impossible_augmentations_are_refused(values, shape, words):
+    with pytest.raises(ValueError, match=words):
+        Augment(**values).check(shape)

@@ -1,0 +1,326 @@
+"""Folders and archives: what is found in them, what is refused, and what the next start remembers."""
+
+import io
+import json
+import os
+import tarfile
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genmodels.data import cache, scan
+from genmodels.data.base import Settings
+from genmodels.data.sources import make_source
+from genmodels.errors import DataError
+from tests.data.files import noise, pack, write_folder
+from tests.data.test_images import bomb
+
+CLASSES = [f"{kind}/{i}.png" for kind in ("cat", "dog") for i in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path / "cache"))
+
+
+def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
+    written = write_folder(tmp_path / "data", CLASSES)
+    source = make_source(f"folder:{tmp_path}/data")
+    assert source.class_names == ("cat", "dog")
+    assert source.files == tuple(sorted(CLASSES))
+    np.testing.assert_array_equal(source.labels, [0] * 4 + [1] * 4)
+    np.testing.assert_array_equal(source.images, [written[name] for name in source.files])
+
+
+def test_flat_folders_are_unlabelled(tmp_path):
+    write_folder(tmp_path / "data", ["b.png", "a.png", "c.PNG"])
+    (tmp_path / "data" / ".hidden.png").write_text("not an image")
+    (tmp_path / "data" / "notes.txt").write_text("not an image")
+    source = make_source(f"folder:{tmp_path}/data")
+    assert (source.files, source.labels, source.num_classes) == (("a.png", "b.png", "c.PNG"), None, 0)
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+def test_train_and_test_folders_are_the_splits_and_share_the_classes_of_train(held_out, tmp_path):
+    names = [f"train/{name}" for name in CLASSES] + [f"{held_out}/dog/{i}.png" for i in range(3)]
+    write_folder(tmp_path / "data", names)
+    spec = f"folder:{tmp_path}/data"
+    train, test = make_source(spec), make_source(spec, "test")
+    assert (len(train), len(test), test.num_classes) == (8, 3, 2)
+    np.testing.assert_array_equal(test.labels, [1, 1, 1])
+    write_folder(tmp_path / "data", [f"{held_out}/cow/0.png"])
+    with pytest.raises(DataError, match=rf"the class of {held_out}/cow/0\.png has no images in train"):
+        make_source(spec, "test")
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz", ".zip"])
+@pytest.mark.parametrize("inside", ["", "./", "photos/"])
+def test_an_archive_is_its_folder(suffix, inside, tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    (tmp_path / "data" / "captions.jsonl").write_text('{"file": "dog/2.png", "caption": "a dog"}\n')
+    folder = make_source(f"folder:{tmp_path}/data")
+    path = pack(tmp_path / "data", tmp_path / f"packed{suffix}", inside)
+    scheme = "zip" if suffix == ".zip" else "tar"
+    archive = make_source(f"{scheme}:{path}")
+    assert archive.fingerprint == folder.fingerprint
+    assert archive.class_names == folder.class_names
+    assert archive.captions == folder.captions == ("",) * 6 + ("a dog", "")
+    np.testing.assert_array_equal(archive.images, folder.images)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_streamed_and_held_images_are_the_same(kind, tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    path = tmp_path / "data" if kind == "folder" else pack(tmp_path / "data", tmp_path / f"packed.{kind}")
+    held, streamed = (make_source(f"{kind}:{path}", "train", Settings(memory_gb=gb)) for gb in (1.0, 0.0))
+    assert (held.in_memory, streamed.in_memory) == (True, False)
+    assert held.fingerprint == streamed.fingerprint
+    np.testing.assert_array_equal(held.images, streamed.images)
+    np.testing.assert_array_equal(streamed.take(np.array([5, 0, 5]))["image"], held.images[[5, 0, 5]])
+
+
+def test_a_file_that_changes_under_a_streaming_run_is_named(tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    source = make_source(f"folder:{tmp_path}/data", "train", Settings(memory_gb=0.0))
+    Image.fromarray(noise(6, 6, 3, seed=99)).save(tmp_path / "data" / "dog" / "1.png")
+    source.take(np.array([0, 1]))
+    with pytest.raises(DataError, match=r"dog/1\.png: has changed since the run began"):
+        source.take(np.array([5]))
+    (tmp_path / "data" / "dog" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"dog/1\.png: can no longer be read"):
+        source.take(np.array([5]))
+
+
+def test_a_compressed_tar_cannot_be_streamed(tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    path = pack(tmp_path / "data", tmp_path / "packed.tar.gz")
+    with pytest.raises(DataError, match="decompress it, or raise memory_gb"):
+        make_source(f"tar:{path}", "train", Settings(memory_gb=0.0))
+
+
+def save(path, image, **options):
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(path, **options)
+
+
+def empty(root):
+    for name in ("a.txt", "b.txt", "c.gif", "README"):
+        (root / name).write_text("")
+
+
+def truncated(root):
+    whole = (root / "good_0.png").read_bytes()
+    (root / "half.png").write_bytes(whole[: len(whole) * 2 // 3])
+
+
+def mixed(root):
+    save(root / "large.png", noise(9, 7, 3))
+
+
+def grey(root):
+    save(root / "z_grey.png", noise(6, 6))
+
+
+def beside(root):
+    (root / "cat").mkdir()
+    save(root / "cat" / "a.png", noise(6, 6, 3))
+
+
+def captions(root):
+    (root / "captions.jsonl").write_text(
+        '{"file": "good_0.png", "caption": "x"}\n{"file": "nowhere.png", "caption": "y"}\n'
+    )
+
+
+BAD_FOLDERS = {
+    "empty": (
+        empty,
+        0,
+        r"no images: looked for \.png, \.jpg.*saw 4 other files \(2 \.txt, 1 \.gif, 1 without suffix\)",
+    ),
+    "truncated": (
+        truncated,
+        3,
+        r"half\.png cannot be read: .*; mend or remove, or set config\.data\.skip_damaged=True",
+    ),
+    "text": (lambda root: (root / "x.png").write_text("hi"), 3, r"x\.png cannot be read: not an image in PNG"),
+    "mixed": (
+        mixed,
+        3,
+        r"2 different sizes: 3 of 6x6 \(good_0\.png\), 1 of 9x7 \(large\.png\): set config\.data\.size",
+    ),
+    "grey": (grey, 3, r"1 grey \(z_grey\.png \.\.\.\) among 3 RGB \(good_0\.png \.\.\.\): set config\.data\.convert"),
+    "alpha": (lambda root: save(root / "a.png", noise(6, 6, 4)), 3, r"a\.png has transparency: config\.data\.convert"),
+    "deep": (
+        lambda root: save(root / "d.png", Image.fromarray(noise(6, 6).astype(np.uint16))),
+        3,
+        r"d\.png has 16 bits a channel: config\.data\.convert=grey",
+    ),
+    "cmyk": (lambda root: save(root / "c.jpg", Image.new("CMYK", (6, 6))), 3, r"c\.jpg is CMYK, for print"),
+    "bomb": (lambda root: (root / "bomb.png").write_bytes(bomb()), 3, r"bomb\.png cannot be read: too many pixels"),
+    "beside": (beside, 3, r"3 images \(good_0\.png \.\.\.\) stand beside class folders \(cat \.\.\.\)"),
+    "captions": (captions, 3, r"captions\.jsonl names 'nowhere\.png', which is not there"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_bad_folders_get_one_line_that_names_the_file_and_the_remedy(name, tmp_path):
+    spoil, good, words = BAD_FOLDERS[name]
+    write_folder(tmp_path / "data", [f"good_{i}.png" for i in range(good)])
+    (tmp_path / "data").mkdir(exist_ok=True)
+    spoil(tmp_path / "data")
+    with pytest.raises(DataError, match=words) as caught:
+        make_source(f"folder:{tmp_path}/data")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mixed", {"size": 6, "crop": "center"}),
+        ("grey", {"convert": "rgb"}),
+        ("alpha", {"convert": "rgb"}),
+        ("deep", {"convert": "grey"}),
+        ("cmyk", {"convert": "rgb"}),
+        ("truncated", {"skip_damaged": True}),
+        ("bomb", {"skip_damaged": True}),
+    ],
+)
+def test_the_remedies_that_are_named_work(name, settings, tmp_path):
+    write_folder(tmp_path / "data", [f"good_{i}.png" for i in range(3)])
+    BAD_FOLDERS[name][0](tmp_path / "data")
+    source = make_source(f"folder:{tmp_path}/data", "train", Settings(**settings))
+    assert len(source) == (3 if "skip_damaged" in settings else 4)
+    assert source.image_shape == (6, 6, 1 if settings.get("convert") == "grey" else 3)
+
+
+def test_oblong_images_are_not_cropped_unasked(tmp_path):
+    write_folder(tmp_path / "data", ["a.png"], (4, 8, 3))
+    with pytest.raises(DataError, match=r"1 images are not square \(a\.png: 4x8\).*config\.data\.crop=center"):
+        make_source(f"folder:{tmp_path}/data", "train", Settings(size=4))
+
+
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+def test_damaged_files_are_skipped_once_and_the_count_stays(memory, tmp_path):
+    written = write_folder(tmp_path / "data", [f"{i}.png" for i in range(6)])
+    half = (tmp_path / "data" / "2.png").read_bytes()
+    (tmp_path / "data" / "2.png").write_bytes(half[: len(half) // 2])
+    settings = Settings(skip_damaged=True, memory_gb=memory)
+    for _ in range(2):  # scanned, then from the cache
+        source = make_source(f"folder:{tmp_path}/data", "train", settings)
+        assert source.files == ("0.png", "1.png", "3.png", "4.png", "5.png")
+        np.testing.assert_array_equal(source.images, [written[name] for name in source.files])
+        assert "skipped 1 damaged file: 2.png" in source.notes[0]
+    for file in (tmp_path / "data").iterdir():
+        file.write_bytes(b"no")
+    with pytest.raises(DataError, match="none of the 6 images can be read"):
+        make_source(f"folder:{tmp_path}/data", "train", settings)
+
+
+def test_a_tar_or_zip_that_leads_out_of_itself_is_refused(tmp_path):
+    png = io.BytesIO()
+    Image.fromarray(noise(4, 4)).save(png, "PNG")
+    for number, name in enumerate(("../evil.png", "/etc/evil.png", "a/../../evil.png")):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            member = tarfile.TarInfo(name)
+            member.size = len(png.getvalue())
+            tar.addfile(member, io.BytesIO(png.getvalue()))
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.writestr(name, png.getvalue())
+        for scheme in ("tar", "zip"):
+            with pytest.raises(DataError, match="leads out of the archive"):
+                make_source(f"{scheme}:{tmp_path}/{number}.{scheme}")
+
+
+def test_archives_that_are_none_or_cut_short(tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    for suffix, scheme in ((".tar", "tar"), (".tar.gz", "tar"), (".tar.xz", "tar"), (".zip", "zip")):
+        path = pack(tmp_path / "data", tmp_path / f"packed{suffix}")
+        whole = path.read_bytes()
+        for damaged in (b"", b"hello" * 300, whole[: len(whole) // 2]):
+            path.write_bytes(damaged)
+            with pytest.raises(DataError, match=r"packed.*(cannot be read|no images)"):
+                make_source(f"{scheme}:{path}")
+
+
+def test_links_that_go_round_in_circles_end(tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    os.symlink(tmp_path / "data", tmp_path / "data" / "cat" / "loop")
+    assert len(make_source(f"folder:{tmp_path}/data")) == 8
+
+
+def refuse(*args):
+    raise AssertionError("scanned again")
+
+
+def test_the_second_start_scans_nothing_until_a_file_changes(tmp_path, monkeypatch):
+    write_folder(tmp_path / "data", CLASSES)
+    spec = f"folder:{tmp_path}/data"
+    first = make_source(spec)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "_scan", refuse)
+        again = make_source(spec)
+        np.testing.assert_array_equal(again.images, first.images)
+        assert (again.fingerprint, again.files, again.notes) == (first.fingerprint, first.files, first.notes)
+        with pytest.raises(AssertionError):
+            make_source(spec, "train", Settings(convert="grey"))
+        path = tmp_path / "data" / "cat" / "1.png"
+        before = path.stat()
+        pixels = np.asarray(Image.open(path)) ^ 1
+        Image.fromarray(pixels).save(path, compress_level=0)
+        path.write_bytes(path.read_bytes()[: before.st_size].ljust(before.st_size))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time of change
+        with pytest.raises(AssertionError):
+            make_source(spec)
+    Image.fromarray(pixels).save(path)
+    assert make_source(spec).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("file", ["images.npy", "table.npz", "info.json"])
+def test_a_damaged_or_unwritable_cache_costs_a_scan_and_nothing_else(file, tmp_path, monkeypatch, capsys):
+    write_folder(tmp_path / "data", CLASSES)
+    spec = f"folder:{tmp_path}/data"
+    first = make_source(spec)
+    (entry,) = cache.root().iterdir()
+    data = bytearray((entry / file).read_bytes())
+    data[-30:] = bytes(30)
+    (entry / file).write_bytes(data)
+    again = make_source(spec)
+    np.testing.assert_array_equal(again.images, first.images)
+    assert again.fingerprint == first.fingerprint
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path / "file"))
+    assert make_source(spec).fingerprint == first.fingerprint
+    assert "not kept for the next start" in capsys.readouterr().out
+
+
+def test_the_cache_keeps_to_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT", 6000)
+    for number in range(4):
+        write_folder(tmp_path / str(number), ["a.png"], (32, 32, 3))
+        make_source(f"folder:{tmp_path}/{number}")
+    assert len(list(cache.root().iterdir())) == 1
+
+
+def test_memory_stays_within_a_fifth_of_the_pixels(tmp_path):
+    write_folder(tmp_path / "data", [f"{i}.png" for i in range(300)], (96, 96, 3))
+    half = (tmp_path / "data" / "7.png").read_bytes()
+    (tmp_path / "data" / "7.png").write_bytes(half[: len(half) // 2])
+    for _ in range(2):  # scanned, then from the cache
+        tracemalloc.start()
+        source = make_source(f"folder:{tmp_path}/data", "train", Settings(skip_damaged=True))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(source) == 299
+        assert peak < 1.2 * source.images.nbytes + 1e6
+
+
+def test_captions_lines_that_are_none(tmp_path):
+    write_folder(tmp_path / "data", ["a.png"])
+    for line in ("{", '{"file": "a.png"}', "[]", '"a.png"'):
+        (tmp_path / "data" / "captions.jsonl").write_text(json.dumps({"file": "a.png", "caption": ""}) + "\n" + line)
+        with pytest.raises(DataError, match=r"captions\.jsonl, line 2"):
+            make_source(f"folder:{tmp_path}/data")
