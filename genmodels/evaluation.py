@@ -47,7 +47,7 @@ def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[R
 
 def _as_set(source: Source, role: str) -> ImageSet:
     origin = {role: source.name, f"{role}_split": source.split, f"{role}_sha256": source.fingerprint}
-    return ImageSet(source.images if role == "reference" else source.pixels, source.labels, origin)
+    return ImageSet(source.pixels if role == "training" else source.images, source.labels, origin)
 
 
 def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | None, Source]:

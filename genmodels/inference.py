@@ -97,7 +97,8 @@ class Predictor:
         """Runs `name` on `num` rows; image inputs and outputs are uint8.
 
         Args:
-          inputs: arrays of `num` rows for the function's fields, except "key", which comes from `seed`.
+          inputs: arrays of `num` rows for the function's fields, except "key", which comes from `seed`; images may be
+            pixels that are read when asked (data.pixels).
           options: override the function's own; None values are left at their defaults.
         Raises:
           ConfigError: the run has no such function, input or option, or a value is refused.

@@ -164,7 +164,9 @@ def lower_step(task, state, image_shape, platform):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_at_full_size_are_shaped_and_lower(name):
-    image_shape = (28, 28, 1) if "mnist" in name else (8, 8, 1)
+    image_shape = {"ddpm_mnist": (28, 28, 1), "ddpm_fashion_mnist": (28, 28, 1), "ddpm_folder": (64, 64, 3)}.get(
+        name, (8, 8, 1)
+    )
     spec = DataSpec(image_shape, 10)
     task = make_task(experiment(name, ""), spec, 100)
     state = abstract_state(task, spec)

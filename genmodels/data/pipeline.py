@@ -124,15 +124,3 @@ def pad_rows(batch: Any, size: int) -> tuple[Any, Bool[np.ndarray, " size"]]:
     count = len(jax.tree.leaves(batch)[0])
     padded = jax.tree.map(lambda rows: np.concatenate([rows, np.repeat(rows[-1:], size - count, axis=0)]), batch)
     return padded, np.arange(size) < count
-
-
-def epoch(source: Source, batch_size: int, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
-    """Every image once, in order, for evaluation: batches of one shape, the last padded; `mask` marks the real rows.
-
-    Each process gets its contiguous rows of every global batch, all the same number of batches.
-    """
-    rows = batch_size // process_count
-    for start in range(0, len(source), batch_size):
-        mine = np.arange(start + process_index * rows, start + (process_index + 1) * rows)
-        real = mine < len(source)
-        yield source.take(np.minimum(mine, len(source) - 1)) | {"mask": real}

@@ -15,12 +15,13 @@ from genmodels.data.media import Medium, openers
 from genmodels.errors import DataError
 
 Rows = UInt8[np.ndarray, "rows height width channel"]
+Indices = Integer[np.ndarray, " rows"] | slice
 BLOCK = 1024  # rows read at a time where all are wanted
 
 
 @runtime_checkable
 class Pixels(Protocol):
-    """What images are to the rest of the data code; `pixels[indices]` are uint8 rows."""
+    """What images are to the rest of the code; `pixels[indices]`, an array or a slice, are uint8 rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,6 +33,10 @@ class Pixels(Protocol):
 def digest(image: np.ndarray) -> bytes:
     """16 bytes that stand for the pixels of one image."""
     return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+
+
+def _as_array(indices: Indices, count: int) -> Integer[np.ndarray, " rows"]:
+    return np.arange(*indices.indices(count)) if isinstance(indices, slice) else indices
 
 
 def blocks(pixels: Pixels):
@@ -60,8 +65,9 @@ class Decoded:
     shape: tuple[int, int, int, int]
     digests: UInt8[np.ndarray, "N 16"]
 
-    def __getitem__(self, indices: Integer[np.ndarray, " rows"]) -> Rows:
+    def __getitem__(self, indices: Indices) -> Rows:
         """Raises DataError, naming the file, when it is no longer what it was."""
+        indices = _as_array(indices, self.shape[0])
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
         names = [self.names[index] for index in indices]
         for row, (index, name, opener) in enumerate(zip(indices, names, openers(self.medium, names), strict=True)):
@@ -88,7 +94,7 @@ class Chosen:
         """Of the chosen rows."""
         return (len(self.indices), *self.pixels.shape[1:])
 
-    def __getitem__(self, indices: Integer[np.ndarray, " rows"]) -> Rows:
+    def __getitem__(self, indices: Indices) -> Rows:
         return self.pixels[self.indices[indices]]
 
 
@@ -103,7 +109,8 @@ class Joined:
         """Of all of them."""
         return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
 
-    def __getitem__(self, indices: Integer[np.ndarray, " rows"]) -> Rows:
+    def __getitem__(self, indices: Indices) -> Rows:
+        indices = _as_array(indices, self.shape[0])
         ends = np.cumsum([part.shape[0] for part in self.parts])
         owner = np.searchsorted(ends, indices, side="right")
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
