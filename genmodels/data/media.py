@@ -61,8 +61,9 @@ class Folder:
     path: pathlib.Path
 
     @functools.cached_property
-    def _walk(self) -> dict[str, tuple[int, int, int]]:
-        found, visited = {}, set()
+    def _walk(self) -> tuple[list[str], str]:
+        """(names, stamp)."""
+        found, visited = [], set()
 
         def unreadable(error):
             raise DataError(f"{self.where}: {error.filename}: {error.strerror}") from error
@@ -79,20 +80,24 @@ class Folder:
                 name = os.path.relpath(full, self.path).replace(os.sep, "/") if folder != str(self.path) else file
                 if not _hidden(name):
                     try:
-                        found[name] = _stat(os.stat(full))
+                        found.append((name, _stat(os.stat(full))))
                     except OSError as error:
                         raise DataError(f"{self.where}: {name}: {error.strerror}") from error
-        return dict(sorted(found.items()))
+        found.sort()
+        total = hashlib.sha256()
+        for entry in found:
+            total.update(repr(entry).encode())
+        return [name for name, _ in found], total.hexdigest()
 
     @property
     def names(self) -> list[str]:
         """Relative, with forward slashes."""
-        return list(self._walk)
+        return self._walk[0]
 
     @property
     def stamp(self) -> str:
         """Over names, sizes and times of change."""
-        return hashlib.sha256(repr(self._walk).encode()).hexdigest()
+        return self._walk[1]
 
     def open(self, name: str) -> io.IOBase:
         """The file, for reading."""

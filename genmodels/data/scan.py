@@ -87,8 +87,9 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
     """(info, arrays, images) as the cache keeps them; images is None where they do not fit in memory."""
     rule, where = settings.rule, medium.where
     headers: list[Any] = [None] * len(listing.names)
+    distinct: dict[Any, Any] = {}  # most are equal; one object for them saves memory
     for row, header in _each(medium, listing.names, read_header, f"{where}: headers"):
-        headers[row] = header
+        headers[row] = distinct.setdefault(header, header)
     damaged: dict[str, str] = {}
     listing, headers = _without_damaged(where, listing, headers, damaged, settings)
     notes = _check(where, listing.names, headers, rule)
