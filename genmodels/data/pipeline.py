@@ -10,6 +10,7 @@ a whole batch, so neither the number of workers nor where the pixels are changes
 """
 
 import functools
+import gc
 import os
 import signal
 import threading
@@ -114,9 +115,14 @@ def batches(
         ahead = ahead.mp_prefetch(options, worker_init_fn=_start_worker)
     iterator = iter(ahead)
     try:
-        yield from iterator
+        for batch in iterator:  # copied out of the workers' shared memory, which is then theirs again
+            yield {field: np.array(rows) for field, rows in batch.items()} if workers else batch
     finally:
         iterator.close()
+        if workers:
+            del iterator
+            gc.collect()  # a cycle in Grain's iterators holds their last batches, and with them shared memory,
+            time.sleep(0.1)  # which a thread of Grain's gives back; at exit it would be called leaked
 
 
 def pad_rows(batch: Any, size: int) -> tuple[Any, Bool[np.ndarray, " size"]]:
