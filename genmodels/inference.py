@@ -162,7 +162,9 @@ class Run:
         workdir = pathlib.Path(workdir)
         config = workdir_lib.read_config(workdir)
         described = workdir_lib.read_json(workdir / "data.json")
-        data = DataSpec(tuple(described["image_shape"]), described["num_classes"], tuple(described["fields"]))
+        data = DataSpec(
+            tuple(described["image_shape"]), described["num_classes"], tuple(described.get("fields", ("image",)))
+        )
         task = make_task(config, data, total_steps(config, described["count"]))
         parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
         target = abstract_state(task, data)

@@ -133,7 +133,7 @@ def check_owner(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any])
         )
     before = read_json(workdir / "data.json")
     for key, value in data.items():
-        if key != "source" and before.get(key) != value:  # it may have moved
+        if key != "source" and before.get(key, value) != value:  # it may have moved
             raise ConfigError(
                 f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
                 f"{value}); choose another --workdir"

@@ -11,7 +11,10 @@ import numpy as np
 from PIL import Image
 
 from genmodels.data.base import Settings, Source, no_test
+from genmodels.data.images import CHANNELS
 from genmodels.errors import ConfigError, DataError
+
+MOST_CLASSES = 10**6
 
 # What numpy and zipfile raise for one changed byte or another.
 DAMAGED = (ValueError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
@@ -59,14 +62,19 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         raise DataError(
             f"{where}: images are {height}x{width}: say how they become square, config.data.crop=center or none"
         )
-    if rule.size or rule.convert:
+    wanted = (*((rule.size, rule.size) if rule.size else found[:2]), CHANNELS.get(rule.convert, found[2]))
+    if wanted != found:
         squeeze = images[..., 0] if images.shape[-1] == 1 else images
-        images = np.stack([rule.apply(Image.fromarray(image)) for image in squeeze])
+        images = np.empty((len(images), *wanted), np.uint8)
+        for row, image in enumerate(squeeze):
+            images[row] = rule.apply(Image.fromarray(image))
         notes = (f"found {'x'.join(map(str, found))}; {rule.describe()}",)
     if labels is None:
         return Source(where, split, images, None, 0, notes=notes)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise DataError(f"{where}: {len(images)} images need as many labels >= 0, got {labels.dtype} {labels.shape}")
+    if labels.max() >= MOST_CLASSES:
+        raise DataError(f"{where}: label {labels.max()}: labels must be numbered from 0 and less than {MOST_CLASSES:,}")
     return Source(where, split, images, labels.astype(np.int32), int(labels.max()) + 1, notes=notes)
 
 

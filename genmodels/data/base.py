@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Integer, UInt8
 
 from genmodels.data.images import Rule
-from genmodels.data.pixels import Chosen, Pixels, blocks, digest, gather
+from genmodels.data.pixels import Chosen, Pixels, blocks, digest, gather, held
 
 
 def no_test(where: str) -> str:
@@ -137,11 +137,7 @@ class Source:
     @property
     def in_memory(self) -> bool:
         """Whether the pixels are held, rather than decoded as they are needed."""
-        pixels = self.pixels
-        while isinstance(pixels, Chosen):
-            pixels = pixels.pixels
-        parts = getattr(pixels, "parts", (pixels,))
-        return all(isinstance(part, np.ndarray) for part in parts)
+        return held(self.pixels)
 
     @property
     def images(self) -> UInt8[np.ndarray, "N height width channel"]:

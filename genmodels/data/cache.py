@@ -5,13 +5,16 @@ at any time. The key of an entry covers names, sizes and times of all files and 
 that an entry never goes stale; a damaged one is passed over.
 """
 
+import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import shutil
 import tempfile
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,8 @@ def root() -> pathlib.Path:
 
 def key(*parts: Any) -> str:
     """The name of an entry."""
-    return hashlib.sha256(repr((FORMAT, *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    decoders = [importlib.metadata.version(name) for name in ("pillow", "pyspng")]  # another may give other pixels
+    return hashlib.sha256(repr((FORMAT, *decoders, *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _checksum(images: np.ndarray) -> int:
@@ -41,19 +45,26 @@ def _checksum(images: np.ndarray) -> int:
     return total
 
 
-def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray | None] | None:
-    """(info, arrays, images) of an entry; None where there is none or it is damaged."""
+def read(
+    name: str, images_wanted: Callable[[list[int]], bool]
+) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray | None] | None:
+    """(info, arrays, images) of an entry; None where there is none or it is damaged.
+
+    Args:
+      images_wanted: whether images of a shape are; they are None where not, or where the entry has none.
+    """
     folder = root() / name
     try:
         info = json.loads((folder / "info.json").read_text())
         with np.load(folder / "table.npz") as file:
             arrays = dict(file)
         images = None
-        if info["checksum"] is not None:
+        if info["checksum"] is not None and images_wanted(info["shape"]):
             images = np.load(folder / "images.npy")
             if _checksum(images) != info["checksum"]:
                 return None
-        os.utime(folder)
+        with contextlib.suppress(OSError):  # a cache of others, to be read only
+            os.utime(folder)
     except (*DAMAGED, KeyError):
         return None
     return info, arrays, images
@@ -72,7 +83,10 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
             checksum = None if images is None else _checksum(images)
             (temporary / "info.json").write_text(json.dumps(info | {"checksum": checksum}))
             shutil.rmtree(folder / name, ignore_errors=True)
-            temporary.rename(folder / name)
+            with (
+                contextlib.suppress(FileExistsError, OSError) if (folder / name).exists() else contextlib.nullcontext()
+            ):
+                temporary.rename(folder / name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _prune(folder, name)
@@ -81,7 +95,8 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
 
 
 def _prune(folder: pathlib.Path, keep: str) -> None:
-    entries = sorted((e for e in folder.iterdir() if e.is_dir()), key=lambda e: e.stat().st_mtime, reverse=True)
+    there = (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = sorted(there, key=lambda e: e.stat().st_mtime, reverse=True)
     total = 0
     for entry in entries:
         total += sum(file.stat().st_size for file in entry.iterdir())

@@ -86,7 +86,8 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
 
     Args:
       classes: a name or number or several; in this order they become the labels 0, 1, ...
-      count: how many images: a fixed random choice, the same in every run; 0 is all.
+      count: how many images of the training split: a fixed random choice, the same in every run; 0 is all. Other splits
+        keep theirs, so that scores stay comparable.
     Raises:
       ConfigError: an unknown class, or more images than there are.
     """
@@ -97,6 +98,8 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
     chosen, changes = np.arange(len(source)), {}
     if classes:
         numbers = [_class_number(name, source, each) for each in classes]
+        if len(set(numbers)) < len(numbers):
+            raise ConfigError(f"{name}: a class is named twice in classes={tuple(classes)}")
         chosen = np.flatnonzero(np.isin(source.labels, numbers))
         renumber = np.full(source.num_classes, -1, np.int32)
         renumber[numbers] = np.arange(len(numbers))
@@ -105,9 +108,9 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
             "num_classes": len(numbers),
             "class_names": tuple(source.class_names[n] for n in numbers) if source.class_names else (),
         }
-    if count > len(chosen) or count < 0 or not len(chosen):
-        raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} such images")
-    if count:
+    if (split == "train" and count > len(chosen)) or count < 0 or not len(chosen):
+        raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} such {split} images")
+    if count and split == "train":
         chosen = np.sort(np.random.RandomState(0).permutation(chosen)[:count])
     changes |= {"labels": changes["labels"][chosen]} if changes else {}
     return source.choose(chosen, name, **changes)

@@ -30,6 +30,16 @@ FILTERS = {
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 MODES = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+TAIL = 2**16  # bytes at the end of a file in which an EXIF chunk may begin
 EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where PIL finds it, in an image's `info`
 
 # Above 2^28 / 3 pixels an image of a few kilobytes can unpack to gigabytes; PIL warns there, here that is an error.
@@ -65,7 +75,7 @@ class Rule:
         the square; "" where all are square.
       filter: how pixels are resampled, antialiased: box, bilinear, bicubic, lanczos.
       convert: "grey", "rgb" or "rgba"; "" leaves grey and RGB as they are. Transparency is laid over white where the
-        result has none; 16 bits become 8, x / 257 rounded.
+        result has none; of 16 bits the upper 8 are kept (grey: x / 257, rounded).
     Raises:
       ConfigError: an unknown name.
       ValueError: a negative size.
@@ -118,14 +128,22 @@ def _has_alpha(image: Image.Image) -> bool:
     return "A" in image.getbands() or "transparency" in image.info
 
 
-def _has_exif(image: Image.Image) -> bool:
-    """Asked before an image is loaded; `getexif` would decode every PNG to look behind its pixels."""
-    return any(key in image.info for key in EXIF)
+def _tail(file: io.IOBase) -> bytes:
+    file.seek(max(0, file.seek(0, io.SEEK_END) - TAIL))
+    return file.read()
+
+
+def _orientation(image: Image.Image, tail: bytes) -> int:
+    """The EXIF tag, of an image not loaded yet; `getexif` decodes a PNG to look behind its pixels, where `tail` is."""
+    if any(key in image.info for key in EXIF) or (image.format == "PNG" and b"eXIf" in tail):
+        return image.getexif().get(ORIENTATION, 1)
+    return 1
 
 
 def _kind(image: Image.Image) -> str:
-    raw = str(image.tile[0].args) if image.tile else ""
-    if image.mode.startswith("I") or "16" in raw:
+    args = image.tile[0].args if image.tile else ""
+    raw = str(args if isinstance(args, str) else args[0])  # how the file lays out a pixel
+    if image.mode.startswith("I") or ";16B" in raw:
         return "16-bit"
     if _has_alpha(image):
         return "alpha"
@@ -138,7 +156,7 @@ def _open(file: io.IOBase) -> Image.Image:
     except BOMB as error:
         raise ValueError(f"too many pixels to be safe ({error}); scale it down first") from error
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and image.format != "MPO":  # a photograph with its previews; the first is the photograph
         raise ValueError(f"an animation of {frames} frames; save one frame as an image")
     return image
 
@@ -163,13 +181,14 @@ def read_header(file: io.IOBase) -> Header:
       ValueError: not an image, an animation, or one that would fill the memory.
     """
     with _open(file) as image:
-        orientation = image.getexif().get(ORIENTATION, 1) if _has_exif(image) else 1
-        width, height = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
-        return Header((height, width), _kind(image), orientation in range(2, 9))
+        width, height = image.size
+        kind = _kind(image)
+        orientation = _orientation(image, _tail(file))
+        return Header((width, height) if orientation in (5, 6, 7, 8) else (height, width), kind, orientation in UPRIGHT)
 
 
 PLAIN = {b"\x08\x00": 1, b"\x08\x02": 3}  # depth and colour type of 8-bit grey and RGB: channels
-NOT_PLAIN = (b"tRNS", b"eXIf", b"acTL", b"tEXt", b"zTXt", b"iTXt")  # transparency, EXIF wherever it hides, animation
+NOT_PLAIN = (b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt")  # transparency, animation, texts that may hide EXIF
 
 
 def _is_plain_png(data: bytes, rule: Rule) -> bool:
@@ -183,6 +202,7 @@ def _is_plain_png(data: bytes, rule: Rule) -> bool:
         and (not rule.size or width == height == rule.size)
         and width * height <= Image.MAX_IMAGE_PIXELS
         and not any(chunk in before_pixels for chunk in NOT_PLAIN)
+        and b"eXIf" not in data[-TAIL:]
     )
 
 
@@ -206,6 +226,6 @@ def decode(file: io.IOBase, rule: Rule) -> UInt8[np.ndarray, "height width chann
     if _is_plain_png(data, rule):
         return _plain_png(data)
     with _open(io.BytesIO(data)) as image:
-        turned = _has_exif(image)
+        orientation = _orientation(image, data[-TAIL:])
         image.load()
-        return rule.apply(ImageOps.exif_transpose(image) if turned else image)
+        return rule.apply(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)

@@ -2,7 +2,7 @@
 
 DIR/a.png ...                      unlabelled images
 DIR/cat/a.png, DIR/dog/b.png ...   sub-folders are classes, numbered in the order of their names
-DIR/train/..., DIR/test/...        either of these, twice (val serves as test)
+DIR/train/..., DIR/test/...        either of these, twice (val, valid or validation serve as test)
 DIR/captions.jsonl                 optional: {"file": "cat/a.png", "caption": "..."} a line
 """
 
@@ -16,11 +16,11 @@ from jaxtyping import Int32
 
 from genmodels.data.base import no_test
 from genmodels.data.images import EXTENSIONS
-from genmodels.data.media import Folder, Medium
+from genmodels.data.media import Medium
 from genmodels.errors import DataError
 
 CAPTIONS = "captions.jsonl"
-SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val")}
+SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,18 +61,27 @@ def list_images(medium: Medium, split: str) -> Listing:
             f"{medium.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
             f"{len(medium.names)} other files ({seen})"
         )
-    root = _root(medium, images)
+    root = _root(images)
     images = [name.removeprefix(root) for name in images]
     folders = {name.split("/")[0] for name in images if "/" in name}
-    top = {name.split("/")[0] for name in images}
-    if "train" in folders and top <= {"train", "test", "val"}:
-        prefix = next((f"{name}/" for name in SPLIT_FOLDERS[split] if name in folders), None)
-        if prefix is None:
-            raise _no_split(medium.where, split, "has no folder test or val")
-        return _split_listing(medium, root, images, prefix)
-    if split != "train":
-        raise _no_split(medium.where, split, "has no folders train and test")
-    return _split_listing(medium, root, images, "")
+    found = {
+        role: next((f"{folder}/" for name in names for folder in sorted(folders) if folder.lower() == name), None)
+        for role, names in SPLIT_FOLDERS.items()
+    }
+    if found["train"] is None:
+        if split != "train":
+            raise _no_split(medium.where, split, "has no folders train and test")
+        return _split_listing(medium, root, images, "", "")
+    known = {name for names in SPLIT_FOLDERS.values() for name in names}
+    others = sorted(name for name in {name.split("/")[0] for name in images} if name.lower() not in known)
+    if others:
+        raise DataError(
+            f"{medium.where}: {', '.join(others[:3])} {'stands' if len(others) == 1 else 'stand'} beside the folder "
+            f"{found['train']}: move it out; or, where train is a class, rename it"
+        )
+    if found[split] is None:
+        raise _no_split(medium.where, split, "has no folder test, val or validation")
+    return _split_listing(medium, root, images, found[split], found["train"])
 
 
 def _suffix(name: str) -> str:
@@ -80,21 +89,21 @@ def _suffix(name: str) -> str:
     return f".{file.rpartition('.')[2]}" if "." in file else "without suffix"
 
 
-def _root(medium: Medium, images: list[str]) -> str:
-    """What an archive puts before every name: "./", and the packed folder itself ("photos/cat/a.png")."""
-    if isinstance(medium, Folder):
-        return ""
+def _root(images: list[str]) -> str:
+    """What stands before every name and says nothing: "./", and a lone folder around class or split folders."""
     root = "./" if all(name.startswith("./") for name in images) else ""
-    top = images[0].removeprefix(root).partition("/")[0] + "/"
-    around = top != "train/" and all(name.startswith(root + top) for name in images)
-    return root + top if around else root
+    inside = [name.removeprefix(root) for name in images]
+    top = inside[0].partition("/")[0]
+    around = all(name.startswith(f"{top}/") and name.count("/") > 1 for name in inside)
+    return f"{root}{top}/" if around and top.lower() not in SPLIT_FOLDERS["train"] else root
 
 
 def _no_split(where: str, split: str, why: str) -> DataError:
     return DataError(f"{where}: no {split} images: it {why}{no_test(where)}")
 
 
-def _split_listing(medium: Medium, root: str, images: list[str], prefix: str) -> Listing:
+def _split_listing(medium: Medium, root: str, images: list[str], prefix: str, training: str) -> Listing:
+    """The images below `prefix`, with the classes that there are below `training`."""
     chosen = [name.removeprefix(prefix) for name in images if name.startswith(prefix)]
     deep = [name for name in chosen if "/" in name]
     if deep and len(deep) < len(chosen):
@@ -105,7 +114,6 @@ def _split_listing(medium: Medium, root: str, images: list[str], prefix: str) ->
         )
     labels, class_names = None, ()
     if deep:
-        training = "train/" if prefix else ""
         named = {name.removeprefix(training).split("/")[0] for name in images if name.startswith(training)}
         class_names = tuple(sorted(named))
         number = {name: index for index, name in enumerate(class_names)}
@@ -113,11 +121,11 @@ def _split_listing(medium: Medium, root: str, images: list[str], prefix: str) ->
             if name.split("/")[0] not in number:
                 raise DataError(f"{medium.where}: the class of {prefix}{name} has no images in train")
         labels = np.array([number[name.split("/")[0]] for name in chosen], np.int32)
-    captions = _captions(medium, root, prefix, chosen)
+    captions = _captions(medium, root, prefix, chosen, images)
     return Listing(tuple(root + prefix + name for name in chosen), labels, class_names, captions)
 
 
-def _captions(medium: Medium, root: str, prefix: str, chosen: list[str]) -> tuple[str, ...] | None:
+def _captions(medium: Medium, root: str, prefix: str, chosen: list[str], images: list[str]) -> tuple[str, ...] | None:
     """One caption an image from captions.jsonl in the split's folder or, with paths from there, above it."""
     there = set(medium.names)
     for base in dict.fromkeys((prefix, "")):
@@ -125,9 +133,8 @@ def _captions(medium: Medium, root: str, prefix: str, chosen: list[str]) -> tupl
         if file in there:
             above = prefix.removeprefix(base)
             found = _read_captions(f"{medium.where}: {file}", medium.open(file).read())
-            if base == prefix:
-                for name in found.keys() - set(chosen):
-                    raise DataError(f"{medium.where}: {file} names {name!r}, which is not there")
+            for name in sorted(found.keys() - {image.removeprefix(base) for image in images}):
+                raise DataError(f"{medium.where}: {file} names {name!r}, which is not there")
             return tuple(found.get(above + name, "") for name in chosen)
     return None
 

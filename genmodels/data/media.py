@@ -12,16 +12,16 @@ import itertools
 import lzma
 import os
 import pathlib
+import posixpath
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 from genmodels.errors import DataError
 
 MAX_FILE = 2**28  # bytes of one encoded image: more is not an image but an attack on the memory
-COMPRESSED = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # how gzip, bzip2 and xz begin
 
 
 def _hidden(name: str) -> bool:
@@ -36,7 +36,11 @@ def _check_names(where: str, names: list[str]) -> list[str]:
       DataError: one leads out of the archive, or stands twice.
     """
     for name in names:
-        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        if "\\" in name:
+            raise DataError(
+                f"{where}: {name!r} has backslashes for slashes, as some tools write; pack the archive anew"
+            )
+        if name.startswith("/") or ".." in name.split("/"):
             raise DataError(f"{where}: the member {name!r} leads out of the archive; such an archive is not read")
     names = sorted(name for name in names if not _hidden(name.removeprefix("./")))
     for one, other in itertools.pairwise(names):
@@ -45,49 +49,83 @@ def _check_names(where: str, names: list[str]) -> list[str]:
     return names
 
 
-def _stat(status: os.stat_result) -> tuple[int, int, int]:
+def _stat(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _status(entry: os.DirEntry) -> tuple[int, ...]:
+    try:
+        return _stat(entry.stat())
+    except OSError:  # a link to nothing; if it should be an image, opening it will fail and name it
+        return ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Folder:
+class Medium:
+    """Where encoded images lie.
+
+    Attributes:
+      where: how to call it in messages.
+      path: the folder or file.
+    """
+
+    where: str
+    path: pathlib.Path
+
+    @property
+    def names(self) -> list[str]:
+        """Of all files in it, sorted."""
+        raise NotImplementedError
+
+    @property
+    def stamp(self) -> str:
+        """Changes when a file does: over size and times of change."""
+        return hashlib.sha256(repr(_stat(os.stat(self.path))).encode()).hexdigest()
+
+    def open(self, name: str) -> io.IOBase:
+        """A file, for reading."""
+        raise NotImplementedError
+
+    def openers(self, names: Sequence[str]) -> Sequence[Callable[[], io.IOBase]]:
+        """What opens each of these files; a medium that reads many at once much faster has its own way."""
+        return [functools.partial(self.open, name) for name in names]
+
+    def __getstate__(self):
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Folder(Medium):
     """All files below a folder, links followed.
 
     Raises:
       DataError: no such folder, or one that cannot be read.
     """
 
-    where: str
-    path: pathlib.Path
-
     @functools.cached_property
     def _walk(self) -> tuple[list[str], str]:
         """(names, stamp)."""
-        found, visited = [], set()
-
-        def unreadable(error):
-            raise DataError(f"{self.where}: {error.filename}: {error.strerror}") from error
-
-        for folder, below, files in os.walk(self.path, followlinks=True, onerror=unreadable):
-            real = os.path.realpath(folder)
-            if real in visited:
-                below.clear()
-                continue
-            visited.add(real)
-            below[:] = [name for name in below if not _hidden(name)]
-            for file in files:
-                full = os.path.join(folder, file)
-                name = os.path.relpath(full, self.path).replace(os.sep, "/") if folder != str(self.path) else file
-                if not _hidden(name):
-                    try:
-                        found.append((name, _stat(os.stat(full))))
-                    except OSError as error:
-                        raise DataError(f"{self.where}: {name}: {error.strerror}") from error
-        found.sort()
+        found = sorted(self._below(str(self.path), "", frozenset()))
         total = hashlib.sha256()
         for entry in found:
             total.update(repr(entry).encode())
         return [name for name, _ in found], total.hexdigest()
+
+    def _below(self, folder: str, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+        real = os.path.realpath(folder)
+        if real in above:  # a link that leads round in a circle
+            return
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if _hidden(entry.name):
+                        continue
+                    if entry.is_dir():
+                        yield from self._below(entry.path, f"{prefix}{entry.name}/", above | {real})
+                    else:
+                        yield f"{prefix}{entry.name}", _status(entry)
+        except OSError as error:
+            raise DataError(f"{self.where}: {folder}: {error.strerror}") from error
 
     @property
     def names(self) -> list[str]:
@@ -103,90 +141,86 @@ class Folder:
         """The file, for reading."""
         return open(self.path / name, "rb")
 
-    def __getstate__(self):
-        return {"where": self.where, "path": self.path}
-
-
-class _Archive:
-    """What tar and zip share: one file on the disk."""
-
-    where: str
-    path: pathlib.Path
-
-    @property
-    def stamp(self) -> str:
-        """Over size and times of change of the archive."""
-        return hashlib.sha256(repr(_stat(os.stat(self.path))).encode()).hexdigest()
-
-    def __getstate__(self):
-        return {"where": self.where, "path": self.path}
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tar(_Archive):
+class Tar(Medium):
     """A tar, plain or compressed; of a compressed one members come in archive order only.
 
     Raises:
       DataError: not a tar, or a member that leads out of it.
     """
 
-    where: str
-    path: pathlib.Path
-
-    @property
+    @functools.cached_property
     def sequential(self) -> bool:
-        """Whether members can only be read one after the other."""
-        return self.path.suffix in COMPRESSED
+        """Whether it is compressed, and members can only be read one after the other."""
+        with self.path.open("rb") as file:
+            return file.read(6).startswith(COMPRESSED)
 
     @functools.cached_property
     def _file(self) -> io.IOBase:
         return self.path.open("rb")
 
     @functools.cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        """(offset, size) of each regular file."""
+    def _members(self) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+        """{name: (offset, size)} of files, and {name: target} of links to them."""
         with _reading(self.where), tarfile.open(self.path) as tar:
-            members = [member for member in tar if member.isfile()]
+            members = [member for member in tar if member.isfile() or member.islnk() or member.issym()]
             if not self.sequential:  # a tar cut between two members looks whole, but for its closing blocks of zeros
                 tar.fileobj.seek(tar.offset)
                 if len(tar.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
                     raise EOFError("it ends without the closing blocks of a tar")
         _check_names(self.where, [member.name for member in members])
-        return {member.name: (member.offset_data, member.size) for member in members}
+        places = {member.name: (member.offset_data, member.size) for member in members if member.isfile()}
+        links = {}
+        for member in members:
+            if not member.isfile():
+                beside = posixpath.dirname(member.name) if member.issym() else ""
+                target = posixpath.normpath(posixpath.join(beside, member.linkname))
+                target = links.get(target, target)
+                links[member.name] = next((name for name in (target, f"./{target}") if name in places), "")
+                if not links[member.name]:
+                    raise DataError(
+                        f"{self.where}: {member.name} is a link to {member.linkname}, which is no file in the archive; "
+                        f"pack it with the files that links lead to (tar --dereference)"
+                    )
+        return places, links
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Of its regular files."""
-        return _check_names(self.where, list(self._places))
+        """Of its files and of links to them."""
+        places, links = self._members
+        return _check_names(self.where, [*places, *links])
 
     def open(self, name: str) -> io.IOBase:
         """The member, in memory."""
-        offset, size = self._places[name]
-        if self.sequential:
-            with _reading(self.where), tarfile.open(self.path) as tar:
-                return io.BytesIO(tar.extractfile(name).read(MAX_FILE))
+        places, links = self._members
+        offset, size = places[links.get(name, name)]
         _check_size(name, size)
-        return io.BytesIO(os.pread(self._file.fileno(), size, offset))
+        if not self.sequential:
+            return io.BytesIO(os.pread(self._file.fileno(), size, offset))
+        with _reading(self.where), tarfile.open(self.path) as tar:
+            return io.BytesIO(tar.extractfile(name).read())
 
     def in_order(self) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
-        """Every member and what opens it, in one pass."""
+        """Every file and what opens it, in one pass."""
+        aliases: dict[str, list[str]] = {}
+        for name, target in self._members[1].items():
+            aliases.setdefault(target, []).append(name)
         with _reading(self.where), tarfile.open(self.path) as tar:
             for member in tar:
                 if member.isfile():
                     _check_size(member.name, member.size)
-                    yield member.name, functools.partial(io.BytesIO, tar.extractfile(member).read())
+                    opener = functools.partial(io.BytesIO, tar.extractfile(member).read())
+                    yield from ((name, opener) for name in (member.name, *aliases.get(member.name, ())))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Zip(_Archive):
+class Zip(Medium):
     """A zip.
 
     Raises:
       DataError: not a zip, or a member that leads out of it.
     """
-
-    where: str
-    path: pathlib.Path
 
     @functools.cached_property
     def _zip(self) -> zipfile.ZipFile:
@@ -207,7 +241,7 @@ class Zip(_Archive):
         _check_size(name, self._zip.getinfo(name).file_size)
         try:
             return io.BytesIO(self._zip.read(name))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
             raise ValueError(str(error)) from error
 
 
@@ -228,30 +262,5 @@ class _reading:
     def __exit__(self, kind, error, trace):
         damaged = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
         if isinstance(error, damaged):
-            raise DataError(f"{self._where}: the archive cannot be read ({error}); is it whole?") from error
-
-
-@runtime_checkable
-class Medium(Protocol):
-    """Where encoded images lie; `where` is how to call it in messages."""
-
-    where: str
-    path: pathlib.Path
-
-    @property
-    def names(self) -> list[str]:
-        """Of all files in it, sorted."""
-
-    @property
-    def stamp(self) -> str:
-        """Changes when a file does."""
-
-    def open(self, name: str) -> io.IOBase:
-        """A file, for reading."""
-
-
-def openers(medium: Medium, names: Sequence[str]) -> Sequence[Callable[[], io.IOBase]]:
-    """What opens each of these files; a medium that reads many at once much faster has a method of this name."""
-    if hasattr(medium, "openers"):
-        return medium.openers(names)
-    return [functools.partial(medium.open, name) for name in names]
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self._where}: the archive cannot be read ({reason}); is it whole?") from error

@@ -51,7 +51,13 @@ def examples_at(
 def batch_places(
     step: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Integer[np.ndarray, " rows"]:
-    """The places in the endless row that this process reads at `step`; `batch_size` counts all processes."""
+    """The places in the endless row that this process reads at `step`; `batch_size` counts all processes.
+
+    Raises:
+      ValueError: the processes do not divide the batch.
+    """
+    if batch_size % process_count:
+        raise ValueError(f"a batch of {batch_size} does not divide among {process_count} processes")
     rows = batch_size // process_count
     start = step * batch_size + process_index * rows
     return np.arange(start, start + rows)
@@ -73,6 +79,7 @@ def make_batch(
 def _start_worker(index: int, count: int) -> None:
     """Worker processes decode images and nothing else: no accelerator, and Ctrl-C is the main process's to answer."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    jax.config.update("jax_platforms", "cpu")  # jax has read its environment by now
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
 

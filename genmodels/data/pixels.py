@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from genmodels.data.images import Rule, decode
-from genmodels.data.media import Medium, openers
+from genmodels.data.media import Medium
 from genmodels.errors import DataError
 
 Rows = UInt8[np.ndarray, "rows height width channel"]
@@ -70,7 +70,7 @@ class Decoded:
         indices = _as_array(indices, self.shape[0])
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
         names = [self.names[index] for index in indices]
-        for row, (index, name, opener) in enumerate(zip(indices, names, openers(self.medium, names), strict=True)):
+        for row, (index, name, opener) in enumerate(zip(indices, names, self.medium.openers(names), strict=True)):
             try:
                 with opener() as file:
                     image = decode(file, self.rule)
@@ -96,6 +96,13 @@ class Chosen:
 
     def __getitem__(self, indices: Indices) -> Rows:
         return self.pixels[self.indices[indices]]
+
+
+def held(pixels: Pixels) -> bool:
+    """Whether all rows are in memory."""
+    if isinstance(pixels, Chosen):
+        return held(pixels.pixels)
+    return all(map(held, pixels.parts)) if isinstance(pixels, Joined) else isinstance(pixels, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,12 +17,13 @@ from genmodels.data import cache
 from genmodels.data.base import Settings, Source, Table
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
-from genmodels.data.media import Medium, Tar, openers
+from genmodels.data.media import Medium, Tar
 from genmodels.data.pixels import Decoded
 from genmodels.data.progress import Progress
 from genmodels.errors import DataError
 
-CHUNK = 64  # files a thread takes at once
+CHUNK = 64  # files a thread takes at once, at the most
+IN_FLIGHT = 2**24  # bytes of pixels that they may decode to
 SMALL = 128 * 128  # pixels: below, Python is busier than the decoders, and threads hinder one another
 
 REMEDIES = {
@@ -45,20 +46,14 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
     name = cache.key(
         type(medium).__name__, str(medium.path.resolve()), split, medium.stamp, rule, settings.skip_damaged
     )
-    entry = cache.read(name)
+    entry = cache.read(name, lambda shape: _fits(shape, settings))
     if entry is None or (entry[2] is None and _fits(entry[0]["shape"], settings)):
         info, arrays, images = _scan(medium, list_split(), settings)
         cache.write(name, info, arrays, images)
     else:
         info, arrays, images = entry
     table = Table(arrays["digests"], arrays["extremes"])
-    if images is None and isinstance(medium, Tar) and medium.sequential:
-        raise DataError(
-            f"{medium.where}: {_gigabytes(info['shape']):.1f} GB of pixels do not fit config.data.memory_gb="
-            f"{settings.memory_gb:g}, and a compressed tar cannot be read at random: decompress it, or raise memory_gb"
-        )
-    if not _fits(info["shape"], settings):
-        images = None
+    _check_random_access(medium, info["shape"], settings)
     files = tuple(info["names"])
     pixels = Decoded(medium, files, rule, tuple(info["shape"]), table.digests) if images is None else images
     return Source(
@@ -73,6 +68,14 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
         table,
         tuple(info["notes"]),
     )
+
+
+def _check_random_access(medium: Medium, shape: Sequence[int], settings: Settings) -> None:
+    if not _fits(shape, settings) and isinstance(medium, Tar) and medium.sequential:
+        raise DataError(
+            f"{medium.where}: {_gigabytes(shape):.1f} GB of pixels do not fit config.data.memory_gb="
+            f"{settings.memory_gb:g}, and a compressed tar cannot be read at random: decompress it, or raise memory_gb"
+        )
 
 
 def _gigabytes(shape: Sequence[int]) -> float:
@@ -94,11 +97,15 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
     listing, headers = _without_damaged(where, listing, headers, damaged, settings)
     notes = _check(where, listing.names, headers, rule)
     shape = (len(headers), *_image_shape(headers[0], rule))
+    _check_random_access(medium, shape, settings)
     table = Table.empty(len(headers))
     images = np.empty(shape, np.uint8) if _fits(shape, settings) else None
     outcomes: list[Any] = [None] * len(headers)
-    threads = os.cpu_count() if max(header.size[0] * header.size[1] for header in headers) > SMALL else 1
-    for row, image in _each(medium, listing.names, lambda file: decode(file, rule), f"{where}: images", threads or 1):
+    largest = max(header.size[0] * header.size[1] for header in headers)
+    threads = len(os.sched_getaffinity(0)) if largest > SMALL else 1
+    chunk = max(1, min(CHUNK, IN_FLIGHT // (3 * largest)))
+    passes = _each(medium, listing.names, lambda file: decode(file, rule), f"{where}: images", threads, chunk)
+    for row, image in passes:
         if isinstance(image, Exception) or image.shape != shape[1:]:
             outcomes[row] = image if isinstance(image, Exception) else ValueError(f"decodes to {image.shape}")
             continue
@@ -219,7 +226,7 @@ def _outcome(opener: Callable, function: Callable) -> Any:
 
 
 def _each(
-    medium: Medium, names: Sequence[str], function: Callable, what: str, threads: int = 1
+    medium: Medium, names: Sequence[str], function: Callable, what: str, threads: int = 1, chunk: int = CHUNK
 ) -> Iterator[tuple[int, Any]]:
     """(row, outcome) of every file in whatever order; an outcome is what `function` gives, or the error it raised."""
     rows = {name: row for row, name in enumerate(names)}
@@ -228,13 +235,17 @@ def _each(
 
     def work(part):
         if not sequential:
-            part = zip(part, openers(medium, part), strict=True)
+            part = zip(part, medium.openers(part), strict=True)
         return [(rows[name], _outcome(opener, function)) for name, opener in part]
 
     progress = Progress(what, len(names))
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        while part := list(itertools.islice(jobs, CHUNK * threads * 4)):
-            for outcomes in pool.map(work, (part[i : i + CHUNK] for i in range(0, len(part), CHUNK))):
+        running: collections.deque[concurrent.futures.Future] = collections.deque()
+        while (part := list(itertools.islice(jobs, chunk))) or running:
+            if part:
+                running.append(pool.submit(work, part))
+            if len(running) > 2 * threads or not part:
+                outcomes = running.popleft().result()
                 yield from outcomes
                 progress.advance(len(outcomes))
     progress.close()

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -122,7 +123,7 @@ def _tfds(text: str, split: str, settings: Settings, data_dir: str = "") -> Sour
 
 def _arrays(scheme: str, load: Callable, text: str, split: str, settings: Settings) -> Source:
     where = f"{scheme}:{text}" if text else scheme
-    return arrays.from_arrays(where, split, *load(text, split), settings)
+    return arrays.from_arrays(where, split, *load(os.path.expanduser(text), split), settings)
 
 
 SCHEMES: dict[str, Callable[..., Source]] = {

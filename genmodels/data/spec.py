@@ -56,11 +56,18 @@ def parse(text: str) -> Call:
 def _call(node: ast.AST) -> Call:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(f"{ast.unparse(node)} is not understood")
-    args = tuple(_call(arg) if isinstance(arg, ast.Call) else ast.literal_eval(arg) for arg in node.args)
-    for arg in args:
-        if not isinstance(arg, str | Call):
-            raise ValueError(f"{arg!r} is neither a path nor a source")
+    for arg in node.args:
+        if not isinstance(arg, ast.Call) and not (isinstance(arg, ast.Constant) and isinstance(arg.value, str)):
+            raise ValueError(f"{ast.unparse(arg)} must be in quotes, or a call")
+    args = tuple(_call(arg) if isinstance(arg, ast.Call) else arg.value for arg in node.args)
     if any(keyword.arg is None for keyword in node.keywords):
         raise ValueError("** is not understood")
-    options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    options = {keyword.arg: _value(keyword) for keyword in node.keywords}
     return Call(node.func.id, args, options, ast.unparse(node))
+
+
+def _value(keyword: ast.keyword) -> Any:
+    try:
+        return ast.literal_eval(keyword.value)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(keyword)} is no plain value; words must be in quotes") from None

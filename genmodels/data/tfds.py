@@ -19,6 +19,7 @@ import numpy as np
 
 from genmodels.data.base import no_test
 from genmodels.data.listing import Listing
+from genmodels.data.media import Medium
 from genmodels.errors import ConfigError, DataError, choose
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -101,11 +102,9 @@ def _place(name: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Records:
+class Records(Medium):
     """The images of one split of a prepared data set, still encoded."""
 
-    where: str
-    path: pathlib.Path
     split: str
 
     @functools.cached_property
@@ -117,8 +116,22 @@ class Records:
         decoders = {image: tfds.decode.SkipDecoding()}
         try:
             return builder.as_data_source(split=self.split, decoders=decoders)
-        except ValueError as error:
-            raise ConfigError(f"{self.where}: {error}") from error
+        except (ValueError, AssertionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"{self.where}: the split {self.split!r} is empty or not understood ({reason})"
+            ) from error
+
+    def _read(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Raises DataError where the prepared files are damaged."""
+        try:
+            records = self._source.__getitems__(places)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self.where}: {self.path} is damaged ({reason}); delete it and prepare anew") from error
+        if any(value is None for record in records for value in record.values()):
+            raise DataError(f"{self.where}: {self.path} is damaged (it has empty records); delete it and prepare anew")
+        return records
 
     @functools.cached_property
     def fields(self) -> tuple[str, str | None]:
@@ -148,7 +161,7 @@ class Records:
 
     def openers(self, names: Sequence[str]) -> list[Callable[[], io.IOBase]]:
         """What opens each of many records, read at once: one by one takes ten times as long."""
-        records = self._source.__getitems__([_place(name) for name in names])
+        records = self._read([_place(name) for name in names])
         return [functools.partial(io.BytesIO, record[self.fields[0]]) for record in records]
 
     def list_images(self) -> Listing:
@@ -160,13 +173,10 @@ class Records:
 
         names = tfds.builder_from_directory(str(self.path)).info.features[key].names
         blocks = (range(start, min(start + BLOCK, len(self.names))) for start in range(0, len(self.names), BLOCK))
-        labels = np.array([record[key] for block in blocks for record in self._source.__getitems__(block)], np.int32)
+        labels = np.array([record[key] for block in blocks for record in self._read(block)], np.int32)
         if labels.size and labels.min() < 0:  # how TFDS writes "not known", in test splits of competitions
             return Listing(tuple(self.names), None)
         return Listing(tuple(self.names), labels, tuple(names))
-
-    def __getstate__(self):
-        return {"where": self.where, "path": self.path, "split": self.split}
 
 
 def open_records(text: str, split: str, folder: str = "") -> Records:
@@ -185,11 +195,14 @@ def open_records(text: str, split: str, folder: str = "") -> Records:
     path = find(name.rstrip("/"), data_dir(folder))
     splits = [record["name"] for record in _read_json(path / "dataset_info.json").get("splits", ())]
     training = chosen or "train"
-    base = re.match(r"\w*", training)[0]
-    if base not in splits:
-        raise ConfigError(f"{where}: has no split {base!r}; it has {', '.join(splits)}: write tfds:{name}:{splits[0]}")
+    parts = re.findall(r"[A-Za-z_]\w*", training)  # of "train[:50%]+validation"
+    for part in parts or [training]:
+        if part not in splits:
+            raise ConfigError(
+                f"{where}: has no split {part!r}; it has {', '.join(splits)}: write tfds:{name}:{splits[0]}"
+            )
     if split != "train":
-        held_out = [other for other in HELD_OUT if other in splits and other != base]
+        held_out = [other for other in HELD_OUT if other in splits and other not in parts]
         if not held_out:
             raise DataError(f"{where}: no test images: its splits are {', '.join(splits)}{no_test(where)}")
         training = held_out[0]

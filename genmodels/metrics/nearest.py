@@ -20,12 +20,12 @@ class Stack(Protocol):
 
 
 def nearest_neighbours(
-    queries: Images, references: Images | Stack, block: int = 4096
+    queries: Images, references: Images | Stack, memory: int = 2**27
 ) -> tuple[Float64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
     """Euclidean distance to, and index of, the nearest reference of each query; pixels scaled to [0, 1].
 
-    |q - r|^2 = |q|^2 + |r|^2 - 2 q.r on integers, so that copies are at distance exactly 0. References are read `block`
-    at a time; of equally near ones the first counts.
+    |q - r|^2 = |q|^2 + |r|^2 - 2 q.r on integers, so that copies are at distance exactly 0. References are read
+    in blocks of `memory` bytes; of equally near ones the first counts.
 
     Raises:
       ValueError: image shapes differ, or there are no references.
@@ -33,6 +33,7 @@ def nearest_neighbours(
     count = references.shape[0]
     if queries.shape[1:] != tuple(references.shape[1:]) or not count:
         raise ValueError(f"cannot compare images {queries.shape} with {references.shape}")
+    block = max(1, memory // (8 * int(np.prod(queries.shape[1:]))))
     best, index = np.full(len(queries), np.inf), np.zeros(len(queries), np.int64)
     for start in range(0, count, block):
         r = references[np.arange(start, min(start + block, count))]

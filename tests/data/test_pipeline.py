@@ -63,9 +63,10 @@ PROBE = """
 import json, os, signal, sys
 
 def probe(step):
+    import jax
     from jax._src import xla_bridge
     return {
-        "environment": [os.environ.get("JAX_PLATFORMS"), os.environ.get("CUDA_VISIBLE_DEVICES")],
+        "environment": [jax.config.jax_platforms, os.environ.get("CUDA_VISIBLE_DEVICES")],
         "backends": list(xla_bridge._backends),
         "pid": os.getpid(),
         "ignores": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
