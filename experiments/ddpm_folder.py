@@ -1,7 +1,7 @@
 """DDPM on a folder of your own images: copy this file, change what stands under "yours", run it.
 
 python -m genmodels.data.inspect --source=folder:photos --size=64 --crop=center --convert=rgb --out=sheet.png
-python -m genmodels.train --config=experiments/ddpm_folder.py --workdir=runs/photos --config.data.source=folder:photos
+python -m genmodels.train --config=experiments/ddpm_folder.py --workdir=runs/photos
 
 Sub-folders of the folder are classes; without them the model is unconditional. Meant for one GPU, where it has not been
 measured yet; the variant small (32x32, a narrower network) is for CPU cores.

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 from genmodels import config as config_lib
 from genmodels import xla
-from genmodels.errors import ConfigError, GenmodelsError, choose
+from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError, choose
 
 
 def fail(error: GenmodelsError) -> None:
@@ -104,5 +104,8 @@ def run(main: Callable[[], int | None]) -> None:
             sys.exit(main() or 0)
         except GenmodelsError as error:
             fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
 
     app.run(call, flags_parser=_parse)

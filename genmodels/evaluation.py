@@ -57,7 +57,12 @@ def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | N
       DataError: the training data has changed, or the other split has other shapes, or labels the model does not know.
     """
     spec = run.config.data.source
-    training = from_config(run.config.data, "train")
+    try:
+        training = from_config(run.config.data, "train")
+    except DataError as error:
+        raise DataError(
+            f"{error}; if it has moved, call genmodels.train on {run.workdir} once more with the new config.data.source"
+        ) from error
     reference = from_config(run.config.data, split) if need(metrics, "reference") else None
     trained_on = run.described["fingerprint"]
     if training.fingerprint != trained_on:

@@ -210,8 +210,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     evaluators.check_names([*evaluation.metrics, *(promise["metric"] for promise in config.expect)])
     try:
         evaluators.check_run(evaluation.metrics, task.predict, data.image_shape, evaluation.split, evaluation.timesteps)
-    except ConfigError as error:  # training can do without
-        print(f"note: genmodels.evaluate will need --metrics=...: {error}")
+        if evaluators.need(evaluation.metrics, "reference"):
+            from_config(config.data, evaluation.split)
+    except (ConfigError, DataError) as error:  # training can do without
+        print(f"note: genmodels.evaluate will need other --metrics or --split: {error}")
     with workdir_lib.locked(workdir):
         described = {
             "source": source.name,

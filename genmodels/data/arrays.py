@@ -51,7 +51,7 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
         raise DataError(
-            f"{where}: images must be uint8 [N, height, width(, channel)], got {images.dtype} {images.shape}"
+            f"{where}: images must be uint8 (0-255) [N, height, width(, channel)], got {images.dtype} {images.shape}"
         )
     if images.shape[-1] not in (1, 3, 4):
         raise DataError(f"{where}: images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels, got {images.shape[-1]}")
@@ -71,10 +71,15 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         notes = (f"found {'x'.join(map(str, found))}; {rule.describe()}",)
     if labels is None:
         return Source(where, split, images, None, 0, notes=notes)
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise DataError(f"{where}: {len(images)} images need as many labels >= 0, got {labels.dtype} {labels.shape}")
-    if labels.max() >= MOST_CLASSES:
-        raise DataError(f"{where}: label {labels.max()}: labels must be numbered from 0 and less than {MOST_CLASSES:,}")
+    if labels.shape not in ((len(images),), (len(images), 1)) or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"{where}: {len(images)} images need as many labels, whole numbers in one row; got {labels.dtype} "
+            f"{labels.shape}"
+        )
+    labels = labels.reshape(-1)
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        worst = labels.min() if labels.min() < 0 else labels.max()
+        raise DataError(f"{where}: label {worst}: labels must count from 0 and be less than {MOST_CLASSES:,}")
     return Source(where, split, images, labels.astype(np.int32), int(labels.max()) + 1, notes=notes)
 
 
@@ -104,7 +109,7 @@ def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     with open_npz(path, f"npz:{path}") as file:
         for images, labels in NPZ_LAYOUTS[split]:
             if images in file:
-                return file[images], file[labels].reshape(-1) if labels in file else None
+                return file[images], file.get(labels)
         found = ", ".join(file.files)
     wanted = " or ".join(images for images, _ in NPZ_LAYOUTS[split])
     raise DataError(

@@ -15,8 +15,8 @@ from genmodels.data.pixels import Chosen, Pixels, blocks, digest, gather, held
 def no_test(where: str) -> str:
     """What to do about a source without a test split."""
     return (
-        f"; hold some out with --config.data.source='split(\"{where}\", test=0.1)', or evaluate with --split=train to "
-        f"compare with the training images"
+        f"; train with --config.data.source='split(\"{where}\", test=0.1)' to hold some out, or evaluate with "
+        f"--split=train to compare with the training images"
     )
 
 

@@ -119,7 +119,7 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
 def _class_number(name: str, source: Source, wanted: str | int) -> int:
     if wanted in source.class_names:
         return source.class_names.index(wanted)
-    if isinstance(wanted, int) and 0 <= wanted < source.num_classes:
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < source.num_classes:
         return wanted
     there = ", ".join(source.class_names) or f"0 to {source.num_classes - 1}" if source.num_classes else "none"
     raise ConfigError(f"{name}: no class {wanted!r}; there are {there}")

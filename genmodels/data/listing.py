@@ -20,6 +20,21 @@ from genmodels.data.media import Medium
 from genmodels.errors import DataError
 
 CAPTIONS = "captions.jsonl"
+OTHER_PICTURES = (
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".jp2",
+    ".jxl",
+    ".ppm",
+    ".pgm",
+    ".jfif",
+    ".npy",
+    ".mp4",
+)
 SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
 
@@ -32,18 +47,20 @@ class Listing:
       labels: [N]; None where there are no classes.
       class_names: of the training split, which the others must share.
       captions: one an image ("" where it has none), or None.
+      notes: what else is there and not read.
     """
 
     names: tuple[str, ...]
     labels: Int32[np.ndarray, " N"] | None
     class_names: tuple[str, ...] = ()
     captions: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def keep(self, chosen: np.ndarray) -> "Listing":
         """The listing of these places only."""
         pick = lambda values: values and tuple(values[i] for i in chosen)  # noqa: E731
         labels = None if self.labels is None else self.labels[chosen]
-        return Listing(pick(self.names), labels, self.class_names, pick(self.captions))
+        return Listing(pick(self.names), labels, self.class_names, pick(self.captions), self.notes)
 
 
 def list_images(medium: Medium, split: str) -> Listing:
@@ -53,14 +70,18 @@ def list_images(medium: Medium, split: str) -> Listing:
       DataError: there are none, or images stand beside class folders, or the split has a class that train has not.
     """
     images = [name for name in medium.names if name.lower().endswith(EXTENSIONS)]
+    others = collections.Counter(_suffix(name) for name in medium.names) - collections.Counter(map(_suffix, images))
+    common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+    seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
     if not images:
-        others = collections.Counter(_suffix(name) for name in medium.names)
-        common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
-        seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
         raise DataError(
             f"{medium.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
             f"{len(medium.names)} other files ({seen})"
         )
+    pictures = [suffix for suffix in others if suffix.lower() in OTHER_PICTURES]
+    notes = (
+        (f"not read, by their suffix: {', '.join(f'{others[s]} {s}' for s in sorted(pictures))}",) if pictures else ()
+    )
     root = _root(images)
     images = [name.removeprefix(root) for name in images]
     folders = {name.split("/")[0] for name in images if "/" in name}
@@ -69,9 +90,13 @@ def list_images(medium: Medium, split: str) -> Listing:
         for role, names in SPLIT_FOLDERS.items()
     }
     if found["train"] is None:
+        if found["test"] and len(folders) == 1 and all("/" in name for name in images):
+            raise DataError(
+                f"{medium.where}: has a folder {found['test']} but no train/ beside it; name {found['test']} itself"
+            )
         if split != "train":
             raise _no_split(medium.where, split, "has no folders train and test")
-        return _split_listing(medium, root, images, "", "")
+        return dataclasses.replace(_split_listing(medium, root, images, "", ""), notes=notes)
     known = {name for names in SPLIT_FOLDERS.values() for name in names}
     others = sorted(name for name in {name.split("/")[0] for name in images} if name.lower() not in known)
     if others:
@@ -81,7 +106,7 @@ def list_images(medium: Medium, split: str) -> Listing:
         )
     if found[split] is None:
         raise _no_split(medium.where, split, "has no folder test, val or validation")
-    return _split_listing(medium, root, images, found[split], found["train"])
+    return dataclasses.replace(_split_listing(medium, root, images, found[split], found["train"]), notes=notes)
 
 
 def _suffix(name: str) -> str:
@@ -127,15 +152,24 @@ def _split_listing(medium: Medium, root: str, images: list[str], prefix: str, tr
 
 def _captions(medium: Medium, root: str, prefix: str, chosen: list[str], images: list[str]) -> tuple[str, ...] | None:
     """One caption an image from captions.jsonl in the split's folder or, with paths from there, above it."""
-    there = set(medium.names)
+    there = [name for name in medium.names if name.rpartition("/")[2] == CAPTIONS]
     for base in dict.fromkeys((prefix, "")):
         file = root + base + CAPTIONS
         if file in there:
+            try:
+                text = medium.open(file).read()
+            except (OSError, ValueError) as error:
+                raise DataError(f"{medium.where}: {file} cannot be read: {error}") from error
             above = prefix.removeprefix(base)
-            found = _read_captions(f"{medium.where}: {file}", medium.open(file).read())
+            found = _read_captions(f"{medium.where}: {file}", text)
             for name in sorted(found.keys() - {image.removeprefix(base) for image in images}):
                 raise DataError(f"{medium.where}: {file} names {name!r}, which is not there")
             return tuple(found.get(above + name, "") for name in chosen)
+    if there and not prefix:
+        raise DataError(
+            f"{medium.where}: {there[0]} is not looked for there; move it up, beside "
+            f"{root + images[0].partition('/')[0]}"
+        )
     return None
 
 
@@ -144,7 +178,9 @@ def _read_captions(where: str, text: bytes) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             record = json.loads(line) if line.strip() else {"file": "", "caption": ""}
-            found[str(record["file"])] = str(record["caption"])
+            if not isinstance(record["caption"], str):
+                raise TypeError(f"caption is {record['caption']!r}")
+            found[str(record["file"])] = record["caption"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f'{where}, line {number}: must be {{"file": "a.png", "caption": "..."}} '

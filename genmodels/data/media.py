@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
+from genmodels.data.images import EXTENSIONS
 from genmodels.errors import DataError
 
 MAX_FILE = 2**28  # bytes of one encoded image: more is not an image but an attack on the memory
@@ -122,8 +123,12 @@ class Folder(Medium):
                         continue
                     if entry.is_dir():
                         yield from self._below(entry.path, f"{prefix}{entry.name}/", above | {real})
-                    else:
+                    elif entry.is_file() or entry.is_symlink():
                         yield f"{prefix}{entry.name}", _status(entry)
+                    elif entry.name.lower().endswith(EXTENSIONS):
+                        raise DataError(
+                            f"{self.where}: {prefix}{entry.name} is no file but a pipe or device; remove it"
+                        )
         except OSError as error:
             raise DataError(f"{self.where}: {folder}: {error.strerror}") from error
 
@@ -262,5 +267,5 @@ class _reading:
     def __exit__(self, kind, error, trace):
         damaged = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
         if isinstance(error, damaged):
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).partition(": - method")[0]
             raise DataError(f"{self._where}: the archive cannot be read ({reason}); is it whole?") from error

@@ -76,12 +76,12 @@ def make_batch(
     return source.take(examples_at(seed, places, len(source)))
 
 
-def _start_worker(index: int, count: int) -> None:
+def _start_worker(index: int, count: int, parent: int) -> None:
     """Worker processes decode images and nothing else: no accelerator, and Ctrl-C is the main process's to answer."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     jax.config.update("jax_platforms", "cpu")  # jax has read its environment by now
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
 def _leave_with(parent: int) -> None:
@@ -119,7 +119,7 @@ def batches(
         if not flags.FLAGS.is_parsed():  # in a notebook: Grain reads absl's flags to start its workers
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
-        ahead = ahead.mp_prefetch(options, worker_init_fn=_start_worker)
+        ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, parent=os.getpid()))
     iterator = iter(ahead)
     try:
         for batch in iterator:  # copied out of the workers' shared memory, which is then theirs again

@@ -75,7 +75,7 @@ class Decoded:
                 with opener() as file:
                     image = decode(file, self.rule)
             except (OSError, ValueError) as error:
-                raise DataError(f"{self.medium.where}: {name}: can no longer be read ({error})") from error
+                raise DataError(f"{self.medium.where}: {name}: can no longer be read ({error}); put it back") from error
             if image.shape != self.shape[1:] or digest(image) != self.digests[index].tobytes():
                 raise DataError(f"{self.medium.where}: {name}: has changed since the run began; put it back")
             rows[row] = image

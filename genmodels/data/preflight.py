@@ -14,8 +14,13 @@ def describe(source: Source | Pair) -> list[str]:
     """The facts a line each, what looks wrong in lines that begin with "warning:"."""
     if isinstance(source, Pair):
         sides = [f"{side}: {line}" for side in ("a", "b") for line in describe(getattr(source, side))]
-        return [f"{source.name}: an epoch is {len(source):,} pairs", *sides]
-    return [*_facts(source), *(f"warning: {line}" for line in _warnings(source))]
+        return [printable(f"{source.name}: an epoch is {len(source):,} pairs"), *sides]
+    return [printable(line) for line in (*_facts(source), *(f"warning: {line}" for line in _warnings(source)))]
+
+
+def printable(text: str) -> str:
+    """The text with bytes of file names that are no UTF-8 written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _facts(source: Source) -> Iterator[str]:

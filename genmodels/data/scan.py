@@ -23,7 +23,7 @@ from genmodels.data.progress import Progress
 from genmodels.errors import DataError
 
 CHUNK = 64  # files a thread takes at once, at the most
-IN_FLIGHT = 2**24  # bytes of pixels that they may decode to
+IN_FLIGHT = 2**26  # bytes of decoded pixels that all threads may hold, about
 SMALL = 128 * 128  # pixels: below, Python is busier than the decoders, and threads hinder one another
 
 REMEDIES = {
@@ -95,7 +95,7 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
         headers[row] = distinct.setdefault(header, header)
     damaged: dict[str, str] = {}
     listing, headers = _without_damaged(where, listing, headers, damaged, settings)
-    notes = _check(where, listing.names, headers, rule)
+    notes = [*listing.notes, *_check(where, listing.names, headers, rule)]
     shape = (len(headers), *_image_shape(headers[0], rule))
     _check_random_access(medium, shape, settings)
     table = Table.empty(len(headers))
@@ -103,7 +103,7 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
     outcomes: list[Any] = [None] * len(headers)
     largest = max(header.size[0] * header.size[1] for header in headers)
     threads = len(os.sched_getaffinity(0)) if largest > SMALL else 1
-    chunk = max(1, min(CHUNK, IN_FLIGHT // (3 * largest)))
+    chunk = max(1, min(CHUNK, IN_FLIGHT // (3 * largest * (2 * threads + 1))))
     passes = _each(medium, listing.names, lambda file: decode(file, rule), f"{where}: images", threads, chunk)
     for row, image in passes:
         if isinstance(image, Exception) or image.shape != shape[1:]:

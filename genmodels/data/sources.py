@@ -50,8 +50,10 @@ def _open(call: Call, split: str, settings: Settings) -> Source | Pair:
         return _combine(call, split, settings)
     extra = {"data_dir"} if call.name == "tfds" else set()
     fields = set(Settings.__dataclass_fields__) | extra
-    for key in call.options:
+    for key, value in call.options.items():
         choose(f"option of {call.name}", key, fields)
+        if key in extra and not isinstance(value, str):
+            raise ConfigError(f"{call.text}: {key}={value!r} must be str")
     own = {key: call.options[key] for key in call.options.keys() - extra}
     settings = config_lib.build(Settings, {**vars(settings), **own}, "data")
     if len(call.args) > 1 or not all(isinstance(arg, str) for arg in call.args):
@@ -123,6 +125,9 @@ def _tfds(text: str, split: str, settings: Settings, data_dir: str = "") -> Sour
 
 def _arrays(scheme: str, load: Callable, text: str, split: str, settings: Settings) -> Source:
     where = f"{scheme}:{text}" if text else scheme
+    if scheme != "digits":
+        kind, is_there = ("folder", pathlib.Path.is_dir) if scheme == "idx" else ("file", pathlib.Path.is_file)
+        _check_path(scheme, text, is_there, kind)
     return arrays.from_arrays(where, split, *load(os.path.expanduser(text), split), settings)
 
 

@@ -62,6 +62,9 @@ def _call(node: ast.AST) -> Call:
     args = tuple(_call(arg) if isinstance(arg, ast.Call) else arg.value for arg in node.args)
     if any(keyword.arg is None for keyword in node.keywords):
         raise ValueError("** is not understood")
+    names = [keyword.arg for keyword in node.keywords]
+    if len(set(names)) < len(names):
+        raise ValueError(f"an option is given twice in {ast.unparse(node)}")
     options = {keyword.arg: _value(keyword) for keyword in node.keywords}
     return Call(node.func.id, args, options, ast.unparse(node))
 

@@ -20,6 +20,7 @@ from genmodels.workdir import atomic_path, read_json, write_text
 
 Images = UInt8[np.ndarray, "N height width channel"]
 NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+ARCHIVES = {".tar": "tar", ".zip": "zip"}
 LABEL = re.compile(r"_label(\d+)$")
 
 
@@ -63,19 +64,23 @@ def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N
 def read_images(flag: str, name: str) -> Source:
     """The images of an .npz or of a folder, such as `write_images` writes; labels may stand in file names.
 
+    A .tar or .zip is read too, and so is a source written as a call: 'folder("DIR", convert="rgb")'.
+
     Args:
       flag: for messages, e.g. "--generated".
     Raises:
       DataError: nothing there, not readable, or images of several sizes.
     """
+    path = pathlib.Path(name)
+    scheme = "folder" if path.is_dir() else ARCHIVES.get(path.suffix, "npz")
     try:
-        if not pathlib.Path(name).is_dir():
-            return make_source(f"npz:{name}")
-        source = make_source(f"folder:{name}")
+        source = make_source(name if "(" in name and not path.exists() else f"{scheme}:{name}")
     except DataError as error:
-        raise DataError(f"{flag}: {error}") from error
+        advice = str(error).replace("config.data.", "")  # here an option of the source itself
+        hint = f""" (write {flag}='{scheme}("{name}", ...)')""" if advice != str(error) else ""
+        raise DataError(f"{flag}: {advice}{hint}") from error
     matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
-    if not all(matches):
+    if not matches or not all(matches):
         return source
     labels = np.array([int(match[1]) for match in matches], np.int32)
     return dataclasses.replace(source, labels=labels, num_classes=int(labels.max()) + 1, class_names=())

@@ -57,7 +57,7 @@ def save_sheet(path: pathlib.Path, source: Source | Pair) -> None:
     """Writes a contact sheet of a data source."""
     images, columns, caption = preflight.sheet(source)
     title = f"{source.name} ({source.split}): {len(source):,} images"
-    save_grid(path, images, columns, title, caption)
+    save_grid(path, images, columns, preflight.printable(title), preflight.printable(caption))
 
 
 def read_captions(path: pathlib.Path) -> tuple[str, str]:

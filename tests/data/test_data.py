@@ -114,7 +114,8 @@ def test_the_genuine_mnist(shared):
         ("digit", ConfigError, "did you mean 'digits'"),
         ("digits:5", ConfigError, "takes no path"),
         ("npz:absent.npz", DataError, "no such file"),
-        ("idx:absent", DataError, "train-images-idx3-ubyte"),
+        ("idx:absent", DataError, "idx:absent: no such folder"),
+        ("idx:", ConfigError, "idx: must name a folder"),
     ],
 )
 def test_wrong_sources_say_what_is_wrong(spec, error, words):

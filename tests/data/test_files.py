@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodels.data import cache, scan
+from genmodels.data import cache, images, preflight, scan
 from genmodels.data.base import Settings
 from genmodels.data.sources import make_source
 from genmodels.errors import DataError
+from genmodels.reporting.grids import save_sheet
 from tests.data.files import noise, pack, write_folder
 from tests.data.test_images import bomb
 
@@ -43,7 +44,7 @@ def test_flat_folders_are_unlabelled(tmp_path):
     assert (source.files, source.labels, source.num_classes) == (("a.png", "b.png", "c.PNG"), None, 0)
 
 
-@pytest.mark.parametrize("held_out", ["test", "val"])
+@pytest.mark.parametrize("held_out", ["test", "val", "Validation"])
 def test_train_and_test_folders_are_the_splits_and_share_the_classes_of_train(held_out, tmp_path):
     names = [f"train/{name}" for name in CLASSES] + [f"{held_out}/dog/{i}.png" for i in range(3)]
     write_folder(tmp_path / "data", names)
@@ -128,6 +129,23 @@ def beside(root):
     save(root / "cat" / "a.png", noise(6, 6, 3))
 
 
+def stranger(root):
+    for name in ("train", "test", "extra"):
+        (root / name).mkdir()
+        save(root / name / "a.png", noise(6, 6, 3))
+
+
+def lonely(root):
+    (root / "Test").mkdir()
+    save(root / "Test" / "a.png", noise(6, 6, 3))
+
+
+def lost_captions(root):
+    (root / "cat").mkdir()
+    save(root / "cat" / "a.png", noise(6, 6, 3))
+    (root / "cat" / "captions.jsonl").write_text("")
+
+
 def captions(root):
     (root / "captions.jsonl").write_text(
         '{"file": "good_0.png", "caption": "x"}\n{"file": "nowhere.png", "caption": "y"}\n'
@@ -161,6 +179,11 @@ BAD_FOLDERS = {
     "cmyk": (lambda root: save(root / "c.jpg", Image.new("CMYK", (6, 6))), 3, r"c\.jpg is CMYK, for print"),
     "bomb": (lambda root: (root / "bomb.png").write_bytes(bomb()), 3, r"bomb\.png cannot be read: too many pixels"),
     "beside": (beside, 3, r"3 images \(good_0\.png \.\.\.\) stand beside class folders \(cat \.\.\.\)"),
+    "stranger": (stranger, 0, r"extra stands beside the folder train/: move it out"),
+    "lonely": (lonely, 0, r"has a folder Test/ but no train/ beside it"),
+    "nothing": (lambda root: (root / "a.png").symlink_to(root / "b"), 3, r"a\.png cannot be read: .*No such file"),
+    "pipe": (lambda root: os.mkfifo(root / "a.png"), 3, r"a\.png is no file but a pipe"),
+    "lost": (lost_captions, 0, r"cat/captions\.jsonl is not looked for there; move it up, beside cat"),
     "captions": (captions, 3, r"captions\.jsonl names 'nowhere\.png', which is not there"),
 }
 
@@ -246,6 +269,72 @@ def test_archives_that_are_none_or_cut_short(tmp_path):
                 make_source(f"{scheme}:{path}")
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_links_in_a_tar_are_followed_inside_it(suffix, tmp_path):
+    write_folder(tmp_path / "data", ["cat/0.png", "cat/1.png"])
+    os.link(tmp_path / "data" / "cat" / "0.png", tmp_path / "data" / "cat" / "hard.png")
+    (tmp_path / "data" / "dog").mkdir()
+    (tmp_path / "data" / "dog" / "soft.png").symlink_to("../cat/1.png")
+    folder = make_source(f"folder:{tmp_path}/data")
+    with tarfile.open(tmp_path / f"packed{suffix}", f"w:{suffix[5:]}") as tar:
+        tar.add(tmp_path / "data", ".")
+    assert folder.files == ("cat/0.png", "cat/1.png", "cat/hard.png", "dog/soft.png")
+    assert make_source(f"tar:{tmp_path}/packed{suffix}").fingerprint == folder.fingerprint
+    with tarfile.open(tmp_path / "out.tar", "w") as tar:
+        tar.add(tmp_path / "data" / "dog" / "soft.png", "soft.png")
+    with pytest.raises(DataError, match=r"soft\.png is a link to \.\./cat/1\.png, which is no file in the archive"):
+        make_source(f"tar:{tmp_path}/out.tar")
+
+
+def test_a_compressed_tar_is_known_by_its_contents_and_a_damaged_zip_names_the_member(tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    wanted = make_source(f"folder:{tmp_path}/data").fingerprint
+    pack(tmp_path / "data", tmp_path / "a.tar.gz").rename(tmp_path / "plain.tar")
+    assert make_source(f"tar:{tmp_path}/plain.tar").fingerprint == wanted
+    path = pack(tmp_path / "data", tmp_path / "a.zip")
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("cat/2.png")
+    data = bytearray(path.read_bytes())
+    start = info.header_offset + 30 + len(info.filename)
+    data[start + 2 : start + 12] = bytes(10)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"cat/2\.png cannot be read: .*skip_damaged=True"):
+        make_source(f"zip:{path}")
+    assert len(make_source(f"zip:{path}", "train", Settings(skip_damaged=True))) == 7
+
+
+def test_two_links_to_one_folder_are_two_classes_and_other_links_harm_nothing(tmp_path):
+    write_folder(tmp_path / "data", CLASSES)
+    (tmp_path / "data" / "ape").symlink_to("cat")
+    (tmp_path / "data" / "latest").symlink_to("nowhere")
+    source = make_source(f"folder:{tmp_path}/data")
+    assert source.class_names == ("ape", "cat", "dog")
+    assert len(source) == 12
+
+
+def test_pictures_of_other_formats_are_counted(tmp_path):
+    write_folder(tmp_path / "data", ["a.png"])
+    for name in ("b.tiff", "c.tiff", "d.gif", "e.txt"):
+        (tmp_path / "data" / name).write_text("")
+    assert make_source(f"folder:{tmp_path}/data").notes == ("not read, by their suffix: 1 .gif, 2 .tiff",)
+
+
+def test_threads_decode_what_one_does(tmp_path, monkeypatch):
+    written = write_folder(tmp_path / "data", [f"{i}.png" for i in range(40)])
+    monkeypatch.setattr(scan, "SMALL", 0)
+    monkeypatch.setattr(scan, "IN_FLIGHT", 500)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7))
+    source = make_source(f"folder:{tmp_path}/data")
+    np.testing.assert_array_equal(source.images, [written[name] for name in source.files])
+
+
+def test_names_that_are_no_text_can_be_shown(tmp_path):
+    write_folder(tmp_path / "data", [f"{kind}\udcff/{i}.png" for kind in "ab" for i in range(2)])
+    source = make_source(f"folder:{tmp_path}/data")
+    assert "a\\udcff 2" in "\n".join(preflight.describe(source))
+    save_sheet(tmp_path / "sheet.png", source)
+
+
 def test_links_that_go_round_in_circles_end(tmp_path):
     write_folder(tmp_path / "data", CLASSES)
     os.symlink(tmp_path / "data", tmp_path / "data" / "cat" / "loop")
@@ -305,7 +394,9 @@ def test_the_cache_keeps_to_its_limit(tmp_path, monkeypatch):
     assert len(list(cache.root().iterdir())) == 1
 
 
-def test_memory_stays_within_a_fifth_of_the_pixels(tmp_path):
+def test_memory_stays_within_a_fifth_of_the_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_is_plain_png", lambda data, rule: False)  # PIL's arrays are seen by tracemalloc
+    monkeypatch.setattr(scan, "IN_FLIGHT", 2**19)
     write_folder(tmp_path / "data", [f"{i}.png" for i in range(300)], (96, 96, 3))
     half = (tmp_path / "data" / "7.png").read_bytes()
     (tmp_path / "data" / "7.png").write_bytes(half[: len(half) // 2])

@@ -1,6 +1,8 @@
 """Decoding by stated rules: every expectation is a closed form or PIL's plain decoding of the same file."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -128,12 +130,12 @@ def test_crop_takes_the_middle_square_and_squash_takes_all():
         np.testing.assert_array_equal(flat, 77)
 
 
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def bomb():
     """A PNG of 70 bytes that says it holds 60,000 x 60,000 pixels."""
-    import struct
-    import zlib
-
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # noqa: E731
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
@@ -158,6 +160,52 @@ def animation():
 def test_what_is_no_safe_single_image_is_refused(read, data, words):
     with pytest.raises(ValueError, match=words):
         read(io.BytesIO(data))
+
+
+def test_a_png_with_a_wrong_checksum_is_never_taken_for_whole():
+    whole = encoded(noise(40, 40, 3)).getvalue()
+    refused = 0
+    for place in range(60, len(whole) - 20, 97):
+        data = bytearray(whole)
+        data[place] ^= 1
+        with pytest.raises(ValueError, match=r"\w"):
+            decode(io.BytesIO(bytes(data)), Rule())
+        refused += 1
+    assert refused > 20
+
+
+def test_exif_behind_the_pixels_of_a_png_counts_too():
+    pixels = noise(4, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encoded(pixels).getvalue()
+    end = plain.index(b"IEND") - 4
+    late = plain[:end] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + plain[end:]
+    assert read_header(io.BytesIO(late)) == Header((6, 4), "rgb", True)
+    np.testing.assert_array_equal(decode(io.BytesIO(late), Rule()), np.rot90(pixels, -1))
+
+
+def test_sixteen_bit_rgb_keeps_its_upper_bytes():
+    values = np.random.RandomState(0).randint(0, 65536, (5, 7, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    file = b"\x89PNG\r\n\x1a\n" + parts
+    assert read_header(io.BytesIO(file)).kind == "16-bit"
+    np.testing.assert_array_equal(decode(io.BytesIO(file), Rule(convert="rgb")), values >> 8)
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((16, 16), "grey"), ((5, 5, 3), "rgb"), ((54, 54, 3), "rgb")])
+def test_bitmaps_whose_rows_are_16_bytes_long_are_not_16_bits_deep(shape, kind):
+    assert read_header(encoded(noise(*shape), "BMP")).kind == kind
+
+
+def test_a_photograph_with_its_previews_is_the_photograph():
+    photo = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
+    file = encoded(photo, "MPO", save_all=True, append_images=[photo.resize((4, 4))])
+    assert read_header(file).size == (8, 8)
+    file.seek(0)
+    np.testing.assert_allclose(decode(file, Rule()), 90, atol=2)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP"])

@@ -60,7 +60,7 @@ def test_a_worker_names_the_file_that_changed(folder):
 
 
 PROBE = """
-import json, os, signal, sys
+import functools, json, os, signal, sys
 
 def probe(step):
     import jax
@@ -82,7 +82,8 @@ if __name__ == "__main__":
     batches = pipeline.batches(source, 0, 4, 0, 10_000, workers=2)
     next(batches)
     probes = grain.MapDataset.range(0, 4).map(probe).to_iter_dataset()
-    probes = probes.mp_prefetch(grain.MultiprocessingOptions(2), worker_init_fn=pipeline._start_worker)
+    start = functools.partial(pipeline._start_worker, parent=os.getpid())
+    probes = probes.mp_prefetch(grain.MultiprocessingOptions(2), worker_init_fn=start)
     print(json.dumps(list(probes)), flush=True)
     for _ in batches:
         pass

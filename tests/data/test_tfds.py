@@ -107,7 +107,7 @@ def test_a_named_split_takes_the_place_of_train(tmp_path):
     np.testing.assert_array_equal(make_source("tfds:tiny:train[:25%]").images, stacks["train"][:3])
     np.testing.assert_array_equal(make_source("tfds:tiny:train[:25%]", "test").images, stacks["validation"])
     np.testing.assert_array_equal(make_source("tfds:tiny:validation").images, stacks["validation"])
-    with pytest.raises(DataError, match=r"no test images: its splits are train, validation; hold some out"):
+    with pytest.raises(DataError, match=r"no test images: its splits are train, validation; train with"):
         make_source("tfds:tiny:validation", "test")
     with pytest.raises(ConfigError, match=r"has no split 'valid'; it has train, validation"):
         make_source("tfds:tiny:valid")

@@ -85,7 +85,7 @@ def test_nearest_neighbours_equal_brute_force_and_copies_are_at_zero():
     rng = np.random.default_rng(0)
     q, r = (rng.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8) for n in (30, 50))
     q[3] = r[17]
-    distance, index = nearest_neighbours(q, r, block=7)
+    distance, index = nearest_neighbours(q, r, memory=8 * 16 * 7)
     every = np.linalg.norm((q[:, None].astype(float) - r[None]).reshape(30, 50, -1) / 255, axis=-1)
     np.testing.assert_allclose(distance, every.min(1), atol=1e-12)
     np.testing.assert_array_equal(index, every.argmin(1))
