@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = defaults()
     config.task = "diffusion"
 
-    # Yours. A tenth of the images is held out by a hash of their pixels; a folder with train/ and test/ in it needs no
+    # Yours. A tenth of the images is held out by a hash of each file; a folder with train/ and test/ in it needs no
     # split(...) around it. Also: tar:photos.tar, zip:photos.zip, subset("folder:photos", classes=("cat", "dog")) ...
     config.data.source = 'split("folder:photos", test=0.1)'
     config.data.size = 64  # 0 leaves the images as they are: then all must have one size

@@ -1,6 +1,7 @@
 """Sources that are arrays already: scikit-learn's digits, .npz and MNIST's idx files. They live in memory, whole."""
 
 import contextlib
+import dataclasses
 import gzip
 import pathlib
 import zipfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from genmodels.data.base import Settings, Source, no_test
+from genmodels.data.base import Settings, Source, no_test, tabulate
 from genmodels.data.images import CHANNELS
 from genmodels.errors import ConfigError, DataError
 
@@ -55,7 +56,7 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         )
     if images.shape[-1] not in (1, 3, 4):
         raise DataError(f"{where}: images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels, got {images.shape[-1]}")
-    notes = ()
+    notes, known = (), None
     height, width, _ = found = images.shape[1:]
     rule = settings.rule
     if rule.size and height != width and not rule.crop:
@@ -64,13 +65,15 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         )
     wanted = (*((rule.size, rule.size) if rule.size else found[:2]), CHANNELS.get(rule.convert, found[2]))
     if wanted != found:
+        origins = tabulate(images).digests
         squeeze = images[..., 0] if images.shape[-1] == 1 else images
         images = np.empty((len(images), *wanted), np.uint8)
         for row, image in enumerate(squeeze):
             images[row] = rule.apply(Image.fromarray(image))
+        known = dataclasses.replace(tabulate(images), origins=origins)
         notes = (f"found {'x'.join(map(str, found))}; {rule.describe()}",)
     if labels is None:
-        return Source(where, split, images, None, 0, notes=notes)
+        return Source(where, split, images, None, 0, known=known, notes=notes)
     if labels.shape not in ((len(images),), (len(images), 1)) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"{where}: {len(images)} images need as many labels, whole numbers in one row; got {labels.dtype} "
@@ -80,7 +83,7 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
     if labels.min() < 0 or labels.max() >= MOST_CLASSES:
         worst = labels.min() if labels.min() < 0 else labels.max()
         raise DataError(f"{where}: label {worst}: labels must count from 0 and be less than {MOST_CLASSES:,}")
-    return Source(where, split, images, labels.astype(np.int32), int(labels.max()) + 1, notes=notes)
+    return Source(where, split, images, labels.astype(np.int32), int(labels.max()) + 1, known=known, notes=notes)
 
 
 def load_digits(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -55,23 +55,26 @@ class Table:
     Attributes:
       digests: of the pixels, see `pixels.digest`.
       extremes: least and greatest value.
+      origins: digests of what the pixels were made from, whatever the rule: of encoded files, else of the pixels found.
     """
 
     digests: UInt8[np.ndarray, "N 16"]
     extremes: UInt8[np.ndarray, "N 2"]
+    origins: UInt8[np.ndarray, "N 16"]
 
     @classmethod
     def empty(cls, count: int) -> "Table":
         """To be filled row by row."""
-        return cls(np.zeros((count, 16), np.uint8), np.zeros((count, 2), np.uint8))
+        return cls(*(np.zeros((count, width), np.uint8) for width in (16, 2, 16)))
 
-    def set(self, row: int, image: UInt8[np.ndarray, "height width channel"]) -> None:
+    def set(self, row: int, image: UInt8[np.ndarray, "height width channel"], origin: bytes) -> None:
         """Describes one image."""
         self.digests[row] = np.frombuffer(digest(image), np.uint8)
         self.extremes[row] = image.min(), image.max()
+        self.origins[row] = np.frombuffer(origin, np.uint8)
 
     def __getitem__(self, rows) -> "Table":
-        return Table(self.digests[rows], self.extremes[rows])
+        return Table(self.digests[rows], self.extremes[rows], self.origins[rows])
 
 
 def tabulate(pixels: Pixels) -> Table:
@@ -82,7 +85,7 @@ def tabulate(pixels: Pixels) -> Table:
             table.digests[row] = np.frombuffer(digest(image), np.uint8)
         flat = rows.reshape(len(rows), -1)
         table.extremes[start : start + len(rows)] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
-    return table
+    return dataclasses.replace(table, origins=table.digests)
 
 
 def fingerprint(

@@ -21,7 +21,7 @@ import numpy as np
 
 from genmodels.data.arrays import DAMAGED
 
-FORMAT = 1
+FORMAT = 2
 LIMIT = 20e9  # bytes of all entries; beyond, those not used for longest go
 
 

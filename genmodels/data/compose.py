@@ -61,7 +61,7 @@ def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
                 )
         number = {each: index for index, each in enumerate(class_names)}
         all_labels = np.concatenate([_renumbered(source, number) for source in sources])
-    known = Table(*(np.concatenate([getattr(s.table, field) for s in sources]) for field in ("digests", "extremes")))
+    known = Table(*(np.concatenate([getattr(s.table, field) for s in sources]) for field in vars(sources[0].table)))
     captions = tuple(text for s in sources for text in s.captions or ("",) * len(s))
     return Source(
         name,
@@ -126,9 +126,9 @@ def _class_number(name: str, source: Source, wanted: str | int) -> int:
 
 
 def split(name: str, split: str, part: Open, *, test: float, seed: int = 0) -> Source:
-    """Holds out a share of the training images by a hash of their pixels.
+    """Holds out a share of the training images by a hash of each file, or of the pixels where there are no files.
 
-    An image stays on its side when others come or go, and copies of it are always on the same side.
+    An image stays on its side when others come or go and whatever size it is brought to; copies are on the same side.
 
     Args:
       test: the share held out, about.
@@ -140,7 +140,7 @@ def split(name: str, split: str, part: Open, *, test: float, seed: int = 0) -> S
     source = part("train")
     salt = str(seed).encode()
     hashes = [
-        hashlib.blake2b(digest.tobytes(), digest_size=8, salt=salt[:16]).digest() for digest in source.table.digests
+        hashlib.blake2b(digest.tobytes(), digest_size=8, salt=salt[:16]).digest() for digest in source.table.origins
     ]
     held_out = np.array([int.from_bytes(each, "big") < test * 2**64 for each in hashes])
     chosen = np.flatnonzero(held_out if split == "test" else ~held_out)

@@ -4,9 +4,10 @@ The examples of all epochs stand in one endless row, each epoch shuffled by itse
 [t B, (t+1) B). Batches may cross an epoch's end or be larger than the set. Process i of P reads the contiguous rows
 [i B/P, (i+1) B/P) of each batch, so the global batch does not depend on the number of processes.
 
-The shuffle is numpy's RandomState, whose stream is frozen for good, drawn once an epoch. Grain runs the batches ahead
-of the step: in a thread where the pixels are in memory, else in worker processes that decode them. A Grain element is
-a whole batch, so neither the number of workers nor where the pixels are changes what a batch holds.
+The shuffle is numpy's RandomState, whose stream is frozen for good, drawn once an epoch. Pixels in memory are gathered
+when a step asks: that takes microseconds an image, while the device works on the step before; handing batches over
+from a thread took longer. Others are decoded ahead of the step by Grain's worker processes. A Grain element is a whole
+batch, so neither the number of workers nor where the pixels are changes what a batch holds.
 """
 
 import functools
@@ -103,19 +104,23 @@ def batches(
     prefetch: int = 4,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of the steps first .. last-1, prepared ahead; `close` the iterator to end the workers.
+    """The batches of the steps first .. last-1; `close` the iterator to end the workers.
 
     Args:
-      workers: processes that prepare them; 0 is a thread of this one. Pixels in memory need none.
+      workers: processes that prepare them where pixels are not in memory; 0 is a thread of this one.
+      prefetch: how many batches each prepares ahead.
     Raises:
       DataError: from the iterator, when a file is no longer what it was.
     """
     make = functools.partial(
         make_batch, source, seed, batch_size=batch_size, process_index=process_index, process_count=process_count
     )
+    if source.in_memory:
+        yield from (make(step=step) for step in range(first, last))
+        return
     steps = grain.MapDataset.range(first, last).map(lambda step: make(step=int(step)))
     ahead = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch))
-    if workers and not source.in_memory:
+    if workers:
         if not flags.FLAGS.is_parsed():  # in a notebook: Grain reads absl's flags to start its workers
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)

@@ -30,9 +30,10 @@ class Pixels(Protocol):
     def __getitem__(self, indices): ...
 
 
-def digest(image: np.ndarray) -> bytes:
-    """16 bytes that stand for the pixels of one image."""
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+def digest(image: np.ndarray | bytes) -> bytes:
+    """16 bytes that stand for the pixels of one image, or for its file."""
+    data = image if isinstance(image, bytes) else np.ascontiguousarray(image)
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _as_array(indices: Indices, count: int) -> Integer[np.ndarray, " rows"]:

@@ -6,6 +6,7 @@ ones and settles the count, and what is small enough stays in memory. The next s
 
 import collections
 import concurrent.futures
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from genmodels.data.base import Settings, Source, Table
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
 from genmodels.data.media import Medium, Tar
-from genmodels.data.pixels import Decoded
+from genmodels.data.pixels import Decoded, digest
 from genmodels.data.progress import Progress
 from genmodels.errors import DataError
 
@@ -52,7 +53,7 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
         cache.write(name, info, arrays, images)
     else:
         info, arrays, images = entry
-    table = Table(arrays["digests"], arrays["extremes"])
+    table = Table(arrays["digests"], arrays["extremes"], arrays["origins"])
     _check_random_access(medium, info["shape"], settings)
     files = tuple(info["names"])
     pixels = Decoded(medium, files, rule, tuple(info["shape"]), table.digests) if images is None else images
@@ -104,12 +105,20 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
     largest = max(header.size[0] * header.size[1] for header in headers)
     threads = len(os.sched_getaffinity(0)) if largest > SMALL else 1
     chunk = max(1, min(CHUNK, IN_FLIGHT // (3 * largest * (2 * threads + 1))))
-    passes = _each(medium, listing.names, lambda file: decode(file, rule), f"{where}: images", threads, chunk)
-    for row, image in passes:
-        if isinstance(image, Exception) or image.shape != shape[1:]:
-            outcomes[row] = image if isinstance(image, Exception) else ValueError(f"decodes to {image.shape}")
+
+    def decoded(file):
+        data = file.read()
+        return decode(io.BytesIO(data), rule), digest(data)
+
+    for row, outcome in _each(medium, listing.names, decoded, f"{where}: images", threads, chunk):
+        if isinstance(outcome, Exception):
+            outcomes[row] = outcome
             continue
-        table.set(row, image)
+        image, origin = outcome
+        if image.shape != shape[1:]:
+            outcomes[row] = ValueError(f"decodes to {image.shape}")
+            continue
+        table.set(row, image, origin)
         if images is not None:
             images[row] = image
     good = np.flatnonzero([outcome is None for outcome in outcomes])
@@ -130,7 +139,7 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
         "notes": notes,
     }
     labels = {} if listing.labels is None else {"labels": listing.labels}
-    return info, {"digests": table.digests[good], "extremes": table.extremes[good]} | labels, images
+    return info, vars(table[good]) | labels, images
 
 
 def _plural(count: int, word: str) -> str:

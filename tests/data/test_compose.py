@@ -136,6 +136,15 @@ def test_a_split_by_hash_divides_without_loss_and_is_stable():
     assert other.fingerprint != test.fingerprint
 
 
+def test_a_split_holds_out_the_same_images_at_every_size(tmp_path):
+    write_folder(tmp_path / "a", [f"{i}.png" for i in range(60)], (12, 12, 3))
+    spec = f"split('folder:{tmp_path}/a', test=0.3)"
+    rules = Settings(), Settings(size=6), Settings(convert="grey", memory_gb=0.0)
+    assert len({make_source(spec, "test", rule).files for rule in rules}) == 1
+    whole, small = (make_source("split('digits', test=0.2)", "test", rule) for rule in (Settings(), Settings(size=4)))
+    np.testing.assert_array_equal(whole.labels, small.labels)
+
+
 def test_copies_are_on_the_same_side_of_a_split(tmp_path):
     images = noise(50, 4, 4, 1)
     np.savez(tmp_path / "a.npz", images=np.concatenate([images, images]))
