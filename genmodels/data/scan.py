@@ -103,7 +103,7 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
     images = np.empty(shape, np.uint8) if _fits(shape, settings) else None
     outcomes: list[Any] = [None] * len(headers)
     largest = max(header.size[0] * header.size[1] for header in headers)
-    threads = len(os.sched_getaffinity(0)) if largest > SMALL else 1
+    threads = _cores() if largest > SMALL else 1
     chunk = max(1, min(CHUNK, IN_FLIGHT // (3 * largest * (2 * threads + 1))))
 
     def decoded(file):
@@ -140,6 +140,11 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
     }
     labels = {} if listing.labels is None else {"labels": listing.labels}
     return info, vars(table[good]) | labels, images
+
+
+def _cores() -> int:
+    """Those this process may use; macOS does not tell, and gives all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _plural(count: int, word: str) -> str:

@@ -323,7 +323,7 @@ def test_threads_decode_what_one_does(tmp_path, monkeypatch):
     written = write_folder(tmp_path / "data", [f"{i}.png" for i in range(40)])
     monkeypatch.setattr(scan, "SMALL", 0)
     monkeypatch.setattr(scan, "IN_FLIGHT", 500)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7))
+    monkeypatch.setattr(scan, "_cores", lambda: 7)
     source = make_source(f"folder:{tmp_path}/data")
     np.testing.assert_array_equal(source.images, [written[name] for name in source.files])
 

@@ -111,6 +111,11 @@ def test_workers_touch_no_accelerator_and_die_with_their_parent(folder, tmp_path
     assert not any(alive(child) for child in children)
 
 
+def test_a_worker_whose_parent_died_while_it_was_starting_leaves():
+    code = "from genmodels.data import pipeline; pipeline._leave_with(parent=-1); raise SystemExit(3)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
 def children_of(pid):
     lists = pathlib.Path(f"/proc/{pid}/task").glob("*/children")  # of each thread
     return [int(child) for children in lists for child in children.read_text().split()]
