@@ -40,7 +40,7 @@ $(RUN)/report.html: $(RUN)/eval/result.json $(RUN)/samples.png
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # TensorFlow, to prepare real TFDS data; where it cannot be installed, the test that needs it skips and says so.
 $(VENV)/.tensorflow: $(STAMP)

@@ -37,8 +37,10 @@ def compose_step(task: Task, augment: Augment = NOTHING) -> Callable:
     """The step that is compiled: normalisation and augmentation in front of the task's own, the guard around it."""
 
     def step(state, frozen, batch, rng, dist):
-        keys = dist.example_keys(jax.random.fold_in(rng, AUGMENTATION))
-        return task.train_step(state, frozen, augment(transforms.normalize(batch), keys), rng, dist)
+        batch = transforms.normalize(batch)
+        if augment != NOTHING:
+            batch = augment(batch, dist.example_keys(jax.random.fold_in(rng, AUGMENTATION)))
+        return task.train_step(state, frozen, batch, rng, dist)
 
     return guarded(step)
 
