@@ -63,7 +63,9 @@ def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | N
         raise DataError(
             f"{error}; if it has moved, call genmodels.train on {run.workdir} once more with the new config.data.source"
         ) from error
-    reference = from_config(run.config.data, split) if need(metrics, "reference") else None
+    reference = None
+    if need(metrics, "reference"):
+        reference = training if split == "train" else from_config(run.config.data, split)
     trained_on = run.described["fingerprint"]
     if training.fingerprint != trained_on:
         raise DataError(f"{spec}: is no longer what {run.workdir} was trained on (sha256 was {trained_on[:12]}...)")

@@ -80,6 +80,21 @@ def test_the_allowed_arrows_have_no_cycle():
         done |= ready
 
 
+def test_one_file_imports_tensorflow_and_two_its_datasets():
+    found = {"tensorflow": set(), "tensorflow_datasets": set()}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in names:
+                if name.split(".")[0] in found:
+                    found[name.split(".")[0]].add(str(path.relative_to(PACKAGE)))
+    assert found == {
+        "tensorflow": {"data/preparing.py"},
+        "tensorflow_datasets": {"data/preparing.py", "data/tfds.py"},
+    }
+
+
 def test_mains_are_short():
     for name in MAINS:
         assert len((PACKAGE / f"{name}.py").read_text().splitlines()) <= 80

@@ -83,10 +83,11 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
             checksum = None if images is None else _checksum(images)
             (temporary / "info.json").write_text(json.dumps(info | {"checksum": checksum}))
             shutil.rmtree(folder / name, ignore_errors=True)
-            with (
-                contextlib.suppress(FileExistsError, OSError) if (folder / name).exists() else contextlib.nullcontext()
-            ):
+            try:
                 temporary.rename(folder / name)
+            except OSError:
+                if not (folder / name).exists():  # else another process was quicker, with the same
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _prune(folder, name)

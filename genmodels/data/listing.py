@@ -20,21 +20,7 @@ from genmodels.data.media import Medium
 from genmodels.errors import DataError
 
 CAPTIONS = "captions.jsonl"
-OTHER_PICTURES = (
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".jp2",
-    ".jxl",
-    ".ppm",
-    ".pgm",
-    ".jfif",
-    ".npy",
-    ".mp4",
-)
+OTHER_PICTURES = {".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".jfif", ".ppm", ".pgm"}
 SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
 
@@ -71,19 +57,23 @@ def list_images(medium: Medium, split: str) -> Listing:
     """
     images = [name for name in medium.names if name.lower().endswith(EXTENSIONS)]
     others = collections.Counter(_suffix(name) for name in medium.names) - collections.Counter(map(_suffix, images))
-    common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
-    seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
     if not images:
+        common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+        seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
         raise DataError(
             f"{medium.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
             f"{len(medium.names)} other files ({seen})"
         )
-    pictures = [suffix for suffix in others if suffix.lower() in OTHER_PICTURES]
-    notes = (
-        (f"not read, by their suffix: {', '.join(f'{others[s]} {s}' for s in sorted(pictures))}",) if pictures else ()
-    )
+    unread = ", ".join(f"{others[suffix]} {suffix}" for suffix in sorted(others) if suffix.lower() in OTHER_PICTURES)
     root = _root(images)
     images = [name.removeprefix(root) for name in images]
+    prefix, training = _folders_of(medium.where, images, split)
+    listing = _below(medium, root, images, prefix, training)
+    return dataclasses.replace(listing, notes=(f"not read, by their suffix: {unread}",)) if unread else listing
+
+
+def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
+    """What the names of the images of a split, and of the training split, begin with."""
     folders = {name.split("/")[0] for name in images if "/" in name}
     found = {
         role: next((f"{folder}/" for name in names for folder in sorted(folders) if folder.lower() == name), None)
@@ -92,21 +82,21 @@ def list_images(medium: Medium, split: str) -> Listing:
     if found["train"] is None:
         if found["test"] and len(folders) == 1 and all("/" in name for name in images):
             raise DataError(
-                f"{medium.where}: has a folder {found['test']} but no train/ beside it; name {found['test']} itself"
+                f"{where}: has a folder {found['test']} but no train/ beside it; name {found['test']} itself"
             )
         if split != "train":
-            raise _no_split(medium.where, split, "has no folders train and test")
-        return dataclasses.replace(_split_listing(medium, root, images, "", ""), notes=notes)
+            raise DataError(f"{where}: no {split} images: it has no folders train and test{no_test(where)}")
+        return "", ""
     known = {name for names in SPLIT_FOLDERS.values() for name in names}
-    others = sorted(name for name in {name.split("/")[0] for name in images} if name.lower() not in known)
-    if others:
+    strangers = sorted(name for name in {name.split("/")[0] for name in images} if name.lower() not in known)
+    if strangers:
         raise DataError(
-            f"{medium.where}: {', '.join(others[:3])} {'stands' if len(others) == 1 else 'stand'} beside the folder "
+            f"{where}: {', '.join(strangers[:3])} {'stands' if len(strangers) == 1 else 'stand'} beside the folder "
             f"{found['train']}: move it out; or, where train is a class, rename it"
         )
     if found[split] is None:
-        raise _no_split(medium.where, split, "has no folder test, val or validation")
-    return dataclasses.replace(_split_listing(medium, root, images, found[split], found["train"]), notes=notes)
+        raise DataError(f"{where}: no {split} images: it has no folder test, val or validation{no_test(where)}")
+    return found[split], found["train"]
 
 
 def _suffix(name: str) -> str:
@@ -123,11 +113,7 @@ def _root(images: list[str]) -> str:
     return f"{root}{top}/" if around and top.lower() not in SPLIT_FOLDERS["train"] else root
 
 
-def _no_split(where: str, split: str, why: str) -> DataError:
-    return DataError(f"{where}: no {split} images: it {why}{no_test(where)}")
-
-
-def _split_listing(medium: Medium, root: str, images: list[str], prefix: str, training: str) -> Listing:
+def _below(medium: Medium, root: str, images: list[str], prefix: str, training: str) -> Listing:
     """The images below `prefix`, with the classes that there are below `training`."""
     chosen = [name.removeprefix(prefix) for name in images if name.startswith(prefix)]
     deep = [name for name in chosen if "/" in name]

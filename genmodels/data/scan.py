@@ -18,7 +18,7 @@ from genmodels.data import cache
 from genmodels.data.base import Settings, Source, Table
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
-from genmodels.data.media import Medium, Tar
+from genmodels.data.media import Medium
 from genmodels.data.pixels import Decoded, digest
 from genmodels.data.progress import Progress
 from genmodels.errors import DataError
@@ -72,7 +72,7 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
 
 
 def _check_random_access(medium: Medium, shape: Sequence[int], settings: Settings) -> None:
-    if not _fits(shape, settings) and isinstance(medium, Tar) and medium.sequential:
+    if medium.sequential and not _fits(shape, settings):
         raise DataError(
             f"{medium.where}: {_gigabytes(shape):.1f} GB of pixels do not fit config.data.memory_gb="
             f"{settings.memory_gb:g}, and a compressed tar cannot be read at random: decompress it, or raise memory_gb"
@@ -244,12 +244,9 @@ def _each(
 ) -> Iterator[tuple[int, Any]]:
     """(row, outcome) of every file in whatever order; an outcome is what `function` gives, or the error it raised."""
     rows = {name: row for row, name in enumerate(names)}
-    sequential = isinstance(medium, Tar) and medium.sequential
-    jobs = (job for job in medium.in_order() if job[0] in rows) if sequential else iter(names)
+    jobs = medium.in_order(names)
 
     def work(part):
-        if not sequential:
-            part = zip(part, medium.openers(part), strict=True)
         return [(rows[name], _outcome(opener, function)) for name, opener in part]
 
     progress = Progress(what, len(names))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from array_record.python import array_record_module
 
-from genmodels.data import tfds
+from genmodels.data import preparing, tfds
 from genmodels.data.base import Settings
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
@@ -136,6 +136,15 @@ def test_an_unfinished_copy_and_a_tfrecord_copy_are_no_copies(tmp_path):
     (tmp_path / "tfds" / "tiny" / "1.0.0").rename(tmp_path / "tfds" / "tiny" / "incomplete.ABC_1.0.0")
     with pytest.raises(ConfigError, match="unknown data set 'tiny'"):
         make_source("tfds:tiny")
+
+
+def test_a_host_that_does_not_answer_is_named_soon(monkeypatch):
+    monkeypatch.setattr(preparing.urllib.request, "getproxies", dict)
+    start = time.perf_counter()
+    with pytest.raises(DataError, match=r"tfds:x: nowhere\.invalid cannot be reached .* as --manual_dir"):
+        preparing.check_network("x", ["https://nowhere.invalid/x.zip"])  # a name that RFC 2606 keeps from resolving
+    assert time.perf_counter() - start < 2 * preparing.PATIENCE
+    preparing.check_network("x", [])
 
 
 def prepare(*args):
