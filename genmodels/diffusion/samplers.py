@@ -1,14 +1,20 @@
-"""Samplers: a step object says how x_t becomes x_s; one scan takes every step.
+"""Samplers: a step object says how x becomes cleaner by one node of a grid; one scan takes every step.
 
-Each step gets the clipped x0 and the epsilon re-derived from it, epsilon = (x_t - alpha_t x_0) / sigma_t.
+At every node the network gives x_0 (clipped, if asked) and the epsilon that goes with it. From node t to node s:
 
     ancestral   x_s = c_0 x_0 + c_t x_t + sqrt(v) z                               DDPM algorithm 2, eq. 7
                 v: fixed_small = posterior variance, fixed_large = beta           DDPM section 3.2
-    DDIM        x_s = alpha_s x_0 + sqrt(sigma_s^2 - v) epsilon + sqrt(v) z       DDIM eq. 12
+                   learned_range = exp(f log beta + (1 - f) log posterior)        Improved DDPM eq. 15
+    ddim        x_s = alpha_s x_0 + sqrt(sigma_s^2 - v) epsilon + sqrt(v) z       DDIM eq. 12
                 v = eta^2 posterior variance                                      DDIM eq. 16
+    euler       ddim with eta = 0: both hold x_0 and epsilon fixed over the step  DDIM section 4.3
+    heun        Euler, then the mean of the slopes at both ends                   EDM algorithm 1
+    dpmpp_2m    exponential integrator, x_0 extrapolated from two nodes           DPM-Solver++ algorithm 2
 
-Both work on any decreasing sub-sequence of the training steps; after the last of them comes the data itself
-(alphas_cumprod = 1), where no noise is added. DDIM with eta = 1 equals ancestral with fixed_small.
+All work on any grid of `spacing` and so for any process. After the last node comes the data itself, where ancestral
+adds no noise, and heun and dpmpp_2m, whose second order has no meaning there, take x_0. ddim with eta = 1 equals
+ancestral with fixed_small. Heun integrates x / alpha over sigma / alpha, as EDM and diffusers do, on straight paths x
+over time.
 """
 
 import dataclasses
@@ -21,12 +27,37 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from genmodels.diffusion import parameterization, process
-from genmodels.diffusion.schedules import Schedule
+from genmodels.diffusion.parameterization import Denoised, Output
+from genmodels.diffusion.spacing import Grid
 
 Images = Float[Array, "batch height width channel"]
 Table = dict[str, np.ndarray]  # name -> float64 [S], one row a step
 
-VARIANCES = ("fixed_small", "fixed_large")
+VARIANCES = ("fixed_small", "fixed_large", "learned_range")
+START = 1000  # salt of the noise that sampling starts from; that of step i is START + 1 + i
+
+
+class View(NamedTuple):
+    """What a step sees.
+
+    Attributes:
+      x: the image at the node it leaves.
+      here: what the network says there.
+      before: the x_0 of the step before; meaningless in the first.
+      noise: standard normal.
+      ahead: asks the network about an image at the node that the step goes to, which must not be the data.
+    """
+
+    x: Images
+    here: Denoised
+    before: Images
+    noise: Images
+    ahead: Callable[[Images], Denoised]
+
+
+def _ends(grid: Grid) -> tuple[np.ndarray, ...]:
+    """alpha_t, sigma_t, alpha_s, sigma_s of every step."""
+    return grid.alpha[:-1], grid.sigma[:-1], grid.alpha[1:], grid.sigma[1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +70,26 @@ class AncestralStep:
         if self.variance not in VARIANCES:
             raise ValueError(f"unknown variance {self.variance!r}; there are {', '.join(VARIANCES)}")
 
-    def table(self, schedule: Schedule, t: np.ndarray, s: np.ndarray) -> Table:
-        """Per-step coefficients for going from the steps `t` to the steps `s` (-1 is the data)."""
-        q = process.posterior(schedule.alphas_cumprod_at(t), schedule.alphas_cumprod_at(s))
-        variance = q.variance if self.variance == "fixed_small" else np.where(s < 0, 0.0, q.beta)
-        return {"x0": q.x0_coefficient, "xt": q.xt_coefficient, "noise": np.sqrt(variance)}
+    def table(self, grid: Grid) -> Table:
+        """Per-step coefficients."""
+        q = process.posterior(*_ends(grid))
+        noisy = grid.sigma[1:] > 0
+        safe = np.where(noisy, q.variance, 1.0)  # towards the data there is no noise, whatever its variance
+        row = {"x0": q.x0_coefficient, "xt": q.xt_coefficient}
+        if self.variance == "learned_range":
+            return row | {"noisy": 1.0 * noisy, "log_small": np.log(safe), "log_large": np.log(q.beta)}
+        return row | {"noise": noisy * np.sqrt(safe if self.variance == "fixed_small" else q.beta)}
 
-    def __call__(self, row: dict[str, Array], xt: Images, x0: Images, epsilon: Images, noise: Images) -> Images:
-        """x_s from x_t."""
-        return row["x0"] * x0 + row["xt"] * xt + row["noise"] * noise
+    def __call__(self, row: dict[str, Array], view: View) -> Images:
+        """x_s. Raises ValueError where the variance is to be learned and the network has none."""
+        mean = row["x0"] * view.here.x0 + row["xt"] * view.x
+        if self.variance != "learned_range":
+            return mean + row["noise"] * view.noise
+        if view.here.fraction is None:
+            raise ValueError("variance=learned_range needs a network trained to predict its variance")
+        f = (view.here.fraction + 1) / 2
+        std = jnp.exp(0.5 * (f * row["log_large"] + (1 - f) * row["log_small"]))
+        return mean + row["noisy"] * std * view.noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +102,81 @@ class DDIMStep:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be between 0 and 1, got {self.eta}")
 
-    def table(self, schedule: Schedule, t: np.ndarray, s: np.ndarray) -> Table:
-        """Per-step coefficients for going from the steps `t` to the steps `s` (-1 is the data)."""
-        prev = schedule.alphas_cumprod_at(s)
-        variance = self.eta**2 * process.posterior(schedule.alphas_cumprod_at(t), prev).variance
+    def table(self, grid: Grid) -> Table:
+        """Per-step coefficients."""
+        variance = self.eta**2 * process.posterior(*_ends(grid)).variance
+        sigma = grid.sigma[1:]
         return {
-            "x0": np.sqrt(prev),
-            "epsilon": np.sqrt(np.maximum(1 - prev - variance, 0.0)),
+            "x0": grid.alpha[1:],
+            "epsilon": np.sqrt(np.maximum(sigma**2 - variance, 0.0)),
             "noise": np.sqrt(variance),
         }
 
-    def __call__(self, row: dict[str, Array], xt: Images, x0: Images, epsilon: Images, noise: Images) -> Images:
-        """x_s from x_t."""
-        return row["x0"] * x0 + row["epsilon"] * epsilon + row["noise"] * noise
+    def __call__(self, row: dict[str, Array], view: View) -> Images:
+        """x_s."""
+        return row["x0"] * view.here.x0 + row["epsilon"] * view.here.epsilon + row["noise"] * view.noise
+
+
+@dataclasses.dataclass(frozen=True)
+class HeunStep:
+    """The trapezoidal rule on the probability-flow ODE: two network evaluations a step, one in the last."""
+
+    def table(self, grid: Grid) -> Table:
+        """Per-step coefficients: those of Euler, and of the change of x_0 and epsilon over the step."""
+        alpha_t, sigma_t, alpha_s, sigma_s = _ends(grid)
+        if grid.straight:
+            d_x0, d_epsilon = (alpha_s - alpha_t) / 2, (sigma_s - sigma_t) / 2
+        else:  # at zero SNR x / alpha is infinite: that step stays Euler's
+            d_x0 = np.zeros_like(alpha_t)
+            signal = np.where(alpha_t > 0, alpha_t, 1.0)
+            d_epsilon = np.where(alpha_t > 0, (sigma_s - sigma_t * alpha_s / signal) / 2, 0.0)
+        second = (sigma_s > 0) & (grid.straight | (alpha_t > 0))
+        return {"x0": alpha_s, "epsilon": sigma_s, "d_x0": d_x0, "d_epsilon": d_epsilon, "second": 1.0 * second}
+
+    def __call__(self, row: dict[str, Array], view: View) -> Images:
+        """x_s."""
+        here = view.here
+        euler = row["x0"] * here.x0 + row["epsilon"] * here.epsilon
+
+        def corrected():
+            there = view.ahead(euler)
+            return euler + row["d_x0"] * (there.x0 - here.x0) + row["d_epsilon"] * (there.epsilon - here.epsilon)
+
+        return jax.lax.cond(row["second"] > 0, corrected, lambda: euler)
+
+
+@dataclasses.dataclass(frozen=True)
+class DPMSolverPP2MStep:
+    """DPM-Solver++(2M), midpoint form (Lu et al. 2022b, algorithm 2): one evaluation a step, second order.
+
+    With lambda = log(alpha / sigma) and h its growth over the step,
+
+        x_s = sigma_s/sigma_t x_t + (alpha_s - sigma_s alpha_t/sigma_t) (x_0 + h / (2 h_before) (x_0 - x_0_before))
+
+    The first step, and a last step to the data, are of first order (as in diffusers).
+    """
+
+    def table(self, grid: Grid) -> Table:
+        """Per-step coefficients."""
+        alpha_t, sigma_t, alpha_s, sigma_s = _ends(grid)
+        with np.errstate(divide="ignore"):
+            growth = np.diff(np.log(grid.alpha) - np.log(grid.sigma))  # infinite from zero SNR and to the data
+        ratio = np.zeros_like(growth)
+        inner = np.isfinite(growth[1:])
+        ratio[1:][inner] = growth[1:][inner] / growth[:-1][inner]
+        return {
+            "x": sigma_s / sigma_t,
+            "x0": alpha_s - sigma_s * alpha_t / sigma_t,
+            "extrapolate": ratio / 2,
+        }
+
+    def __call__(self, row: dict[str, Array], view: View) -> Images:
+        """x_s."""
+        x0 = view.here.x0 + row["extrapolate"] * (view.here.x0 - view.before)
+        return row["x"] * view.x + row["x0"] * x0
+
+
+Step = AncestralStep | DDIMStep | HeunStep | DPMSolverPP2MStep
 
 
 class Path(NamedTuple):
@@ -82,7 +186,13 @@ class Path(NamedTuple):
     x0: Float[Array, "S batch height width channel"]
 
 
-STEPS: dict[str, Callable[..., Any]] = {"ancestral": AncestralStep, "ddim": DDIMStep}
+STEPS: dict[str, Callable[..., Any]] = {
+    "ancestral": AncestralStep,
+    "ddim": DDIMStep,
+    "euler": DDIMStep,
+    "heun": HeunStep,
+    "dpmpp_2m": DPMSolverPP2MStep,
+}
 
 
 def per_example_normal(
@@ -92,52 +202,67 @@ def per_example_normal(
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, salt), shape))(keys)
 
 
-def sample(
-    predict: Callable[[Images, Integer[Array, " batch"]], Images],
-    step: AncestralStep | DDIMStep,
-    schedule: Schedule,
-    timesteps: Integer[np.ndarray, " S"],
+def integrate(
+    predict: Callable[[Images, Float[Array, " batch"]], Output],
+    step: Step,
+    grid: Grid,
+    start: Images,
     keys: Key[Array, " batch"],
-    shape: tuple[int, int, int],
     *,
     kind: str = "epsilon",
     clip: float | None = 1.0,
 ) -> tuple[Images, Path]:
-    """Draws one image per key, visiting `timesteps` in one `lax.scan`.
+    """Takes `start`, images at the first node of `grid`, to its last node in one `lax.scan`.
 
     Args:
-      predict: network output at (x_t, t), of the parameterization `kind`.
-      timesteps: strictly decreasing training steps, e.g. from `schedules.sampling_timesteps`.
+      predict: the denoiser's output at (x, time), of the parameterization `kind`.
       keys: one key an example. All of an example's noise comes from its own key, so image i does not depend on
         the batch it was drawn in.
-      shape: (height, width, channel).
-      clip: x0 is clipped to [-clip, clip] at every step and epsilon re-derived; None leaves both alone.
+      clip: x0 is clipped to [-clip, clip] at every node and epsilon re-derived; None leaves both alone.
 
     Returns:
       The images, and the way to them. A caller that drops the latter pays nothing for it under jit.
 
     Raises:
-      ValueError: timesteps not strictly decreasing within [0, T).
+      ValueError: a grid without steps, or whose noise does not fall from node to node.
     """
-    t = np.asarray(timesteps)
-    if t.size == 0 or t.max() >= schedule.num_steps or t.min() < 0 or (np.diff(t) >= 0).any():
-        raise ValueError(f"timesteps must decrease strictly within [0, {schedule.num_steps}), got {t.tolist()}")
-    s = np.append(t[1:], -1)
-    table = step.table(schedule, t, s) | {"alpha": schedule.alpha[t], "sigma": schedule.sigma[t]}
-    rows = {name: jnp.asarray(values, jnp.float32) for name, values in table.items()}
-    rows["t"] = jnp.asarray(t, jnp.int32)
+    if grid.steps < 1 or not (grid.alpha[1:] * grid.sigma[:-1] > grid.alpha[:-1] * grid.sigma[1:]).all():
+        raise ValueError("a sampling grid needs two or more nodes, each with less noise than the one before")
+    nodes = {"time": grid.time, "alpha": grid.alpha, "sigma": grid.sigma}
+    nodes = {name: jnp.asarray(values, start.dtype) for name, values in nodes.items()}
+    rows = {
+        "step": {name: jnp.asarray(values, start.dtype) for name, values in step.table(grid).items()},
+        "here": {name: values[:-1] for name, values in nodes.items()},
+        "ahead": {name: values[1:] for name, values in nodes.items()},
+        "salt": START + 1 + jnp.arange(grid.steps),
+    }
 
-    def body(xt, row):
-        alpha, sigma = row["alpha"], row["sigma"]
-        prediction = predict(xt, jnp.full(xt.shape[0], row["t"]))
-        x0 = parameterization.to_x0(kind, prediction, xt, alpha, sigma)
-        if clip is None:
-            epsilon = parameterization.to_epsilon(kind, prediction, xt, alpha, sigma)
-        else:
-            x0 = jnp.clip(x0, -clip, clip)
-            epsilon = parameterization.to_epsilon("x0", x0, xt, alpha, sigma)
-        noise = per_example_normal(keys, row["t"], shape)
-        return step(row, xt, x0, epsilon, noise), Path(xt, x0)
+    def ask(x, node):
+        output = predict(x, jnp.full(x.shape[0], node["time"]))
+        return parameterization.denoised(kind, output, x, node["alpha"], node["sigma"], clip)
 
-    start = per_example_normal(keys, schedule.num_steps, shape)
-    return jax.lax.scan(body, start, rows)
+    def body(carry, row):
+        x, before = carry
+        here = ask(x, row["here"])
+        noise = per_example_normal(keys, row["salt"], x.shape[1:])
+        view = View(x, here, before, noise, lambda image: ask(image, row["ahead"]))
+        return (step(row["step"], view), here.x0), Path(x, here.x0)
+
+    (images, _), path = jax.lax.scan(body, (start, jnp.zeros_like(start)), rows)
+    return images, path
+
+
+def sample(
+    predict: Callable[[Images, Float[Array, " batch"]], Output],
+    step: Step,
+    grid: Grid,
+    keys: Key[Array, " batch"],
+    shape: tuple[int, int, int],
+    *,
+    kind: str = "epsilon",
+    clip: float | None = 1.0,
+    start_std: float = 1.0,
+) -> tuple[Images, Path]:
+    """Draws one image of `shape` (height, width, channel) per key: `integrate` from noise of `start_std`."""
+    start = start_std * per_example_normal(keys, START, shape)
+    return integrate(predict, step, grid, start, keys, kind=kind, clip=clip)

@@ -7,10 +7,11 @@
 
 t = 0 is the least noisy step and "t = -1" is the data, with alphas_cumprod = 1. The paper's t is ours plus one.
 Tables are float64 on the host: 1 - alphas_cumprod in float32 is wrong by 6e-4 (relative) at the first step.
-Ho et al. 2020 (DDPM) section 4; Nichol & Dhariwal 2021 (Improved DDPM) eq. 17.
+Ho et al. 2020 (DDPM) section 4; Nichol & Dhariwal 2021 (Improved DDPM) eq. 17; Lin et al. 2024 algorithm 1.
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -32,6 +33,22 @@ def cosine_betas(num_steps: int, s: float = 0.008, max_beta: float = 0.999) -> F
     return np.minimum(1 - f[1:] / f[:-1], max_beta)
 
 
+def rescale_to_zero_terminal_snr(betas: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, " T"]:
+    """Betas whose last x_t is pure noise: sqrt(alphas_cumprod) shifted to 0 at T-1, scaled to keep its value at 0.
+
+    The last beta becomes 1, where the image cannot be had from epsilon (Lin et al. 2024, algorithm 1).
+
+    Raises:
+      ValueError: fewer than two steps.
+    """
+    if len(betas) < 2:
+        raise ValueError("a schedule needs at least two steps to end at zero SNR")
+    alpha = np.sqrt(np.cumprod(1 - betas))
+    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    alphas_cumprod = alpha**2
+    return 1 - alphas_cumprod / np.append(1.0, alphas_cumprod[:-1])
+
+
 BETAS = {"linear": linear_betas, "cosine": cosine_betas}
 
 
@@ -40,32 +57,36 @@ class Schedule:
     """The tables of one schedule, float64 numpy of shape [T].
 
     Attributes:
-      betas: in (0, 1), shape [T].
+      betas: in (0, 1), shape [T]; the last one may be 1.
     Raises:
-      ValueError: betas are empty or leave (0, 1).
+      ValueError: betas are empty or leave this range.
     """
 
     betas: Float64[np.ndarray, " T"]
 
     def __post_init__(self):
-        if self.betas.ndim != 1 or not self.betas.size or not ((self.betas > 0) & (self.betas < 1)).all():
-            raise ValueError("betas must be a non-empty vector with values strictly between 0 and 1")
+        good = self.betas.ndim == 1 and self.betas.size > 0 and (self.betas > 0).all()
+        if not good or not (self.betas[:-1] < 1).all() or self.betas[-1] > 1:
+            raise ValueError(
+                "betas must be a non-empty vector with values strictly between 0 and 1 (the last may be 1)"
+            )
 
     @classmethod
-    def named(cls, name: str, num_steps: int) -> "Schedule":
-        """The schedule called `name` ("linear" or "cosine") with `num_steps` steps."""
+    def named(cls, name: str, num_steps: int, zero_terminal_snr: bool = False) -> "Schedule":
+        """The schedule called `name` ("linear" or "cosine") with `num_steps` steps, ending in pure noise if asked."""
         if name not in BETAS:
             raise ValueError(f"unknown schedule {name!r}; there are {', '.join(sorted(BETAS))}")
         if num_steps < 1:
             raise ValueError(f"a schedule needs at least one step, got {num_steps}")
-        return cls(BETAS[name](num_steps))
+        betas = BETAS[name](num_steps)
+        return cls(rescale_to_zero_terminal_snr(betas) if zero_terminal_snr else betas)
 
     @property
     def num_steps(self) -> int:
         """T."""
         return len(self.betas)
 
-    @property
+    @functools.cached_property
     def alphas_cumprod(self) -> Float64[np.ndarray, " T"]:
         """prod_{s <= t} (1 - betas_s)."""
         return np.cumprod(1 - self.betas)
@@ -83,34 +104,3 @@ class Schedule:
     def alphas_cumprod_at(self, t: Integer[np.ndarray, " S"]) -> Float64[np.ndarray, " S"]:
         """alphas_cumprod at the steps `t`, where t = -1 stands for the data (value 1)."""
         return np.append(self.alphas_cumprod, 1.0)[t]
-
-
-def linspace_timesteps(num_train: int, num_sample: int) -> np.ndarray:
-    """Both ends included, evenly spaced and rounded."""
-    return np.round(np.linspace(num_train - 1, 0, num_sample)).astype(np.int64)
-
-
-def leading_timesteps(num_train: int, num_sample: int) -> np.ndarray:
-    """Multiples of floor(T / S): ends at 0 and starts below T-1 (the DDIM code's "uniform")."""
-    return (np.arange(num_sample) * (num_train // num_sample))[::-1].astype(np.int64)
-
-
-def trailing_timesteps(num_train: int, num_sample: int) -> np.ndarray:
-    """round(T - i T/S) - 1: starts at T-1, where sampling starts from pure noise (Lin et al. 2024, table 2)."""
-    return np.round(num_train - np.arange(num_sample) * (num_train / num_sample)).astype(np.int64) - 1
-
-
-SPACINGS = {"linspace": linspace_timesteps, "leading": leading_timesteps, "trailing": trailing_timesteps}
-
-
-def sampling_timesteps(num_train: int, num_sample: int, spacing: str = "trailing") -> Integer[np.ndarray, " S"]:
-    """`num_sample` training steps to visit when sampling, strictly decreasing, by the named spacing.
-
-    Raises:
-      ValueError: an unknown spacing, or not 1 <= num_sample <= num_train.
-    """
-    if spacing not in SPACINGS:
-        raise ValueError(f"unknown spacing {spacing!r}; there are {', '.join(sorted(SPACINGS))}")
-    if not 1 <= num_sample <= num_train:
-        raise ValueError(f"sampling steps must be between 1 and the {num_train} training steps, got {num_sample}")
-    return SPACINGS[spacing](num_train, num_sample)

@@ -22,6 +22,7 @@ Keys = Key[Array, " batch"] | None
 
 KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 ZERO_INIT = nn.initializers.zeros
+PADDINGS = {"same": "SAME", "symmetric": 1}
 
 
 class ResidualBlock(nn.Module):
@@ -30,6 +31,8 @@ class ResidualBlock(nn.Module):
     channels: int
     dropout: float
     scale_shift: bool
+    norm_epsilon: float
+    norm_groups: int
     dtype: Dtype
 
     @nn.compact
@@ -39,11 +42,14 @@ class ResidualBlock(nn.Module):
         def conv(name, kernel=(3, 3), init=KERNEL_INIT):
             return nn.Conv(self.channels, kernel, dtype=self.dtype, kernel_init=init, name=name)
 
-        h = conv("conv_in")(nn.swish(GroupNorm(name="norm_in")(x)))
+        def normalize(name):
+            return GroupNorm(self.norm_epsilon, self.norm_groups, name=name)
+
+        h = conv("conv_in")(nn.swish(normalize("norm_in")(x)))
         width = 2 * self.channels if self.scale_shift else self.channels
         condition = nn.Dense(width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="condition")(nn.swish(embedding))
         condition = condition[:, None, None, :]
-        norm = GroupNorm(name="norm_out")
+        norm = normalize("norm_out")
         if self.scale_shift:
             scale, shift = jnp.split(condition, 2, axis=-1)
             h = norm(h) * (1 + scale) + shift
@@ -69,7 +75,12 @@ class UNet(nn.Module):
       channels: width of the first level; level i has channels * multipliers[i].
       blocks: residual blocks a level on the way down; the way up has one more.
       attention_resolutions: feature-map heights at which every block is followed by attention.
+      heads: of attention; `head_channels`, where positive, sets their width instead of their number.
       num_classes: 0 is unconditional; else labels are 0 .. num_classes - 1 and `num_classes` is the null label.
+      norm_groups, norm_epsilon: of the group norms; 0 groups leave the number to `nn.norms.num_groups`.
+      downsample_padding: "same" pads strided convolutions as TensorFlow does, on even sizes at the bottom and right
+        alone (DDPM's); "symmetric" by one pixel all around.
+      frequency_shift: of the time embedding, see `nn.embeddings`.
       dtype: of the computation; parameters, norms, softmax and output stay float32.
     """
 
@@ -79,9 +90,14 @@ class UNet(nn.Module):
     blocks: int = 2
     attention_resolutions: tuple[int, ...] = (16,)
     heads: int = 1
+    head_channels: int = 0
     dropout: float = 0.0
     num_classes: int = 0
     scale_shift: bool = False
+    norm_groups: int = 0
+    norm_epsilon: float = 1e-6
+    downsample_padding: str = "same"
+    frequency_shift: float = 1.0
     attention: str = "xla"
     dtype: Dtype = jnp.float32
 
@@ -90,6 +106,10 @@ class UNet(nn.Module):
             raise ValueError("channels, blocks, heads and each of the multipliers must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be within [0, 1), got {self.dropout}")
+        if self.downsample_padding not in PADDINGS:
+            raise ValueError(f"unknown downsample_padding {self.downsample_padding!r}; there are {', '.join(PADDINGS)}")
+        if min(self.norm_groups, self.head_channels) < 0 or not self.norm_epsilon > 0:
+            raise ValueError("norm_groups and head_channels must not be negative, norm_epsilon must be positive")
         super().__post_init__()
 
     @nn.compact
@@ -109,16 +129,23 @@ class UNet(nn.Module):
             raise ValueError(f"a U-Net with num_classes={self.num_classes} got labels={labels is not None}")
         embedding = self._embedding(timesteps, labels)
 
+        norms = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
+
+        def block_of(width, h, name):
+            return ResidualBlock(width, self.dropout, self.scale_shift, **norms, dtype=self.dtype, name=name)(
+                h, embedding, keys
+            )
+
         def residual(h, level, name):
-            width = self.channels * self.multipliers[level]
-            h = ResidualBlock(width, self.dropout, self.scale_shift, self.dtype, name=name)(h, embedding, keys)
+            h = block_of(self.channels * self.multipliers[level], h, name)
             return attend(h, f"{name}_attention") if h.shape[1] in self.attention_resolutions else h
 
         def attend(h, name):
-            return SpatialAttention(self.heads, KERNEL_INIT, self.dtype, self.attention, name=name)(h)
+            heads = h.shape[-1] // self.head_channels if self.head_channels else self.heads
+            return SpatialAttention(heads, KERNEL_INIT, self.dtype, self.attention, **norms, name=name)(h)
 
-        def conv(h, features, name, strides=1):
-            return nn.Conv(features, (3, 3), strides, dtype=self.dtype, kernel_init=KERNEL_INIT, name=name)(h)
+        def conv(h, features, name, strides=1, padding="SAME"):
+            return nn.Conv(features, (3, 3), strides, padding, dtype=self.dtype, kernel_init=KERNEL_INIT, name=name)(h)
 
         levels = range(len(self.multipliers))
         h = conv(x.astype(self.dtype), self.channels, "conv_in")
@@ -128,13 +155,13 @@ class UNet(nn.Module):
                 h = residual(h, level, f"down_{level}_{block}")
                 skips.append(h)
             if level != levels[-1]:
-                h = conv(h, h.shape[-1], f"downsample_{level}", strides=2)
+                h = conv(h, h.shape[-1], f"downsample_{level}", 2, PADDINGS[self.downsample_padding])
                 skips.append(h)
 
         middle = self.channels * self.multipliers[-1]
-        h = ResidualBlock(middle, self.dropout, self.scale_shift, self.dtype, name="middle_0")(h, embedding, keys)
+        h = block_of(middle, h, "middle_0")
         h = attend(h, "middle_attention")
-        h = ResidualBlock(middle, self.dropout, self.scale_shift, self.dtype, name="middle_1")(h, embedding, keys)
+        h = block_of(middle, h, "middle_1")
 
         for level in reversed(levels):
             for block in range(self.blocks + 1):
@@ -142,12 +169,12 @@ class UNet(nn.Module):
             if level:
                 h = conv(upsample_to(h, *skips[-1].shape[1:3]), h.shape[-1], f"upsample_{level}")
 
-        h = nn.swish(GroupNorm(name="norm_out")(h))
+        h = nn.swish(GroupNorm(self.norm_epsilon, self.norm_groups, name="norm_out")(h))
         return nn.Conv(self.out_channels, (3, 3), dtype=jnp.float32, kernel_init=ZERO_INIT, name="conv_out")(h)
 
     def _embedding(self, timesteps: Array, labels: Array | None) -> Float[Array, "batch embedding"]:
         width = 4 * self.channels
-        h = sinusoidal_embedding(timesteps, self.channels).astype(self.dtype)
+        h = sinusoidal_embedding(timesteps, self.channels, frequency_shift=self.frequency_shift).astype(self.dtype)
         h = nn.Dense(width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="time_0")(h)
         h = nn.Dense(width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="time_1")(nn.swish(h))
         if labels is not None:

@@ -24,6 +24,8 @@ class SpatialAttention(nn.Module):
     kernel_init: nn.initializers.Initializer
     dtype: Dtype
     implementation: str = "xla"
+    norm_epsilon: float = 1e-6
+    norm_groups: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch height width channel"]:
@@ -33,7 +35,7 @@ class SpatialAttention(nn.Module):
             raise ValueError(f"{self.heads} attention heads do not divide {channels} channels")
         if self.implementation not in IMPLEMENTATIONS:
             raise ValueError(f"unknown attention {self.implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
-        h = GroupNorm(name="norm")(x).reshape(batch, height * width, channels)
+        h = GroupNorm(self.norm_epsilon, self.norm_groups, name="norm")(x).reshape(batch, height * width, channels)
 
         def heads_of(name):
             dense = nn.Dense(channels, dtype=self.dtype, kernel_init=self.kernel_init, name=name)

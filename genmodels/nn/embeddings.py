@@ -5,9 +5,14 @@ from jaxtyping import Array, Float, Integer
 
 
 def sinusoidal_embedding(
-    timesteps: Integer[Array, " batch"] | Float[Array, " batch"], dim: int, max_period: float = 10_000.0
+    timesteps: Integer[Array, " batch"] | Float[Array, " batch"],
+    dim: int,
+    max_period: float = 10_000.0,
+    frequency_shift: float = 1.0,
 ) -> Float[Array, "batch {dim}"]:
-    """[sin(t w_0) .. sin(t w_k), cos(t w_0) .. cos(t w_k)], w_i = max_period^(-i / (dim/2 - 1)).
+    """[sin(t w_0) .. sin(t w_k), cos(t w_0) .. cos(t w_k)], w_i = max_period^(-i / (dim/2 - frequency_shift)).
+
+    A shift of 1 (DDPM's) makes 1 / max_period the lowest frequency; a shift of 0 stops just short of it.
 
     Raises:
       ValueError: `dim` is odd or below 4.
@@ -15,6 +20,6 @@ def sinusoidal_embedding(
     if dim % 2 or dim < 4:
         raise ValueError(f"a sinusoidal embedding needs an even dimension of at least 4, got {dim}")
     half = dim // 2
-    frequencies = jnp.exp(-jnp.log(max_period) * jnp.arange(half, dtype=jnp.float32) / (half - 1))
+    frequencies = jnp.exp(-jnp.log(max_period) * jnp.arange(half, dtype=jnp.float32) / (half - frequency_shift))
     angles = timesteps.astype(jnp.float32)[:, None] * frequencies[None, :]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -20,13 +20,18 @@ def num_groups(channels: int) -> int:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018) in float32, returned in the input's dtype."""
+    """Group normalisation (Wu & He 2018) in float32, returned in the input's dtype.
+
+    Attributes:
+      groups: 0 leaves the number to `num_groups`.
+    """
 
     epsilon: float = 1e-6
+    groups: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch height width channel"]:
         """Normalises over space and the channels of each group."""
-        groups = num_groups(x.shape[-1])
+        groups = self.groups or num_groups(x.shape[-1])
         norm = nn.GroupNorm(num_groups=groups, epsilon=self.epsilon, dtype=jnp.float32, name="norm")
         return norm(x).astype(x.dtype)

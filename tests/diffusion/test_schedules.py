@@ -21,11 +21,24 @@ def test_cosine_gives_its_alphas_cumprod_wherever_betas_are_not_clipped(steps):
     assert schedule.betas.max() <= 0.999
 
 
+@pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("name", schedules.BETAS)
-def test_signal_falls_and_noise_rises(name):
-    schedule = schedules.Schedule.named(name, 50)
+def test_signal_falls_and_noise_rises(name, zero):
+    schedule = schedules.Schedule.named(name, 50, zero)
     assert (np.diff(schedule.alpha) < 0).all()
     np.testing.assert_allclose(schedule.alpha**2 + schedule.sigma**2, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", schedules.BETAS)
+def test_zero_terminal_snr_leaves_the_first_step_and_takes_all_signal_from_the_last(name):
+    plain, rescaled = (schedules.Schedule.named(name, 100, zero) for zero in (False, True))
+    assert rescaled.alpha[-1] == 0
+    assert rescaled.betas[-1] == 1
+    np.testing.assert_allclose(rescaled.alpha[0], plain.alpha[0], rtol=1e-12)
+    # shifted and scaled: differences keep their proportions
+    np.testing.assert_allclose(
+        np.diff(rescaled.alpha) / np.diff(plain.alpha), plain.alpha[0] / (plain.alpha[0] - plain.alpha[-1]), rtol=1e-6
+    )
 
 
 def test_the_data_is_at_step_minus_one():
@@ -35,36 +48,13 @@ def test_the_data_is_at_step_minus_one():
     )
 
 
-@pytest.mark.parametrize(("name", "steps"), [("linera", 10), ("linear", 0)])
-def test_bad_schedules_are_refused(name, steps):
+@pytest.mark.parametrize(("name", "steps", "zero"), [("linera", 10, False), ("linear", 0, False), ("linear", 1, True)])
+def test_bad_schedules_are_refused(name, steps, zero):
     with pytest.raises(ValueError, match="schedule"):
-        schedules.Schedule.named(name, steps)
+        schedules.Schedule.named(name, steps, zero)
 
 
-def test_betas_outside_0_to_1_are_refused():
+@pytest.mark.parametrize("betas", [[0.1, 1.1], [1.0, 0.1], [0.0, 0.5], []])
+def test_betas_outside_0_to_1_are_refused(betas):
     with pytest.raises(ValueError, match="betas"):
-        schedules.Schedule(np.array([0.1, 1.0]))
-
-
-@pytest.mark.parametrize(
-    ("spacing", "expected"), [("linspace", [9, 6, 3, 0]), ("leading", [6, 4, 2, 0]), ("trailing", [9, 7, 4, 1])]
-)
-def test_spacings_by_hand(spacing, expected):
-    # trailing: round(10, 7.5, 5, 2.5) - 1, halves to even
-    assert schedules.sampling_timesteps(10, 4, spacing).tolist() == expected
-
-
-@pytest.mark.parametrize("spacing", schedules.SPACINGS)
-@pytest.mark.parametrize(("train", "sample"), [(1000, 1000), (1000, 50), (1000, 7), (20, 4), (5, 1)])
-def test_spacings_decrease_strictly_within_range(spacing, train, sample):
-    t = schedules.sampling_timesteps(train, sample, spacing)
-    assert len(t) == sample
-    assert (np.diff(t) < 0).all()
-    assert t.min() >= 0
-    assert t.max() < train
-
-
-@pytest.mark.parametrize(("sample", "spacing"), [(0, "linspace"), (11, "linspace"), (5, "even")])
-def test_bad_spacings_are_refused(sample, spacing):
-    with pytest.raises(ValueError, match=r"steps|spacing"):
-        schedules.sampling_timesteps(10, sample, spacing)
+        schedules.Schedule(np.array(betas))

@@ -1,0 +1,174 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from genmodels.diffusion import bound
+from genmodels.diffusion.parameterization import Output
+from tests.diffusion.gaussian import ddpm, exact, exact_x0, keys_for
+
+LEVELS = np.arange(256) / 127.5 - 1
+
+
+def test_kl_between_gaussians_is_the_integral():
+    (m1, s1), (m2, s2) = (0.3, 0.7), (-0.2, 1.1)
+    x = np.linspace(-12, 12, 200_001)
+    p, q = stats.norm(m1, s1), stats.norm(m2, s2)
+    integral = np.trapezoid(p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), x)
+    found = bound.normal_kl(jnp.float32(m1), 2 * jnp.log(s1), jnp.float32(m2), 2 * jnp.log(s2))
+    np.testing.assert_allclose(found, integral, rtol=1e-5)
+
+
+@pytest.mark.parametrize("std", [1.0, 0.05, 0.007, 0.0005])
+@pytest.mark.parametrize("mean", [-1.3, -1.0, 0.123, 0.999])
+def test_the_256_levels_share_one_unit_of_mass_as_the_normal_cdf_says(mean, std):
+    x = jnp.asarray(LEVELS, jnp.float32).reshape(256, 1, 1, 1)
+    found = np.asarray(bound.discretized_gaussian_nll(x, jnp.full_like(x, mean), jnp.float32(math.log(std)))).reshape(
+        -1
+    )
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(np.exp(-found.astype(np.float64)).sum(), 1, rtol=2e-3)
+    edges = np.append(-np.inf, np.append((LEVELS[:-1] + LEVELS[1:]) / 2, np.inf))
+    z = (edges - mean) / std
+    upper, lower = np.where(z[:-1] > 0, -z[:-1], z[1:]), np.where(z[:-1] > 0, -z[1:], z[:-1])
+    log_upper, log_lower = stats.norm.logcdf(upper), stats.norm.logcdf(lower)
+    with np.errstate(divide="ignore"):
+        wanted = -(log_upper + np.log1p(-np.exp(log_lower - log_upper)))
+    straddles = (z[:-1] <= 0) & (z[1:] > 0)
+    wanted[straddles] = -np.log((stats.norm.cdf(z[1:]) - stats.norm.cdf(z[:-1]))[straddles])
+    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=5e-3)
+
+
+def test_tails_have_finite_gradients():
+    x = jnp.asarray(LEVELS, jnp.float32).reshape(256, 1, 1, 1)
+    for std in (1e-3, 1.0, 50.0):
+        gradient = jax.grad(lambda m, s: bound.discretized_gaussian_nll(x, m * jnp.ones_like(x), s).sum(), (0, 1))
+        assert np.isfinite(gradient(jnp.float32(0.9), jnp.float32(math.log(std)))).all()
+
+
+def standard_nodes(count):
+    """Quantiles of N(0, 1) in the middle of equal parts, scaled to unit variance: exact for quadratic averages."""
+    nodes = stats.norm.ppf((np.arange(count) + 0.5) / count)
+    return nodes / nodes.std()
+
+
+def gaussian_images(num, std):
+    """Images at grey levels whose pixels are quantiles of N(0, std^2) in random order."""
+    values = np.random.default_rng(0).permutation(standard_nodes(num * 16)) * std
+    return jnp.asarray(np.round((values + 1) * 127.5) / 127.5 - 1, jnp.float32).reshape(num, 4, 4, 1)
+
+
+def learned(way, std):
+    """The exact denoiser of N(0, std^2), and the exact variance of x_{t-1} given x_t as its fraction."""
+    schedule = way.schedule
+    alpha, sigma = schedule.alpha, schedule.sigma
+    table = bound.Bound(schedule, "learned_range", "x0")._table
+    spread = sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2)
+    small = np.append(0.0, np.exp(table["log_small"][1:]))
+    true = np.log(small + table["x0"] ** 2 * spread)
+    f = jnp.asarray(2 * (true - table["log_small"]) / (table["log_large"] - table["log_small"]) - 1, jnp.float32)
+
+    def predict(x, time):
+        a, s = way.alpha_sigma(time)
+        fraction = f[time.astype(jnp.int32)][:, None, None, None]
+        return Output(exact_x0(x, a, s, 0.0, std), jnp.broadcast_to(fraction, x.shape))
+
+    return predict
+
+
+def expected_terms(measured, predict, way, std):
+    """E L_t of every step over data and noise, from one picture of all pairs of their nodes."""
+    x0, noise = (jnp.asarray(x, jnp.float32)[None, :, :, None] for x in np.meshgrid(*[standard_nodes(200)] * 2))
+    x0 = std * x0
+
+    def one(t):
+        alpha, sigma = way.alpha_sigma(t[None])
+        xt = alpha * x0 + sigma * noise
+        return measured.step(predict(xt, t[None].astype(jnp.float32)), x0, xt, t[None])[0]
+
+    steps = jax.jit(lambda: jax.lax.map(one, jnp.arange(way.num_steps)))()
+    return np.append(np.asarray(steps, np.float64), float(measured.prior(x0)[0]))
+
+
+def entropy(std):
+    """Of N(0, std^2) at 256 levels, in bits."""
+    return 0.5 * math.log2(2 * math.pi * math.e * std**2) - math.log2(bound.LEVEL)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_the_bound_of_an_exact_model_is_the_entropy_of_the_data(name):
+    """Reverse steps between Gaussians are Gaussian, so with their true variance the bound is tight at any T."""
+    way, std = ddpm(name, 100), 0.2
+    terms = expected_terms(bound.Bound(way.schedule, "learned_range", "x0"), learned(way, std), way, std)
+    last = way.schedule.alphas_cumprod[-1]
+    # linear betas of 100 steps keep 60% of the signal: what it costs that the prior does not know that
+    mismatch = 0.5 * (last * std**2 - last - math.log(last * std**2 + 1 - last)) / math.log(2)
+    np.testing.assert_allclose(terms.sum(), entropy(std) + mismatch, atol=1e-3)
+    np.testing.assert_allclose(
+        terms[-1], 0.5 * (last * std**2 - last - math.log(1 - last)) / math.log(2), rtol=1e-3, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("strata", [0, 8])
+def test_the_evaluation_estimates_the_expected_bound_without_bias(strata):
+    way, std, num = ddpm("cosine", 60), 0.2, 2048
+    measured = bound.Bound(way.schedule, "learned_range", "x0")
+    expected = expected_terms(measured, learned(way, std), way, std)
+    terms = jax.jit(measured.evaluate, static_argnums=(0, 3))(
+        learned(way, std), gaussian_images(num, std), keys_for(num), strata
+    )
+    assert terms.steps.shape == terms.time.shape == (num, strata + 1 if strata else 60)
+    error = float(terms.total.std()) / math.sqrt(num)
+    assert error < 0.06
+    assert abs(float(terms.total.mean()) - expected.sum()) < 4 * error
+    np.testing.assert_allclose(terms.prior.mean(), expected[-1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+def test_fixed_variances_cost_more_and_less_so_with_more_steps(variance):
+    std, excess = 0.2, []
+    for steps in (30, 200):
+        way = ddpm("cosine", steps)
+        measured = bound.Bound(way.schedule, variance, "x0")
+        excess.append(expected_terms(measured, exact(way, "x0", 0.0, std), way, std).sum() - entropy(std))
+    assert 0.005 < excess[1] < excess[0]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "velocity"])
+def test_the_bound_does_not_depend_on_the_parameterization(kind):
+    way, images = ddpm("linear", 30), gaussian_images(8, 0.2)
+    totals = [
+        jax.jit(bound.Bound(way.schedule, "fixed_small", k).evaluate, static_argnums=0)(
+            exact(way, k, 0.0, 0.2), images, keys_for(8)
+        ).total
+        for k in ("x0", kind)
+    ]
+    np.testing.assert_allclose(*totals, rtol=1e-4)
+
+
+def test_a_bound_is_of_its_image_alone():
+    way, images = ddpm("cosine", 20), gaussian_images(8, 0.2)
+    evaluate = jax.jit(bound.Bound(way.schedule, "fixed_large", "x0").evaluate, static_argnums=(0, 3))
+    for strata in (0, 3):
+        many = evaluate(exact(way, "x0", 0.0, 0.2), images, keys_for(8), strata)
+        few = evaluate(exact(way, "x0", 0.0, 0.2), images[3:5], keys_for(8)[3:5], strata)
+        np.testing.assert_allclose(few.total, many.total[3:5], rtol=1e-5)
+    assert (np.asarray(many.time[:, 0]) == 0).all()
+    low, high = np.asarray(many.time[:, 1:]).min(0), np.asarray(many.time[:, 1:]).max(0)
+    assert (low >= [1, 7, 13]).all()
+    assert (high <= [6, 12, 19]).all()
+
+
+def test_bad_settings_are_refused():
+    way = ddpm("cosine", 20)
+    with pytest.raises(ValueError, match="variance"):
+        bound.Bound(way.schedule, "learned", "x0")
+    with pytest.raises(ValueError, match="two or more"):
+        bound.Bound(ddpm("linear", 1).schedule, "fixed_small", "x0")
+    with pytest.raises(ValueError, match="strata"):
+        bound.Bound(way.schedule, "fixed_small", "x0").evaluate(
+            exact(way, "x0", 0, 1), gaussian_images(1, 0.2), keys_for(1), 20
+        )
