@@ -12,8 +12,10 @@ from genmodels.config import check_variant, defaults
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Variants: linear (the DDPM's betas instead of the cosine schedule), tiny (seconds, for tests)."""
-    check_variant(variant, "linear", "tiny")
+    """Variants: linear (the DDPM's betas instead of the cosine schedule), epsilon (predicted instead of velocity),
+    learned (the variance too, by the hybrid loss), tiny (seconds, for tests).
+    """
+    check_variant(variant, "linear", "epsilon", "learned", "tiny")
     config = defaults()
     config.task = "diffusion"
     config.data.source = "digits"
@@ -29,9 +31,15 @@ def get_config(variant: str = "") -> ConfigDict:
         "dtype": "float32",
     }
     config.diffusion = {
+        "process": "ddpm",
         "schedule": "cosine",
         "timesteps": 1000,
+        "zero_terminal_snr": False,
         "parameterization": "velocity",
+        "variance": "fixed_small",
+        "loss": "simple",
+        "weighting": "uniform",
+        "time_sampling": "uniform",
         "conditional": True,
         "label_dropout": 0.1,
     }
@@ -43,13 +51,20 @@ def get_config(variant: str = "") -> ConfigDict:
         "variance": "fixed_small",
         "clip": 1.0,
     }
+    config.likelihood = {
+        "strata": 50,
+        "clip": 1.0,
+        "trace": "hutchinson",
+        "rtol": 1e-4,
+        "atol": 1e-4,
+    }
     config.train.batch_size = 64
     config.train.steps = 3000
     config.optim.learning_rate = 1e-3
     config.optim.warmup = 100
     config.optim.decay = "cosine"
     config.ema.horizon = 0.13
-    config.eval.metrics = ("fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim")
+    config.eval.metrics = ("fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim", "nll")
     config.eval.timesteps = (100, 250, 500)
     protocol = {"n_generated": 1000, "sampler": "ddim", "steps": 50, "guidance_scale": 1.0, "weights": "ema"}
     held_out = protocol | {"reference_split": "test"}
@@ -61,12 +76,18 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "linear":
         config.diffusion.schedule = "linear"
+    if variant == "epsilon":
+        config.diffusion.parameterization = "epsilon"
+    if variant == "learned":
+        config.diffusion.variance = "learned_range"
+        config.diffusion.loss = "hybrid"
     if variant == "tiny":
         config.model.channels = 8
         config.model.multipliers = (1,)
         config.model.attention_resolutions = (8,)
         config.diffusion.timesteps = 20
         config.sampler.steps = 4
+        config.likelihood.strata = 4
         config.train.batch_size = 16
         config.train.steps = 6
         config.log.every = 2

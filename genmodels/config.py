@@ -95,6 +95,8 @@ def defaults() -> ConfigDict:
                 "seed": 0,
                 "split": "test",
                 "timesteps": (),  # of the one-step reconstructions
+                "likelihoods": (),  # that `nll` measures, e.g. ("vlb", "ode"); () is all that the model has
+                "likelihood_images": 0,  # how many images they see; 0 is the whole split
             },
             "expect": (),  # ({"metric":, "value":, "tolerance":, "protocol": {}}, ...)
         }
@@ -166,6 +168,7 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     "data.workers",
+    "eval.likelihood_images",
     "log.every",
     "log.samples_every",
     "checkpoint.every",
@@ -209,6 +212,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     choose("config.eval.split", config.eval.split, ("train", "test"))
     if not fits(config.eval.timesteps, tuple[int, ...]):
         raise ConfigError(f"config.eval.timesteps={config.eval.timesteps!r}: must be a tuple of integers")
+    if not fits(config.eval.likelihoods, tuple[str, ...]):
+        raise ConfigError(f"config.eval.likelihoods={config.eval.likelihoods!r}: must be a tuple of names")
     for key in ("seed", "eval.seed"):
         check_seed(f"config.{key}", flat[key])
     for promise in config.expect:

@@ -9,7 +9,7 @@ import numpy as np
 from genmodels.data.base import Source
 from genmodels.data.sources import from_config
 from genmodels.errors import DataError
-from genmodels.evaluators import Context, ImageSet, Result, check_paths, check_run, evaluate, need
+from genmodels.evaluators import Context, ImageSet, Result, check_paths, check_run, evaluate, likelihoods_of, need
 from genmodels.inference import Run
 from genmodels.reporting import pictures
 from genmodels.reporting.files import read_images
@@ -24,7 +24,9 @@ def _collect(metrics: tuple[str, ...], context: Context) -> list[Result]:
     results = []
     for result in evaluate(metrics, context):
         results.append(result)
-        where = f" [timestep {result.protocol['timestep']}]" if "timestep" in result.protocol else ""
+        where = "".join(
+            f" [{key} {result.protocol[key]}]" for key in ("timestep", "likelihood") if key in result.protocol
+        )
         print(f"{result.name}{where}: {result.value:.4g}", flush=True)
     return results
 
@@ -96,7 +98,8 @@ def of_run(
     seed = settings.seed
     predict = run.predictor.task.predict
     split = split or settings.split
-    check_run(metrics, predict, run.data.image_shape, split, settings.timesteps)
+    wanted = tuple(settings.get("likelihoods", ()))  # runs of before have no such key
+    check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted)
     reference, training = _data_of(run, metrics, split)
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated = None
@@ -117,9 +120,11 @@ def of_run(
         reference=reference and _as_set(reference, "reference"),
         training=_as_set(training, "training"),
         predict=run.predict,
-        conditional="label" in predict["denoise"].inputs if "denoise" in predict else False,
+        conditional=any({"image", "label"} <= set(function.inputs) for function in predict.values()),
         protocol=protocol,
         timesteps=tuple(settings.timesteps),
+        likelihoods=likelihoods_of(predict, wanted) if need(metrics, "likelihoods") else {},
+        likelihood_images=settings.get("likelihood_images", 0),
         seed=seed,
     )
     return _collect(metrics, context)

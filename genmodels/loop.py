@@ -211,7 +211,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     evaluation = config.eval
     evaluators.check_names([*evaluation.metrics, *(promise["metric"] for promise in config.expect)])
     try:
-        evaluators.check_run(evaluation.metrics, task.predict, data.image_shape, evaluation.split, evaluation.timesteps)
+        evaluators.check_run(
+            evaluation.metrics,
+            task.predict,
+            data.image_shape,
+            evaluation.split,
+            evaluation.timesteps,
+            evaluation.likelihoods,
+        )
         if evaluators.need(evaluation.metrics, "reference"):
             from_config(config.data, evaluation.split)
     except (ConfigError, DataError) as error:  # training can do without

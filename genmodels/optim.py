@@ -13,7 +13,7 @@ import optax
 
 from genmodels.errors import choose
 from genmodels.parallel import Dist
-from genmodels.state import Average, TrainState
+from genmodels.state import Average, Rows, TrainState
 
 PyTree = Any
 
@@ -61,7 +61,7 @@ def ema_decay(config: Any, num_steps: int) -> Callable[[jax.Array], jax.Array] |
 
 
 def gradients(
-    loss_fn: Callable[[PyTree, PyTree], tuple[jax.Array, dict[str, Average]]],
+    loss_fn: Callable[[PyTree, PyTree], tuple[jax.Array, dict[str, jax.Array | Average | Rows]]],
     params: PyTree,
     batch: PyTree,
     dist: Dist,
@@ -70,7 +70,8 @@ def gradients(
     """Gradient of the mean loss over the *global* batch, and the metrics, averaged over devices after `grad`.
 
     Args:
-      loss_fn: (params, rows) to (mean loss over these rows, metrics).
+      loss_fn: (params, rows) to (mean loss over these rows, metrics). Metrics that are `Rows` come back as they are,
+        in the order of this view's rows.
       batch: leaves with the rows of this view as leading axis, per-example keys among them.
       accumulate: micro-batches scanned one after another; each takes every `accumulate`-th row, so that a batch
         sharded over devices stays so.
@@ -79,15 +80,25 @@ def gradients(
 
     def one(rows):
         (loss, metrics), grads = value_and_grad(params, rows)
-        return grads, {"loss": loss, **metrics}
+        per_row = {name: metrics.pop(name) for name in list(metrics) if isinstance(metrics[name], Rows)}
+        return (grads, {"loss": loss, **metrics}), per_row
 
     if accumulate == 1:
-        return dist.mean(one(batch))
-    parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
-    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    total, _ = jax.lax.scan(lambda sums, rows: (jax.tree.map(jnp.add, sums, one(rows)), None), zeros, parts)
-    return dist.mean(jax.tree.map(lambda x: x / accumulate, total))
+        averaged, per_row = one(batch)
+    else:
+        parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+        shapes, _ = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def add(sums, rows):
+            new, per_row = one(rows)
+            return jax.tree.map(jnp.add, sums, new), per_row
+
+        total, per_row = jax.lax.scan(add, zeros, parts)
+        averaged = jax.tree.map(lambda x: x / accumulate, total)
+        per_row = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), per_row)
+    grads, metrics = dist.mean(averaged)
+    return grads, metrics | per_row
 
 
 def apply_gradients(

@@ -53,6 +53,12 @@ class Average(NamedTuple):
     count: Float[Array, ""]
 
 
+class Rows(NamedTuple):
+    """One value per row of a view's batch, which a step uses itself; never averaged."""
+
+    values: Float[Array, " rows"]
+
+
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether every floating-point leaf is finite everywhere."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -18,10 +18,20 @@ from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
 from tests.helpers import EXPERIMENTS, digest, experiment, final_state
 
-RUNS = {
+RUNS = {  # task, and after a slash what is special about the row
     "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
+    "diffusion/learned": (
+        "ddpm_digits",
+        {
+            "diffusion.variance": "learned_range",
+            "diffusion.loss": "hybrid",
+            "diffusion.time_sampling": "importance",
+        },
+    ),
     "classifier": ("classifier_digits", {"model.features": 32}),
 }
+
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "folder": (64, 64, 3)}  # by a word in the experiment's name
 
 
 def config_of(name, **overrides):
@@ -35,7 +45,7 @@ def built(config):
 
 
 def test_every_task_has_a_row():
-    assert RUNS.keys() == TASKS.keys()
+    assert {name.split("/")[0] for name in RUNS} == TASKS.keys()
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -164,9 +174,7 @@ def lower_step(task, state, image_shape, platform):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_at_full_size_are_shaped_and_lower(name):
-    image_shape = {"ddpm_mnist": (28, 28, 1), "ddpm_fashion_mnist": (28, 28, 1), "ddpm_folder": (64, 64, 3)}.get(
-        name, (8, 8, 1)
-    )
+    image_shape = next((shape for word, shape in SHAPES.items() if word in name), (8, 8, 1))
     spec = DataSpec(image_shape, 10)
     task = make_task(experiment(name, ""), spec, 100)
     state = abstract_state(task, spec)

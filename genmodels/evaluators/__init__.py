@@ -5,11 +5,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from genmodels.errors import ConfigError, choose
-from genmodels.evaluators import classification, generation, memorization, pairs, reconstruction
+from genmodels.evaluators import classification, generation, likelihood, memorization, pairs, reconstruction
 from genmodels.evaluators.base import Context, ImageSet, Result
 from genmodels.extractors import digits
 
-__all__ = ["METRICS", "Context", "ImageSet", "Result", "check_names", "check_paths", "check_run", "evaluate", "need"]
+__all__ = [
+    "METRICS",
+    "Context",
+    "ImageSet",
+    "Result",
+    "check_names",
+    "check_paths",
+    "check_run",
+    "evaluate",
+    "likelihoods_of",
+    "need",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +53,7 @@ METRICS = {
     "nn_distance_ratio": Metric(memorization.nn_distance_ratio, ("generated", "reference", "held_out", "training")),
     "psnr": Metric(reconstruction.psnr, ("reference", "timesteps"), "denoise", pairs.psnr),
     "ssim": Metric(reconstruction.ssim, ("reference", "timesteps"), "denoise", pairs.ssim),
+    "nll": Metric(likelihood.nll, ("reference", "likelihoods"), lower_is_better=True),
     "accuracy": Metric(classification.accuracy, ("reference", "labels"), "classify"),
 }
 
@@ -73,20 +85,25 @@ def check_paths(metrics: Collection[str], *image_shapes: tuple[int, ...]) -> Non
     check_names(metrics)
     for name in metrics:
         metric = METRICS[name]
-        if "training" in metric.needs or (metric.predict and metric.between_paths is None):
+        if {"training", "likelihoods"} & set(metric.needs) or (metric.predict and metric.between_paths is None):
             raise ConfigError(f"metric {name} needs a run (--workdir): its model or its training images")
         for image_shape in image_shapes:
             _check_shape(name, image_shape)
 
 
 def check_run(
-    metrics: Collection[str], predict: Mapping[str, Any], image_shape: tuple[int, ...], split: str, timesteps: Any
+    metrics: Collection[str],
+    predict: Mapping[str, Any],
+    image_shape: tuple[int, ...],
+    split: str,
+    timesteps: Collection[int],
+    likelihoods: Collection[str] = (),
 ) -> None:
     """Checks, before any work, that the metrics can be measured on a run.
 
     Args:
       predict: the predict functions of its task, by name.
-      split, timesteps: as in config.eval.
+      split, timesteps, likelihoods: as in config.eval.
     Raises:
       ConfigError: names the metric and what it needs.
     """
@@ -103,12 +120,27 @@ def check_run(
             raise ConfigError(f"metric {name} needs a model that is asked for labels; this one is unconditional")
         if "timesteps" in metric.needs and not timesteps:
             raise ConfigError(f"metric {name} needs config.eval.timesteps, which is empty")
+        if "likelihoods" in metric.needs:
+            likelihoods_of(predict, likelihoods)
         if "held_out" in metric.needs and split == "train":
             others = ",".join(other for other in metrics if "held_out" not in METRICS[other].needs)
             raise ConfigError(
                 f"metric {name} needs held-out images, not the train split; leave it out: --metrics={others}"
             )
         _check_shape(name, image_shape)
+
+
+def likelihoods_of(predict: Mapping[str, Any], wanted: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The predict functions that give a likelihood, all or those `wanted`, with what they mean and their options.
+
+    Raises:
+      ConfigError: the model has none, or not one that is wanted.
+    """
+    known = {name: function for name, function in predict.items() if function.output == "nll"}
+    if not known:
+        raise ConfigError(f"metric nll needs a model with a likelihood; this one has {', '.join(sorted(predict))}")
+    names = [choose("likelihood in config.eval.likelihoods", name, known) for name in wanted] or sorted(known)
+    return {name: {**known[name].protocol, **known[name].options} for name in names}
 
 
 def evaluate(metrics: Collection[str], context: Context) -> Iterator[Result]:

@@ -24,15 +24,21 @@ class ImageSet:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One number and how it came about; `as_json` is an entry of evaluate's "results"."""
+    """One number and how it came about; `as_json` is an entry of evaluate's "results".
+
+    Attributes:
+      curve: {"title", "x_label", "y_label", "x": [...], "y": [...]}, a picture of what the number is made of.
+    """
 
     name: str
     value: float
     protocol: Mapping[str, Any]
+    curve: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """{"name", "value", "protocol"}."""
-        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)}
+        """{"name", "value", "protocol"} and the "curve" where there is one."""
+        curve = {} if self.curve is None else {"curve": dict(self.curve)}
+        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)} | curve
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +52,8 @@ class Context:
       predict: (name, num, inputs, seed, **options) of a run, see inference.Predictor.
       protocol: entries that belong to every result (seed, versions, checkpoint).
       timesteps: of the one-step reconstructions.
+      likelihoods: the predict functions that give `nll`, each with the protocol entries that say what it means.
+      likelihood_images: how many images of the reference they see; 0 is all.
     """
 
     generated: ImageSet | None = None
@@ -55,4 +63,6 @@ class Context:
     conditional: bool = False
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     timesteps: tuple[int, ...] = ()
+    likelihoods: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    likelihood_images: int = 0
     seed: int = 0

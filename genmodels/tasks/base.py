@@ -48,6 +48,7 @@ class Predict:
       output: the field of the result that this function is for, e.g. "image" or "logits".
       optional: further fields that `inputs` may have.
       options: static settings and their defaults; part of the compiled function.
+      protocol: entries that say what its output is, wherever that becomes a number.
     """
 
     fn: Callable[..., dict[str, Any]]
@@ -55,6 +56,7 @@ class Predict:
     output: str
     optional: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
