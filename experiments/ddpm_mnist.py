@@ -30,9 +30,15 @@ def get_config(variant: str = "") -> ConfigDict:
         "dtype": "float32",
     }
     config.diffusion = {
+        "process": "ddpm",
         "schedule": "cosine",
         "timesteps": 1000,
+        "zero_terminal_snr": False,
         "parameterization": "velocity",
+        "variance": "fixed_small",
+        "loss": "simple",
+        "weighting": "uniform",
+        "time_sampling": "uniform",
         "conditional": True,
         "label_dropout": 0.1,
     }
@@ -43,6 +49,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "eta": 0.0,
         "variance": "fixed_small",
         "clip": 1.0,
+    }
+    config.likelihood = {
+        "strata": 50,
+        "clip": 1.0,
+        "trace": "hutchinson",
+        "rtol": 1e-4,
+        "atol": 1e-4,
     }
     config.train.batch_size = 128
     config.train.epochs = 20.0
@@ -76,6 +89,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.attention_resolutions = (8,)
         config.diffusion.timesteps = 20
         config.sampler.steps = 4
+        config.likelihood.strata = 4
         config.train.batch_size = 16
         config.train.epochs = 0.0
         config.train.steps = 6

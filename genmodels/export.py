@@ -1,6 +1,6 @@
-"""Writes the weights of a run as one .npz of plain arrays, without optimizer state.
+"""Writes the weights of a run without optimizer state: one .npz of plain arrays, or a folder that diffusers loads.
 
-python -m genmodels.export --workdir=DIR --out=FILE.npz [--checkpoint=latest|best|STEP]
+python -m genmodels.export --workdir=DIR --out=FILE.npz|FOLDER [--checkpoint=latest|best|STEP]
 """
 
 import hashlib
@@ -12,21 +12,28 @@ from absl import flags
 from genmodels import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
-OUT = flags.DEFINE_string("out", None, "File to write, ending in .npz.", required=True)
+OUT = flags.DEFINE_string("out", None, "FILE.npz, or a folder for diffusers.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 
 
 def main() -> None:
-    """Averaged parameters where the run keeps them; names as in the checkpoint."""
+    """Averaged parameters where the run keeps them; in an .npz with the names of the checkpoint."""
+    from genmodels import diffusers_folder
     from genmodels.checkpoint import flat
     from genmodels.errors import ConfigError
     from genmodels.inference import Run
     from genmodels.workdir import atomic_path
 
     out = pathlib.Path(OUT.value)
-    if out.suffix != ".npz":
-        raise ConfigError(f"--out={out}: must end in .npz")
+    if out.suffix not in ("", ".npz"):
+        raise ConfigError(f"--out={out}: must end in .npz, or be a folder for diffusers")
+    if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out={out}: exists and is not an empty folder; choose another")
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
+    if not out.suffix:
+        diffusers_folder.write(run, out)
+        print(f"{out}: {run.weights} weights of step {run.step}, a UNet2DModel and its scheduler for diffusers")
+        return
     with atomic_path(out) as temporary:
         np.savez(temporary, **{name: np.asarray(leaf) for name, leaf in flat(run.variables["params"]).items()})
     digest = hashlib.sha256(out.read_bytes()).hexdigest()

@@ -1,0 +1,30 @@
+"""Makes a work directory of a model that another library trained, for sample, evaluate and report.
+
+python -m genmodels.convert --diffusers=FOLDER --workdir=DIR [--source=tfds:cifar10]
+"""
+
+import pathlib
+
+from absl import flags
+
+from genmodels import cli
+
+DIFFUSERS = flags.DEFINE_string(
+    "diffusers", None, "Folder of a diffusers UNet2DModel and its scheduler.", required=True
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Work directory to make.", required=True)
+SOURCE = flags.DEFINE_string("source", "", "What it was trained on, for metrics that compare with data.")
+
+
+def main() -> None:
+    """Reads the folder, writes the work directory, says what comes next."""
+    from genmodels import diffusers_folder
+
+    workdir = pathlib.Path(WORKDIR.value)
+    diffusers_folder.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value)
+    print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
+    print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,234 @@
+"""A diffusers model folder (a `UNet2DModel` and its scheduler) as a work directory, and back.
+
+google/ddpm-cifar10-32, downloaded, is such a folder: config.json, scheduler_config.json and
+diffusion_pytorch_model.safetensors side by side; pipelines keep them in the sub-folders unet/ and scheduler/.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from genmodels import config as config_lib
+from genmodels import workdir as workdir_lib
+from genmodels.checkpoint import Checkpoints
+from genmodels.data.base import Source
+from genmodels.data.sources import from_config
+from genmodels.errors import ConfigError, DataError, StorageError
+from genmodels.inference import Run
+from genmodels.models import unet_diffusers
+from genmodels.models.unet import UNet
+from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks.diffusion_predict import NETWORK
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+OURS = "genmodels.json"  # what diffusers has no place for: whether the last class is the null label
+
+SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "velocity"}
+VARIANCES = {name: name.removesuffix("_log") for name in ("fixed_small", "fixed_small_log", "fixed_large")} | {
+    "fixed_large_log": "fixed_large",
+    "learned_range": "learned_range",
+}
+
+
+def _existing(folder: pathlib.Path, name: str, sub: str) -> pathlib.Path:
+    for path in (folder / name, folder / sub / name):
+        if path.is_file():
+            return path
+    raise StorageError(f"{folder}: neither {name} nor {sub}/{name} is there; is it a diffusers model folder?")
+
+
+def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str, str], default: str) -> str:
+    value = scheduler.get(key, default)
+    if value not in known:
+        raise ValueError(f"{key}={value!r} has no equivalent here; there are {', '.join(known)}")
+    return known[value]
+
+
+def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.diffusion` for a scheduler_config.json."""
+    schedule = _translate(scheduler, "beta_schedule", SCHEDULES, "linear")
+    ends = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
+    if schedule == "linear" and ends != (1e-4, 0.02):
+        raise ValueError(f"beta_start and beta_end of {ends} have no equivalent here; they must be (0.0001, 0.02)")
+    for key in ("trained_betas", "thresholding"):
+        if scheduler.get(key):
+            raise ValueError(f"{key} has no equivalent here")
+    variance = _translate(scheduler, "variance_type", VARIANCES, "fixed_small")
+    return {
+        "process": "ddpm",
+        "schedule": schedule,
+        "timesteps": scheduler.get("num_train_timesteps", 1000),
+        "zero_terminal_snr": bool(scheduler.get("rescale_betas_zero_snr", False)),
+        "parameterization": _translate(scheduler, "prediction_type", PREDICTIONS, "epsilon"),
+        "variance": variance,
+        "loss": "hybrid" if variance == "learned_range" else "simple",
+    }
+
+
+def config_of(
+    unet: Mapping[str, Any], scheduler: Mapping[str, Any], *, null_label: bool
+) -> tuple[ConfigDict, DataSpec]:
+    """The config and the data of a run that such a model could have come from.
+
+    Raises:
+      ValueError: names the key that has no equivalent.
+    """
+    settings = unet_diffusers.settings_of(unet, null_label=null_label)
+    num_classes, out_channels = settings.pop("num_classes"), settings.pop("out_channels")
+    config = config_lib.defaults()
+    config.data.source = ""
+    config.model = settings | {"attention": "xla", "dtype": "float32"}
+    config.diffusion = _diffusion_of(scheduler) | {
+        "conditional": num_classes > 0,
+        "label_dropout": 0.1 if null_label else 0.0,
+    }
+    variance = config.diffusion.variance
+    channels, size = unet["in_channels"], unet.get("sample_size")
+    if out_channels != channels * (2 if variance == "learned_range" else 1):
+        raise ValueError(f"out_channels={out_channels} does not go with in_channels={channels} and variance {variance}")
+    if not isinstance(size, int):
+        raise ValueError(f"sample_size={size!r}: must be one number")
+    clip = scheduler.get("clip_sample_range", 1.0) if scheduler.get("clip_sample", True) else 0.0
+    config.sampler = {
+        "sampler": "ddim",
+        "steps": min(50, config.diffusion.timesteps),
+        "spacing": "trailing",
+        "eta": 0.0,
+        "variance": variance,
+        "clip": float(clip),
+    }
+    config.likelihood = {"strata": 0, "clip": float(clip), "trace": "hutchinson", "rtol": 1e-4, "atol": 1e-4}
+    config.train.steps = 1
+    config.ema.decay = 0.9999
+    config.eval.metrics = ("nll",)
+    return config, DataSpec((size, size, channels), num_classes)
+
+
+def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
+    """Makes a work directory of a diffusers folder, so that sample, evaluate and report take it; step 0, no training.
+
+    Args:
+      source: the data it was trained on, as in config.data.source; needed only by metrics that compare with data.
+    Raises:
+      StorageError: a file is missing or damaged, or the work directory is taken.
+      ConfigError: the model or its scheduler is something that genmodels has no equivalent for; or has other images.
+    """
+    unet = workdir_lib.read_json(_existing(folder, "config.json", "unet"))
+    scheduler = workdir_lib.read_json(_existing(folder, "scheduler_config.json", "scheduler"))
+    ours = workdir_lib.read_json(folder / OURS) if (folder / OURS).exists() else {}
+    null_label = bool(ours.get("null_label", False))
+    tensors = _read_tensors(folder)
+    try:
+        config, data = config_of(unet, scheduler, null_label=null_label)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    described: dict[str, Any] = {"source": source or "unknown", "split": "train", "count": 0, "fingerprint": ""}
+    if source:
+        config.data.source = source
+        training = from_config(config.data)
+        _check_same(folder, training, data)
+        described |= {"count": len(training), "fingerprint": training.fingerprint, "source": training.name}
+    described |= {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "fields": ["image"]}
+    task = make_task(config, data, 1)
+    batch = {"image": jnp.zeros((1, *data.image_shape)), "label": jnp.zeros(1, jnp.int32)}
+    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), batch))
+    model = config_lib.build(
+        UNet, config.model, "model", out_channels=unet["out_channels"], num_classes=data.num_classes
+    )
+    try:
+        params = unet_diffusers.params_of(
+            tensors, model, shapes.params[NETWORK], flip_sin_to_cos=unet.get("flip_sin_to_cos", True)
+        )
+    except ValueError as error:
+        raise DataError(f"{folder}: {error}") from error
+    params = {NETWORK: params}
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    with workdir_lib.locked(workdir):
+        if (workdir / "config.json").exists():
+            raise StorageError(f"--workdir={workdir}: is a work directory already; choose another")
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        checkpoints.save(zeros.replace(params=params, ema_params=params), 0)
+        checkpoints.close()
+        workdir_lib.claim(workdir, config, described)
+
+
+def _read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        path = _existing(folder, WEIGHTS, "unet")
+    except StorageError as error:
+        if any(folder.glob("**/*.bin")):
+            raise StorageError(
+                f"{folder}: the weights are in a .bin file, a pickle, which is never read; save them as {WEIGHTS} "
+                f"(diffusers: save_pretrained, safe_serialization=True)"
+            ) from error
+        raise
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{path}: cannot be read as float tensors: {error}") from error
+
+
+def _check_same(folder: pathlib.Path, training: Source, data: DataSpec) -> None:
+    if training.image_shape != data.image_shape or training.num_classes < data.num_classes:
+        raise ConfigError(
+            f"--source: its images are {'x'.join(map(str, training.image_shape))} of {training.num_classes} classes, "
+            f"the model of {folder} makes {'x'.join(map(str, data.image_shape))} of {data.num_classes}"
+        )
+
+
+def write(run: Run, folder: pathlib.Path) -> None:
+    """Writes a run's averaged weights as a folder that diffusers' `UNet2DModel` and `DDPMScheduler` load.
+
+    Raises:
+      ConfigError: the run is no DDPM, or something of its network has no equivalent there.
+    """
+    config = run.config
+    if config.task != "diffusion" or config.diffusion.get("process", "ddpm") != "ddpm":
+        raise ConfigError(f"{run.workdir}: only a run of config.diffusion.process=ddpm can be written for diffusers")
+    height, width, channels = run.data.image_shape
+    params = run.variables["params"][NETWORK]
+    conditional = "label" in params
+    learned = config.diffusion.get("variance") == "learned_range"
+    model = config_lib.build(
+        UNet,
+        config.model,
+        "model",
+        out_channels=channels * (2 if learned else 1),
+        num_classes=run.data.num_classes if conditional else 0,
+    )
+    try:
+        if height != width:
+            raise ValueError(f"images of {height}x{width} are not square")
+        unet = unet_diffusers.config_of(model, height, channels)
+    except ValueError as error:
+        raise ConfigError(f"{run.workdir}: {error}") from error
+    named = {ours: theirs for theirs, ours in SCHEDULES.items()}
+    predicted = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    clip = config.sampler.get("clip", 1.0)
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "beta_schedule": named[config.diffusion.get("schedule", "cosine")],
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "num_train_timesteps": config.diffusion.get("timesteps", 1000),
+        "prediction_type": predicted[config.diffusion.get("parameterization", "epsilon")],
+        "variance_type": config.diffusion.get("variance", "fixed_small"),
+        "rescale_betas_zero_snr": config.diffusion.get("zero_terminal_snr", False),
+        "clip_sample": clip > 0,
+        "clip_sample_range": clip or 1.0,
+        "timestep_spacing": "trailing",
+    }
+    files = {"config.json": unet, "scheduler_config.json": scheduler, OURS: {"null_label": conditional}}
+    for name, content in files.items():
+        workdir_lib.write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    with workdir_lib.atomic_path(folder / WEIGHTS) as temporary:
+        safetensors.numpy.save_file(unet_diffusers.tensors_of(params, model), temporary, {"format": "pt"})

@@ -1,0 +1,304 @@
+"""diffusers' `UNet2DModel` and our `UNet`: the same network under other names, so weights go both ways.
+
+A diffusers model is a folder with config.json and diffusion_pytorch_model.safetensors. Arrays are read and written with
+numpy. What our network cannot be is refused by name. Beside names, layouts differ: their convolutions are [out, in,
+height, width] and their dense layers [out, in]. With `flip_sin_to_cos` the time embedding has its cosines first; we
+swap the rows of the first dense layer instead.
+
+Attention may carry the names of before diffusers 0.13 (query, key, value, proj_attn), as the files of google/ddpm-* do.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from genmodels.models.unet import UNet
+from genmodels.nn.norms import num_groups
+
+Tensors = Mapping[str, np.ndarray]
+
+OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+# Keys whose other values our network has no equivalent for: the values it takes, the first being the library's default.
+ONLY = {
+    "act_fn": ("silu", "swish"),
+    "center_input_sample": (False,),
+    "class_embed_type": (None,),
+    "add_attention": (True,),
+    "downsample_type": ("conv",),
+    "upsample_type": ("conv",),
+    "mid_block_scale_factor": (1,),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "time_embedding_type": ("positional",),
+    "time_embedding_dim": (None,),
+    "freq_shift": (0, 1),
+    "downsample_padding": (1, 0),
+}
+DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}
+UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
+
+
+def _attention_of(config: Mapping[str, Any], key: str, known: Mapping[str, bool]) -> list[bool]:
+    """Which levels have attention, from the names of their blocks."""
+    found = []
+    for name in config[key]:
+        if name not in known:
+            raise ValueError(f"{key}: {name} has no equivalent here; there are {', '.join(known)}")
+        found.append(known[name])
+    return found
+
+
+def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[str, Any]:
+    """The settings of our `UNet` for a config.json of `UNet2DModel`; `out_channels` and `num_classes` among them.
+
+    Args:
+      null_label: the last class is the null label, which ours has anyway; else ours gains one that was never trained.
+    Raises:
+      ValueError: names the key that has no equivalent, or that is missing.
+    """
+    for key in ("block_out_channels", "down_block_types", "up_block_types", "in_channels", "out_channels"):
+        if key not in config:
+            raise ValueError(f"the config has no {key!r}: not a UNet2DModel")
+    for key, allowed in ONLY.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise ValueError(
+                f"{key}={config[key]!r} has no equivalent here; it must be {' or '.join(map(str, allowed))}"
+            )
+    groups = config.get("norm_num_groups", 32)
+    scale_shift = config.get("resnet_time_scale_shift", "default") == "scale_shift"
+    middle = config.get("attn_norm_num_groups")
+    if (groups if middle is None and not scale_shift else middle) != groups:
+        raise ValueError(
+            f"attn_norm_num_groups={middle}: the middle attention has no norm of {groups} groups like the others"
+        )
+    widths = tuple(config["block_out_channels"])
+    base = widths[0]
+    if any(width % base for width in widths):
+        raise ValueError(f"block_out_channels={list(widths)}: each must be a multiple of the first")
+    down, up = _attention_of(config, "down_block_types", DOWN), _attention_of(config, "up_block_types", UP)
+    if down != up[::-1]:
+        raise ValueError("up_block_types must have attention at the same levels as down_block_types")
+    size = config.get("sample_size")
+    if any(down) and not isinstance(size, int):
+        raise ValueError(f"sample_size={size!r}: must be one number, by which the levels of attention are known")
+    heights = [-(-size // 2**level) for level in range(len(widths))] if any(down) else []
+    head_channels = config.get("attention_head_dim", 8)
+    classes = config.get("num_class_embeds") or 0
+    return {
+        "out_channels": config["out_channels"],
+        "channels": base,
+        "multipliers": tuple(width // base for width in widths),
+        "blocks": config.get("layers_per_block", 2),
+        "attention_resolutions": tuple(height for height, has in zip(heights, down, strict=False) if has),
+        "heads": 1,
+        "head_channels": head_channels or 0,
+        "dropout": float(config.get("dropout", 0.0)),
+        "num_classes": max(0, classes - null_label),
+        "scale_shift": scale_shift,
+        "norm_groups": groups,
+        "norm_epsilon": float(config.get("norm_eps", 1e-5)),
+        "downsample_padding": "symmetric" if config.get("downsample_padding", 1) else "same",
+        "frequency_shift": float(config.get("freq_shift", 0)),
+    }
+
+
+def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
+    """The config.json of `UNet2DModel` for our network on images of size x size.
+
+    Raises:
+      ValueError: the network has something that `UNet2DModel` has not: a group count that varies, several heads whose
+        width varies, a frequency shift other than 0 and 1, odd feature maps.
+    """
+    levels = range(len(model.multipliers))
+    widths = [model.channels * multiplier for multiplier in model.multipliers]
+    if size % 2 ** (len(widths) - 1):
+        raise ValueError(f"images of {size} pixels leave odd feature maps, which diffusers does not bring back to size")
+    groups = {model.norm_groups or num_groups(width) for width in _norm_widths(model)}
+    if len(groups) > 1:
+        raise ValueError(
+            f"diffusers has one number of groups for all norms, this network {sorted(groups)}; set norm_groups"
+        )
+    heads = {width // model.heads for width in widths} if model.heads > 1 and not model.head_channels else set()
+    if len(heads) > 1:
+        raise ValueError("diffusers fixes the width of a head, not the number of heads; set head_channels")
+    if model.frequency_shift not in (0, 1):
+        raise ValueError(f"frequency_shift={model.frequency_shift} must be 0 or 1")
+    num = groups.pop()
+    attention = [-(-size // 2**level) in model.attention_resolutions for level in levels]
+    return {
+        "_class_name": "UNet2DModel",
+        "act_fn": "silu",
+        "add_attention": True,
+        "attn_norm_num_groups": num if model.scale_shift else None,
+        "attention_head_dim": model.head_channels or next(iter(heads), None),
+        "block_out_channels": widths,
+        "center_input_sample": False,
+        "down_block_types": ["AttnDownBlock2D" if has else "DownBlock2D" for has in attention],
+        "downsample_padding": 1 if model.downsample_padding == "symmetric" else 0,
+        "dropout": model.dropout,
+        "flip_sin_to_cos": False,
+        "freq_shift": int(model.frequency_shift),
+        "in_channels": in_channels,
+        "layers_per_block": model.blocks,
+        "mid_block_scale_factor": 1,
+        "norm_eps": model.norm_epsilon,
+        "norm_num_groups": num,
+        "num_class_embeds": model.num_classes + 1 if model.num_classes else None,
+        "out_channels": model.out_channels,
+        "resnet_time_scale_shift": "scale_shift" if model.scale_shift else "default",
+        "sample_size": size,
+        "time_embedding_type": "positional",
+        "up_block_types": ["AttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)],
+    }
+
+
+def _norm_widths(model: UNet) -> set[int]:
+    """Every number of channels that a group norm sees."""
+    widths = [model.channels * multiplier for multiplier in model.multipliers]
+    skips = [model.channels]
+    for level, width in enumerate(widths):
+        skips += [width] * (model.blocks + (level < len(widths) - 1))
+    seen, h = {model.channels, *widths}, widths[-1]
+    for width in reversed(widths):
+        for _ in range(model.blocks + 1):
+            seen.add(h + skips.pop())
+            h = width
+    return seen
+
+
+def _modules(model: UNet) -> Iterator[tuple[str, str, str]]:
+    """(our module, theirs, kind) of the whole network; kinds: conv, dense, norm, embedding, residual, attention."""
+    yield from (("conv_in", "conv_in", "conv"), ("norm_out", "conv_norm_out", "norm"), ("conv_out", "conv_out", "conv"))
+    yield from (("time_0", "time_embedding.linear_1", "dense"), ("time_1", "time_embedding.linear_2", "dense"))
+    if model.num_classes:
+        yield "label", "class_embedding", "embedding"
+    yield from (("middle_0", "mid_block.resnets.0", "residual"), ("middle_1", "mid_block.resnets.1", "residual"))
+    yield "middle_attention", "mid_block.attentions.0", "attention"
+    count = len(model.multipliers)
+    for level in range(count):
+        ways = [
+            ("down", f"down_blocks.{level}", model.blocks),
+            ("up", f"up_blocks.{count - 1 - level}", model.blocks + 1),
+        ]
+        for way, theirs, blocks in ways:
+            for block in range(blocks):
+                yield f"{way}_{level}_{block}", f"{theirs}.resnets.{block}", "residual"
+                yield f"{way}_{level}_{block}_attention", f"{theirs}.attentions.{block}", "attention"
+        if level < count - 1:
+            yield f"downsample_{level}", f"down_blocks.{level}.downsamplers.0.conv", "conv"
+        if level:
+            yield f"upsample_{level}", f"up_blocks.{count - 1 - level}.upsamplers.0.conv", "conv"
+
+
+PARTS = {
+    "residual": (
+        ("norm_in", "norm1", "norm"),
+        ("conv_in", "conv1", "conv"),
+        ("condition", "time_emb_proj", "dense"),
+        ("norm_out", "norm2", "norm"),
+        ("conv_out", "conv2", "conv"),
+        ("shortcut", "conv_shortcut", "conv"),
+    ),
+    "attention": (
+        ("norm", "group_norm", "norm"),
+        ("query", "to_q", "dense"),
+        ("key", "to_k", "dense"),
+        ("value", "to_v", "dense"),
+        ("project", "to_out.0", "dense"),
+    ),
+}
+LEAVES = {
+    "conv": (("kernel", "weight"), ("bias", "bias")),
+    "dense": (("kernel", "weight"), ("bias", "bias")),
+    "norm": (("norm/scale", "weight"), ("norm/bias", "bias")),
+    "embedding": (("embedding", "weight"),),
+}
+
+
+def _leaves(model: UNet, params: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """(path of ours, name of theirs, kind) of every array that `params` has."""
+    for ours, theirs, kind in _modules(model):
+        if ours not in params:
+            continue  # attention where this level has none
+        for inner, outer, part in PARTS.get(kind, (("", "", kind),)):
+            module = params[ours].get(inner) if inner else params[ours]
+            if module is None:
+                continue  # a shortcut where channels stay
+            prefix = (ours, inner) if inner else (ours,)
+            name = f"{theirs}.{outer}" if outer else theirs
+            for leaf, tensor in LEAVES[part]:
+                yield (*prefix, *leaf.split("/")), f"{name}.{tensor}", part
+
+
+def _from_torch(value: np.ndarray, kind: str) -> np.ndarray:
+    if value.ndim == 1 or kind == "embedding":
+        return value
+    if kind == "dense":
+        return value.reshape(value.shape[:2]).T  # old attention may be a 1x1 convolution
+    return value.transpose(2, 3, 1, 0)
+
+
+def _to_torch(value: np.ndarray, kind: str) -> np.ndarray:
+    if value.ndim == 1 or kind == "embedding":
+        return value
+    return value.T if kind == "dense" else value.transpose(3, 2, 0, 1)
+
+
+def _find(tensors: Tensors, name: str) -> str:
+    """`name`, or what the same tensor was called before."""
+    for new, old in OLD_ATTENTION.items():
+        if name not in tensors and f".{new}." in name:
+            return name.replace(f".{new}.", f".{old}.")
+    return name
+
+
+def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def params_of(tensors: Tensors, model: UNet, shapes: Mapping[str, Any], *, flip_sin_to_cos: bool) -> dict[str, Any]:
+    """The parameters of `model` from the tensors of a `UNet2DModel`, float32.
+
+    Args:
+      shapes: the parameters of `model` as arrays or shapes, e.g. from `jax.eval_shape` of its init.
+      flip_sin_to_cos: as in the config.json.
+    Raises:
+      ValueError: a tensor is missing, has another shape or is left over.
+    """
+    params: dict[str, Any] = {}
+    used = set()
+    for path, name, kind in _leaves(model, shapes):
+        found = _find(tensors, name)
+        if found not in tensors:
+            raise ValueError(f"the file has no tensor {name!r}")
+        value = _from_torch(np.asarray(tensors[found], np.float32), kind)
+        wanted = tuple(_at(shapes, path).shape)
+        if kind == "embedding" and len(value) == wanted[0] - 1:
+            value = np.pad(value, ((0, 1), (0, 0)))  # the null label
+        if value.shape != wanted:
+            raise ValueError(
+                f"tensor {found!r} has shape {list(tensors[found].shape)}, which does not fit {list(wanted)}"
+            )
+        if path == ("time_0", "kernel") and flip_sin_to_cos:
+            value = np.roll(value, len(value) // 2, axis=0)
+        used.add(found)
+        inner = params
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[path[-1]] = np.ascontiguousarray(value)
+    extra = sorted(set(tensors) - used)
+    if extra:
+        raise ValueError(f"the file has {len(extra)} tensors that the config does not account for, e.g. {extra[0]!r}")
+    return params
+
+
+def tensors_of(params: Mapping[str, Any], model: UNet) -> dict[str, np.ndarray]:
+    """The tensors of a `UNet2DModel` with `flip_sin_to_cos` off, from our parameters; float32, newer names."""
+    return {
+        name: np.ascontiguousarray(_to_torch(np.asarray(_at(params, path), np.float32), kind))
+        for path, name, kind in _leaves(model, params)
+    }
