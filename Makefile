@@ -42,15 +42,19 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# TensorFlow, to prepare real TFDS data; where it cannot be installed, the test that needs it skips and says so.
+# TensorFlow, to prepare real TFDS data; torch and diffusers, to compare with. Where they cannot be installed, the tests
+# that need them skip and say so.
 $(VENV)/.tensorflow: $(STAMP)
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds-prepare]' && touch $@
 
-test-slow: $(VENV)/.tensorflow
+$(VENV)/.parity: $(STAMP)
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity]' && touch $@
+
+test-slow: $(VENV)/.tensorflow $(VENV)/.parity
 	$(BIN)/pytest -m slow
 
 # FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR.
-RECIPES := ddpm_digits ddpm_digits:linear classifier_digits $(if $(MNIST),ddpm_mnist:small)
+RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits $(if $(MNIST),ddpm_mnist:small)
 
 recipes: $(STAMP)
 	for name in $(RECIPES); do \

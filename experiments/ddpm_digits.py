@@ -66,6 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.13
     config.eval.metrics = ("fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim", "nll")
     config.eval.timesteps = (100, 250, 500)
+    config.eval.likelihoods = ("vlb",)
     protocol = {"n_generated": 1000, "sampler": "ddim", "steps": 50, "guidance_scale": 1.0, "weights": "ema"}
     held_out = protocol | {"reference_split": "test"}
     config.expect = (
@@ -96,5 +97,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.eval.num_samples = 20
         config.eval.batch_size = 40
         config.eval.timesteps = (5,)
+        config.eval.likelihoods = ("vlb", "ode")
         config.expect = ()
     return config

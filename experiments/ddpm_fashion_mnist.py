@@ -63,8 +63,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.warmup = 500
     config.optim.decay = "cosine"
     config.ema.horizon = 0.1
-    config.eval.metrics = ("nn_distance_ratio", "psnr", "ssim")
+    config.eval.metrics = ("nn_distance_ratio", "psnr", "ssim", "nll")
     config.eval.timesteps = (100, 250, 500)
+    config.eval.likelihoods = ("vlb",)
+    config.eval.likelihood_images = 1000
 
     if variant == "small":
         config.model.channels = 24

@@ -72,10 +72,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.decay = "cosine"
     config.ema.horizon = 0.1
     config.log.samples_every = 5000
-    config.eval.metrics = ("nn_distance_ratio", "psnr", "ssim")
+    config.eval.metrics = ("nn_distance_ratio", "psnr", "ssim", "nll")
     config.eval.num_samples = 500
     config.eval.batch_size = 100
     config.eval.timesteps = (100, 250, 500)
+    config.eval.likelihoods = ("vlb",)
+    config.eval.likelihood_images = 1000
 
     if variant == "small":
         config.data.size = 32

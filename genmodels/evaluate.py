@@ -1,6 +1,6 @@
 """Scores a run, or one set of images against another.
 
-python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--check] [--split=train|test]
+python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--check] [--split=train|test] [--steps=..]
 python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json
 """
 
@@ -18,6 +18,11 @@ OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when it falls short.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
 SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "To compare with; default: the run's config.eval.split.")
+LIKELIHOODS = flags.DEFINE_list("likelihoods", None, "That nll measures; default: the run's config.eval.likelihoods.")
+SAMPLER = flags.DEFINE_string("sampler", None, "To draw samples with; default: the run's config.sampler.")
+STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.", lower_bound=1)
+SPACING = flags.DEFINE_string("spacing", None, "Of sampling steps; default: the run's config.sampler.")
+GUIDANCE = flags.DEFINE_float("guidance", None, "Scale of classifier-free guidance; default: 1, none.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 
 
@@ -36,6 +41,11 @@ def main() -> int:
         raise ConfigError(f"--out={out}: must end in .json")
     if paths and (CHECK.value or not METRICS.value):
         raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
+    given = {"sampler": SAMPLER, "steps": STEPS, "spacing": SPACING, "guidance": GUIDANCE}
+    sampling = {name: flag.value for name, flag in given.items() if flag.value is not None}
+    likelihoods = tuple(LIKELIHOODS.value) if LIKELIHOODS.value else None
+    if paths and sampling:
+        raise ConfigError(f"--{next(iter(sampling))} goes with --workdir")
     metrics = tuple(METRICS.value) if METRICS.value else None
     workdir.check_writable(out)
     if paths:
@@ -44,7 +54,9 @@ def main() -> int:
         expect = workdir.read_config(pathlib.Path(WORKDIR.value)).expect
         if CHECK.value and not expect:
             raise ConfigError(f"--check: config.expect of {WORKDIR.value} is empty, there is nothing to check")
-        results = evaluation.of_run(WORKDIR.value, metrics, NUM.value, CHECKPOINT.value, SPLIT.value)
+        results = evaluation.of_run(
+            WORKDIR.value, metrics, NUM.value, CHECKPOINT.value, SPLIT.value, sampling, likelihoods
+        )
     write_results(out, results)
     print(f"results in {out}")
     if not CHECK.value:

@@ -2,13 +2,16 @@
 
 import platform
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
 
 from genmodels.data.base import Source
 from genmodels.data.sources import from_config
-from genmodels.errors import DataError
+from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import Context, ImageSet, Result, check_paths, check_run, evaluate, likelihoods_of, need
 from genmodels.inference import Run
 from genmodels.reporting import pictures
@@ -83,12 +86,19 @@ def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | N
 
 
 def of_run(
-    workdir: str, metrics: tuple[str, ...] | None, num: int | None, checkpoint: str, split: str | None = None
+    workdir: str,
+    metrics: tuple[str, ...] | None,
+    num: int | None,
+    checkpoint: str,
+    split: str | None = None,
+    sampling: Mapping[str, Any] = MappingProxyType({}),
+    likelihoods: tuple[str, ...] | None = None,
 ) -> list[Result]:
     """Results of a run; leaves pictures of its samples in its samples/ when a metric is about them.
 
     Args:
-      metrics, num, split: None takes the run's config.eval.
+      metrics, num, split, likelihoods: None takes the run's config.eval.
+      sampling: how to draw samples where not as the run's config.sampler says: `guidance`, `sampler`, `steps` ...
     Raises:
       ConfigError, DataError, StorageError: as the parts do, each one line and before anything is drawn.
     """
@@ -98,21 +108,26 @@ def of_run(
     seed = settings.seed
     predict = run.predictor.task.predict
     split = split or settings.split
-    wanted = tuple(settings.get("likelihoods", ()))  # runs of before have no such key
+    wanted = settings.get("likelihoods", ()) if likelihoods is None else likelihoods  # older runs have no such key
     check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted)
     reference, training = _data_of(run, metrics, split)
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated = None
+    if sampling and not need(metrics, "generated"):
+        raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
     if need(metrics, "generated"):
         check_writable(run.workdir / "samples")
         num = num or settings.num_samples
         labels = run.sample_labels(num)
         print(f"drawing {num} samples", flush=True)
         start = time.perf_counter()
-        images = run.sample(num, labels, seed)
+        images = run.sample(num, labels, seed, **sampling)
         print(f"{num} samples in {time.perf_counter() - start:.1f} s", flush=True)
-        generated = ImageSet(images, labels, dict(predict["sample"].options) | {"guidance_scale": 1.0})
-        pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}")
+        drawn = dict(predict["sample"].options) | {"guidance": 1.0} | dict(sampling)
+        guidance = drawn.pop("guidance")
+        generated = ImageSet(images, labels, drawn | {"guidance_scale": guidance})
+        how = "".join(f", {key} {value}" for key, value in sampling.items())
+        pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
         pictures.neighbours(run, images, training.pixels)
         pictures.trajectory(run, seed)
     context = Context(

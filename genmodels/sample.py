@@ -16,8 +16,11 @@ NUM = flags.DEFINE_integer("num", None, "How many images.", required=True)
 OUT = flags.DEFINE_string("out", None, "A folder, FILE.npz or FILE.png.", required=True)
 SEED = flags.DEFINE_integer("seed", 0, "Image i depends on the seed and i alone.", lower_bound=0, upper_bound=2**32 - 1)
 LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the samples; default: all classes in turn.")
-SAMPLER = flags.DEFINE_string("sampler", None, "ddim or ancestral; default: the run's config.sampler.")
+SAMPLER = flags.DEFINE_string("sampler", None, "E.g. ddim, ancestral, heun; default: the run's config.sampler.")
 STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.")
+SPACING = flags.DEFINE_string(
+    "spacing", None, "Of the steps, e.g. trailing, karras; default: the run's config.sampler."
+)
 GUIDANCE = flags.DEFINE_float("guidance", 1.0, "Scale of classifier-free guidance; 1 is none.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 
@@ -40,11 +43,13 @@ def main() -> None:
     if not math.isfinite(GUIDANCE.value):
         raise ConfigError(f"--guidance={GUIDANCE.value}: must be a number")
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
-    options = {name: value for name, value in (("sampler", SAMPLER.value), ("steps", STEPS.value)) if value is not None}
+    given = {"sampler": SAMPLER, "steps": STEPS, "spacing": SPACING}
+    options = {name: flag.value for name, flag in given.items() if flag.value is not None}
     start = time.perf_counter()
     images = run.sample(NUM.value, labels, SEED.value, GUIDANCE.value, **options)
     seconds = time.perf_counter() - start
     caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}, guidance {GUIDANCE.value:g}"
+    caption += "".join(f", {name} {value}" for name, value in options.items())
     write_images(out, images, run.sample_labels(NUM.value, labels), caption)
     print(f"{out}: {NUM.value} images in {seconds:.1f} s, {caption}")
 

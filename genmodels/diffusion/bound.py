@@ -162,15 +162,17 @@ class Bound:
 
         Args:
           x0: images at the 256 levels, in [-1, 1].
-          strata: 0 evaluates all T steps. Else step 0, and in each of this many equal parts of 1 .. T-1 one step drawn
-            for every image, which stands for its part: an unbiased estimate.
+          strata: 0 evaluates all T steps. Else step 0, and in each of this many parts of 1 .. T-1, finest where t is
+            small, one step drawn for every image, which stands for its part: an unbiased estimate.
         Raises:
           ValueError: more strata than steps.
         """
         num = self.schedule.num_steps
         if not 0 <= strata < num:
             raise ValueError(f"strata must be from 0 (all steps) to {num - 1}, got {strata}")
-        edges = 1 + np.arange(num) if not strata else 1 + (np.arange(strata + 1) * (num - 1)) // strata
+        edges = 1 + np.arange(num)
+        if strata:  # in geometric progression, as the terms fall off roughly as 1/t; single steps while those are finer
+            edges = np.maximum(np.round(np.geomspace(1, num, strata + 1)).astype(int), edges[: strata + 1])
         low = jnp.asarray(np.append(0, edges[:-1]))
         size = jnp.asarray(np.append(1, np.diff(edges)))
         alpha, sigma = (jnp.asarray(self._table[name]) for name in ("alpha", "sigma"))

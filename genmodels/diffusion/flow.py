@@ -66,4 +66,4 @@ class RectifiedFlow:
             clean, noisy = np.exp(self.log_ratio_range)
             ratio = spacing_lib.RATIOS[spacing](noisy, clean, num_sample)
             t = np.append(ratio / (1 + ratio), 0.0)
-        return Grid(t, 1 - t, t, straight=True)
+        return Grid(t, 1 - t, t)

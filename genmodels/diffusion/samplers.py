@@ -9,15 +9,16 @@ At every node the network gives x_0 (clipped, if asked) and the epsilon that goe
                 v = eta^2 posterior variance                                      DDIM eq. 16
     euler       ddim with eta = 0: both hold x_0 and epsilon fixed over the step  DDIM section 4.3
     heun        Euler, then the mean of the slopes at both ends                   EDM algorithm 1
+                along alpha and sigma; heun_ratio: along sigma / alpha
     dpmpp_2m    exponential integrator, x_0 extrapolated from two nodes           DPM-Solver++ algorithm 2
 
 All work on any grid of `spacing` and so for any process. After the last node comes the data itself, where ancestral
 adds no noise, and heun and dpmpp_2m, whose second order has no meaning there, take x_0. ddim with eta = 1 equals
-ancestral with fixed_small. Heun integrates x / alpha over sigma / alpha, as EDM and diffusers do, on straight paths x
-over time.
+ancestral with fixed_small.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ Images = Float[Array, "batch height width channel"]
 Table = dict[str, np.ndarray]  # name -> float64 [S], one row a step
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
+COORDINATES = ("path", "ratio")
 START = 1000  # salt of the noise that sampling starts from; that of step i is START + 1 + i
 
 
@@ -119,18 +121,29 @@ class DDIMStep:
 
 @dataclasses.dataclass(frozen=True)
 class HeunStep:
-    """The trapezoidal rule on the probability-flow ODE: two network evaluations a step, one in the last."""
+    """The trapezoidal rule on the probability-flow ODE: two network evaluations a step, one in the last.
+
+    Attributes:
+      coordinate: what the rule is applied to. "path": dx = x_0 dalpha + epsilon dsigma. "ratio": d(x / alpha) = epsilon
+        d(sigma / alpha), as in EDM and diffusers; the same where alpha is 1, but useless over the long first step of a
+        schedule that leaves almost no signal, like the cosine's.
+    """
+
+    coordinate: str = "path"
+
+    def __post_init__(self):
+        if self.coordinate not in COORDINATES:
+            raise ValueError(f"unknown coordinate {self.coordinate!r}; there are {', '.join(COORDINATES)}")
 
     def table(self, grid: Grid) -> Table:
         """Per-step coefficients: those of Euler, and of the change of x_0 and epsilon over the step."""
         alpha_t, sigma_t, alpha_s, sigma_s = _ends(grid)
-        if grid.straight:
-            d_x0, d_epsilon = (alpha_s - alpha_t) / 2, (sigma_s - sigma_t) / 2
-        else:  # at zero SNR x / alpha is infinite: that step stays Euler's
-            d_x0 = np.zeros_like(alpha_t)
+        second = sigma_s > 0
+        d_x0, d_epsilon = (alpha_s - alpha_t) / 2, (sigma_s - sigma_t) / 2
+        if self.coordinate == "ratio":  # at zero SNR x / alpha is infinite: that step stays Euler's
+            second &= alpha_t > 0
             signal = np.where(alpha_t > 0, alpha_t, 1.0)
-            d_epsilon = np.where(alpha_t > 0, (sigma_s - sigma_t * alpha_s / signal) / 2, 0.0)
-        second = (sigma_s > 0) & (grid.straight | (alpha_t > 0))
+            d_x0, d_epsilon = np.zeros_like(alpha_t), (sigma_s - sigma_t * alpha_s / signal) / 2
         return {"x0": alpha_s, "epsilon": sigma_s, "d_x0": d_x0, "d_epsilon": d_epsilon, "second": 1.0 * second}
 
     def __call__(self, row: dict[str, Array], view: View) -> Images:
@@ -191,6 +204,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "ddim": DDIMStep,
     "euler": DDIMStep,
     "heun": HeunStep,
+    "heun_ratio": functools.partial(HeunStep, "ratio"),
     "dpmpp_2m": DPMSolverPP2MStep,
 }
 

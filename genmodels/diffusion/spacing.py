@@ -21,13 +21,11 @@ class Grid(NamedTuple):
     Attributes:
       time: what the network is asked about at each node; that of the last node is not used.
       alpha, sigma: of x = alpha x_0 + sigma epsilon at each node; strictly less noise from one node to the next.
-      straight: integrate along x itself, whose path is a straight line in time (rectified flow), not along x / alpha.
     """
 
     time: Float64[np.ndarray, " nodes"]
     alpha: Float64[np.ndarray, " nodes"]
     sigma: Float64[np.ndarray, " nodes"]
-    straight: bool = False
 
     @property
     def steps(self) -> int:

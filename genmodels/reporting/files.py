@@ -87,7 +87,10 @@ def read_images(flag: str, name: str) -> Source:
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:
-    """Writes {"results": [{"name", "value", "protocol"}]}; a value that is no JSON number is "Infinity" or "NaN"."""
+    """Writes {"results": [{"name", "value", "protocol"}]}, and "curve" where there is one.
+
+    A value that is no JSON number is "Infinity" or "NaN".
+    """
     rows = [
         result.as_json() | ({} if math.isfinite(result.value) else {"value": NOT_FINITE[str(result.value)]})
         for result in results
@@ -104,6 +107,7 @@ def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
         return [
             {"name": row["name"], "value": float(row["value"]), "protocol": dict(row["protocol"])}
+            | ({"curve": dict(row["curve"])} if "curve" in row else {})
             for row in read_json(path)["results"]
         ]
     except (KeyError, TypeError, ValueError) as error:

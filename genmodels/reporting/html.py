@@ -43,13 +43,18 @@ def curve_svg(title: str, names: Iterable[str], records: list[dict[str, Any]], l
     series = {key: points for key, points in series.items() if points}
     if not series:
         return None
+    return _plot(title, "step", "", series, logarithmic)
+
+
+def _plot(title: str, x_label: str, y_label: str, series: dict[str, list], logarithmic: bool) -> str:
+    """An SVG of named series of (x, y) points; the logarithmic axis only where every value is positive."""
     with plt.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "genmodels"}):
         figure, axes = plt.subplots(figsize=(4.6, 2.8), layout="constrained")
         for key, points in series.items():
             axes.plot(*zip(*points, strict=True), label=key, linewidth=1.2, marker="." if len(points) < 3 else "")
         positive = all(value > 0 for points in series.values() for _, value in points)
         axes.set_yscale("log" if logarithmic and positive else "linear")
-        axes.set(title=title, xlabel="step")
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.3)
         if len(series) > 1:
             axes.legend(fontsize=7)
@@ -58,6 +63,15 @@ def curve_svg(title: str, names: Iterable[str], records: list[dict[str, Any]], l
         plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
+    """The pictures of results that have a curve."""
+    curves = [result["curve"] for result in results if "curve" in result]
+    return [
+        _plot(c["title"], c["x_label"], c["y_label"], {c["title"]: list(zip(c["x"], c["y"], strict=True))}, True)
+        for c in curves
+    ]
 
 
 def _picture(path: pathlib.Path) -> dict[str, str]:
@@ -69,7 +83,8 @@ def _picture(path: pathlib.Path) -> dict[str, str]:
 def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Results of every file in eval/, oldest first."""
     files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
-    return [{"file": path.name, "results": read_results(path)} for path in files]
+    found = [(path.name, read_results(path)) for path in files]
+    return [{"file": name, "results": results, "curves": _result_svgs(results)} for name, results in found]
 
 
 def run_section(workdir: pathlib.Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Scores of runs and of paths, and the promises they are held against."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from tests.helpers import experiment
 
 def test_a_run_is_scored_with_the_protocol_of_every_number(scored):
     workdir, results = scored
-    assert [result.name for result in results] == ["fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim"]
+    names = ["fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim", "nll", "nll"]
+    assert [result.name for result in results] == names
     protocol = results[0].protocol
     for key in ("extractor_sha256", "n_generated", "reference_sha256", "weights", "sampler", "steps", "guidance_scale"):
         assert key in protocol
@@ -42,6 +44,37 @@ def test_nothing_is_drawn_for_metrics_that_are_not_about_samples(trained, capsys
     with pytest.raises(ConfigError, match=r"needs held-out images.*--metrics=fd_digits,agreement_digits,psnr,ssim"):
         evaluation.of_run(str(trained), None, 10, "latest", split="train")
     assert "drawing" not in capsys.readouterr().out
+
+
+def test_likelihoods_say_what_they_are_and_can_be_chosen(scored, trained):
+    vlb, ode = (r for r in scored[1] if r.name == "nll")
+    assert [r.protocol["likelihood"] for r in (vlb, ode)] == ["vlb", "ode"]
+    assert vlb.protocol["strata"] == 4
+    assert vlb.protocol["given"] == "label"
+    assert len(vlb.curve["x"]) == 5
+    assert 0 < vlb.value < 30
+    assert ode.protocol["trace"] == "hutchinson"
+    assert ode.protocol["mean_evaluations"] > 10
+    (only,) = evaluation.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vlb",))
+    assert only.value == vlb.value
+    with pytest.raises(ConfigError, match="did you mean 'vlb'"):
+        evaluation.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vib",))
+    with pytest.raises(ConfigError, match="needs a run"):
+        evaluation.of_paths("a.npz", "b.npz", ("nll",))
+
+
+def test_samples_can_be_drawn_in_another_way_than_the_runs(scored, trained, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(trained, copied)
+    chosen = {"sampler": "heun", "steps": 3, "guidance": 2.0}
+    (result,) = evaluation.of_run(str(copied), ("fd_digits",), 20, "latest", sampling=chosen)
+    protocol = result.protocol
+    assert [protocol[key] for key in ("sampler", "steps", "guidance_scale", "spacing")] == ["heun", 3, 2.0, "trailing"]
+    assert result.value != scored[1][0].value
+    with pytest.raises(ConfigError, match="steps: none of the metrics psnr is about samples"):
+        evaluation.of_run(str(copied), ("psnr",), 20, "latest", sampling={"steps": 3})
+    with pytest.raises(ConfigError, match="did you mean 'heun'"):
+        evaluation.of_run(str(copied), ("fd_digits",), 20, "latest", sampling={"sampler": "heunn"})
 
 
 def test_data_that_does_not_suit_the_model_is_refused(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from genmodels.data.sources import make_source
+from genmodels.errors import DataError
 from genmodels.evaluators import METRICS, Context, ImageSet
 
 
@@ -70,3 +71,41 @@ def test_reconstructions_are_scored_against_their_originals_at_each_timestep(con
     assert [result.protocol["timestep"] for result in results] == [51, 102]
     np.testing.assert_allclose([r.value for r in results], [-20 * np.log10(0.2), -20 * np.log10(0.4)], atol=1e-4)
     assert len(list(METRICS["ssim"].evaluate(context))) == 2
+
+
+def likelihood_context(values, **more):
+    """A model whose likelihood of image i is values[i]."""
+    images = np.zeros((len(values), 2, 2, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(len(values))
+
+    def predict(name, num, inputs, *, seed):
+        assert set(inputs) == {"image"}
+        nll = np.asarray(values, np.float32)[inputs["image"][:, 0, 0, 0]]
+        time = np.tile(np.arange(400.0), (num, 1))
+        return {"nll": nll, "prior": np.full(num, 0.25), "curve_x": time, "curve_y": 1 / (1 + time)}
+
+    return Context(
+        reference=image_set(images),
+        predict=predict,
+        likelihoods={"vlb": {"likelihood": "vlb", "unit": "bits/dim"}},
+        **more,
+    )
+
+
+def test_nll_is_the_mean_over_images_with_its_standard_error_and_a_curve():
+    values = [3.0, 4.0, 5.0, 8.0]
+    (result,) = METRICS["nll"].evaluate(likelihood_context(values))
+    assert (result.name, result.value) == ("nll", 5.0)
+    np.testing.assert_allclose(result.protocol["standard_error"], np.std(values, ddof=1) / 2)
+    assert result.protocol["likelihood"] == "vlb"
+    assert result.protocol["mean_prior"] == 0.25
+    x, y = np.array(result.curve["x"]), np.array(result.curve["y"])
+    assert len(x) == len(y) == 200
+    np.testing.assert_allclose([x.mean(), y.mean()], [199.5, np.mean(1 / (1 + np.arange(400)))])
+    (part,) = METRICS["nll"].evaluate(likelihood_context(values, likelihood_images=2))
+    assert (part.value, part.protocol["n_reference"]) == (3.5, 2)
+
+
+def test_a_likelihood_that_is_no_number_is_not_averaged():
+    with pytest.raises(DataError, match="image 1 is not a number"):
+        list(METRICS["nll"].evaluate(likelihood_context([3.0, np.nan])))

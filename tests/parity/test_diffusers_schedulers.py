@@ -162,7 +162,7 @@ def test_euler_steps_equal_theirs(name, kind):
 @pytest.mark.parametrize("kind", ["leading", "trailing"])
 def test_heun_steps_equal_theirs(name, kind):
     made = scheduler_of(diffusers.HeunDiscreteScheduler, name, 10, timestep_spacing=kind)
-    grid, step = ddpm(name).grid_at(nodes(made)), HeunStep()
+    grid, step = ddpm(name).grid_at(nodes(made)), HeunStep("ratio")
     for i in range(10):
         x, t = images(i), grid.time[i]
         y = to_torch(x / grid.alpha[i])
@@ -207,7 +207,7 @@ def test_flow_steps_equal_theirs():
     made = diffusers.FlowMatchEulerDiscreteScheduler(1000)
     made.set_timesteps(10)
     t = np.asarray(made.sigmas, np.float64)
-    grid, step = Grid(t, 1 - t, t, straight=True), samplers.STEPS["euler"]()
+    grid, step = Grid(t, 1 - t, t), samplers.STEPS["euler"]()
     for i in range(10):
         x = images(i)
         theirs = made.step(to_torch(toy(x, t[i])), made.timesteps[i], to_torch(x)).prev_sample

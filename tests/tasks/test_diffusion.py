@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from genmodels.errors import ConfigError
 from genmodels.parallel import whole_view
 from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks.diffusion_settings import DDPMConfig
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)
@@ -14,7 +17,11 @@ LABELS = jnp.arange(6, dtype=jnp.int32)
 
 def built(**overrides):
     """The task, and a state whose zero-initialised layers do not hide everything."""
-    task = make_task(experiment("ddpm_digits", **overrides), SPEC, 10)
+    return built_of(experiment("ddpm_digits", **overrides))
+
+
+def built_of(config):
+    task = make_task(config, SPEC, 10)
     batch = {"image": jnp.zeros((1, 8, 8, 1)), "label": jnp.zeros(1, jnp.int32)}
     state = jax.jit(task.init)(jax.random.key(0), batch)
     moved = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), state.params)
@@ -68,3 +75,123 @@ def test_the_quartiles_of_the_loss_make_up_the_loss():
     np.testing.assert_allclose(sum(q.total for q in quartiles), metrics["loss"], rtol=1e-5)
     np.testing.assert_allclose(sum(q.count for q in quartiles), 1, rtol=1e-6)
     assert all(4 <= 64 * q.count <= 32 for q in quartiles)  # 16 expected of uniform timesteps
+
+
+LEARNED = {"diffusion.variance": "learned_range", "diffusion.loss": "hybrid"}
+SGD = {
+    "optim.name": "sgd",
+    "optim.learning_rate": 1.0,
+    "optim.warmup": 0,
+    "optim.clip_norm": 0.0,
+    "optim.momentum": 0.0,
+}
+
+
+def last_layer_moves(vlb_weight=None, **overrides):
+    """How one plain gradient step moves the last convolution: (of the prediction, of the variance)."""
+    config = experiment("ddpm_digits", **(LEARNED | SGD | overrides))
+    if vlb_weight is not None:
+        config.diffusion = config.diffusion.to_dict() | {"vlb_weight": vlb_weight}
+    task, state = built_of(config)
+    new, _ = stepped(task, state, LABELS[jnp.arange(64) % 6])
+    moved = jax.tree.map(lambda a, b: a - b, new.params, state.params)["denoiser"]["conv_out"]["kernel"]
+    return np.asarray(moved[..., :1]), np.asarray(moved[..., 1:])
+
+
+def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone():
+    mean, variance = last_layer_moves()
+    other_mean, other_variance = last_layer_moves(vlb_weight=0.002)  # twice the default
+    np.testing.assert_allclose(other_mean, mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(other_variance, 2 * variance, rtol=1e-3, atol=1e-6)
+    assert np.abs(variance).max() > 1e-5
+    vlb_mean, _ = last_layer_moves(**{"diffusion.loss": "vlb"})
+    assert np.abs(vlb_mean - mean).max() > 0.1 * np.abs(mean).max()
+
+
+def test_the_logged_bound_is_that_of_the_loss():
+    task, state = built(**(LEARNED | {"diffusion.loss": "vlb"}))
+    _, metrics = stepped(task, state, LABELS[jnp.arange(64) % 6])
+    np.testing.assert_allclose(metrics["bits_per_dim"], metrics["loss"], rtol=1e-6)
+
+
+def test_importance_sampling_remembers_every_loss_and_its_timestep():
+    task, state = built(**(LEARNED | {"diffusion.time_sampling": "importance"}))
+    new, metrics = stepped(task, state, LABELS[jnp.arange(64) % 6])
+    history = new.extra["time_sampling"]
+    assert int(history["counts"].sum()) == 64
+    kept = np.asarray(history["losses"])
+    assert (kept > 0).sum() == np.minimum(history["counts"], 10).sum()
+    if (np.asarray(history["counts"]) <= 10).all():
+        np.testing.assert_allclose(kept.sum() / 64, metrics["loss"], rtol=1e-5)
+
+
+def velocity_square(x2):
+    """E alpha^2 + sigma^2 x_0^2 over the steps of the tiny experiment."""
+    bars = DDPMConfig(schedule="cosine", timesteps=20).make().schedule.alphas_cumprod
+    return float(np.mean(bars + (1 - bars) * x2))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("ddpm_digits", velocity_square),
+        ("flow_matching_mnist", lambda x2: 1 + x2),  # of epsilon - x_0
+        ("edm_cifar10", lambda x2: 1.0),  # of F's target, which has unit variance where the data has sigma_data
+    ],
+)
+def test_a_fresh_network_predicts_zero_and_has_the_loss_that_follows(name, wanted):
+    """Its last layer is zero, so the loss is the mean square of the target."""
+    std = 0.5
+    images = std * jax.random.normal(jax.random.key(2), (4096, 8, 8, 1))
+    batch = {"image": images, "label": jnp.zeros(4096, jnp.int32)}
+    task = make_task(experiment(name), SPEC, 10)
+    state = jax.jit(task.init)(jax.random.key(0), jax.tree.map(lambda x: x[:1], batch))
+    _, metrics = jax.jit(lambda s, b: task.train_step(s, {}, b, jax.random.key(4), whole_view(b)))(state, batch)
+    np.testing.assert_allclose(metrics["loss"], wanted(std**2), rtol=0.02)
+
+
+def test_the_weighting_reaches_the_loss():
+    losses = {}
+    for name in ("uniform", "snr", "min_snr"):
+        settings = {"diffusion.parameterization": "epsilon", "diffusion.weighting": name}
+        task, state = built(**settings)
+        losses[name] = float(stepped(task, state, LABELS[jnp.arange(64) % 6])[1]["loss"])
+    np.testing.assert_allclose(losses["snr"], losses["uniform"], rtol=1e-6)  # of epsilon that is the plain loss
+    assert losses["min_snr"] < 0.99 * losses["uniform"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("ddpm_digits", {"diffusion.process": "ddmp"}, "did you mean 'ddpm'"),
+        ("ddpm_digits", {"diffusion.process": "edm"}, "unknown key config.diffusion"),
+        ("ddpm_digits", {"diffusion.variance": "learned"}, "did you mean 'learned_range'"),
+        ("ddpm_digits", {"diffusion.variance": "learned_range"}, "not by loss=simple"),
+        ("ddpm_digits", {"diffusion.loss": "hybrid"}, "set variance=learned_range"),
+        ("ddpm_digits", {"diffusion.weighting": "snr_min"}, "did you mean 'min_snr'"),
+        ("ddpm_digits", {"diffusion.time_sampling": "logitnormal"}, "did you mean 'logit_normal'"),
+        (
+            "ddpm_digits",
+            {"diffusion.zero_terminal_snr": True, "diffusion.parameterization": "epsilon"},
+            "needs parameterization=velocity",
+        ),
+        ("ddpm_digits", {"diffusion.parameterization": "flow"}, "unknown config.diffusion.parameterization"),
+        ("ddpm_digits", {"sampler.sampler": "dpmpp"}, "did you mean 'dpmpp_2m'"),
+        ("ddpm_digits", {"sampler.spacing": "uniform"}, "unknown spacing"),
+        (
+            "ddpm_digits",
+            {"sampler.variance": "learned_range", "sampler.sampler": "ancestral"},
+            "config.sampler.variance",
+        ),
+        ("ddpm_digits", {"likelihood.strata": 20}, "config.likelihood.strata"),
+        ("ddpm_digits", {"likelihood.trace": "exakt"}, "did you mean 'exact'"),
+        ("ddpm_digits", {"likelihood.rtol": 0.0}, "rtol"),
+        ("edm_cifar10", {"diffusion.sigma_min": 100.0}, "below sigma_max"),
+        ("edm_cifar10", {"sampler.spacing": "trailing"}, "unknown spacing"),
+        ("flow_matching_mnist", {"diffusion.time_sampling": "importance"}, "unknown config.diffusion.time_sampling"),
+        ("flow_matching_mnist", {"diffusion.logit_std": 0.0}, "logit_std"),
+    ],
+)
+def test_bad_settings_are_named(name, overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        make_task(experiment(name, **overrides), SPEC, 10)
