@@ -9,6 +9,8 @@ import pytest
 from genmodels import config as config_lib
 from genmodels import optim
 from genmodels.errors import ConfigError
+from genmodels.parallel import whole_view
+from genmodels.state import Rows
 from tests.helpers import EXPERIMENTS, ROOT, experiment
 
 
@@ -192,3 +194,15 @@ def test_every_recipe_promises_something_it_measures():
         config = experiment(name, variant)
         assert config.expect
         assert {promise["metric"] for promise in config.expect} <= set(config.eval.metrics)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_values_of_rows_come_back_in_their_order(accumulate):
+    def loss_fn(params, rows):
+        losses = params * rows["x"]
+        return jnp.mean(losses), {"each": Rows(losses), "mean": jnp.mean(rows["x"])}
+
+    batch = {"x": jnp.arange(12.0)}
+    grads, metrics = optim.gradients(loss_fn, jnp.float32(2.0), batch, whole_view(batch), accumulate)
+    np.testing.assert_array_equal(metrics["each"].values, 2 * np.arange(12))
+    np.testing.assert_allclose([grads, metrics["mean"], metrics["loss"]], [5.5, 5.5, 11])

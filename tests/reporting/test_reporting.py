@@ -57,6 +57,15 @@ def test_a_browser_draws_the_whole_report(page, width, tmp_path):
     assert found["overflow"] <= 0
 
 
+def test_the_report_draws_the_terms_of_the_bound(scored, page):
+    (bound,) = (r for r in files.read_results(scored[0] / "eval" / "result.json") if "curve" in r)
+    assert bound["protocol"]["likelihood"] == "vlb"
+    assert len(bound["curve"]["x"]) == len(bound["curve"]["y"]) == 5
+    assert page.count("Terms of the vlb") >= 1
+    assert "bits/dim, one term" in page
+    assert re.search(r"nll, vlb</td>\s*<td class=\"number\">[\d.]+ &plusmn; [\d.]+ bits/dim", page)
+
+
 def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
     """The old records are replaced in one move; stopped just before it, they stand as they were."""
     first = Writer(tmp_path, 0, 10)
