@@ -62,6 +62,10 @@ def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | N
       DataError: the training data has changed, or the other split has other shapes, or labels the model does not know.
     """
     spec = run.config.data.source
+    if not spec:
+        raise DataError(
+            f"{run.workdir}: was converted without its data; convert it anew with --source, e.g. tfds:cifar10"
+        )
     try:
         training = from_config(run.config.data, "train")
     except DataError as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from genmodels import diffusers_folder
+from genmodels import diffusers_folder, evaluation
 from genmodels.diffusion import samplers
 from genmodels.diffusion.parameterization import Output
 from genmodels.errors import GenmodelsError
@@ -183,6 +183,8 @@ def test_the_old_names_of_attention_are_read(folder, tmp_path):
         diffusers_folder.read(path, tmp_path / f"run_{path.name}")
     images = [Run.load(tmp_path / f"run_{path.name}").sample(2, steps=3) for path in (folder, old)]
     np.testing.assert_array_equal(*images)
+    with pytest.raises(GenmodelsError, match="converted without its data"):
+        evaluation.of_run(str(tmp_path / "run_old"), None, None, "latest")
 
 
 def edit(name, **changes):
