@@ -38,8 +38,12 @@ def get_config(variant: str = "") -> ConfigDict:
         "parameterization": "velocity",
         "variance": "fixed_small",
         "loss": "simple",
+        "vlb_weight": 0.001,
         "weighting": "uniform",
+        "snr_gamma": 5.0,
         "time_sampling": "uniform",
+        "logit_mean": 0.0,
+        "logit_std": 1.0,
         "conditional": True,
         "label_dropout": 0.1,
     }
@@ -85,6 +89,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "learned":
         config.diffusion.variance = "learned_range"
         config.diffusion.loss = "hybrid"
+        config.sampler.variance = "learned_range"
     if variant == "tiny":
         config.model.channels = 8
         config.model.multipliers = (1,)

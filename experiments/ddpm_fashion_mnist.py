@@ -37,8 +37,12 @@ def get_config(variant: str = "") -> ConfigDict:
         "parameterization": "velocity",
         "variance": "fixed_small",
         "loss": "simple",
+        "vlb_weight": 0.001,
         "weighting": "uniform",
+        "snr_gamma": 5.0,
         "time_sampling": "uniform",
+        "logit_mean": 0.0,
+        "logit_std": 1.0,
         "conditional": True,
         "label_dropout": 0.1,
     }

@@ -9,6 +9,7 @@ import json
 import math
 import typing
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ RESUMABLE = (
     "data.memory_gb",
     "data.workers",
 )
-RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "expect")
+RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "likelihood", "expect")
 
 
 def defaults() -> ConfigDict:
@@ -141,6 +142,16 @@ def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> An
         return cls(**section, **fixed)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.{where}: {error}") from error
+
+
+def defaults_of(**sections: type) -> dict[str, Any]:
+    """{"section.key": value} of every scalar or tuple that the sections' dataclasses have by default."""
+    return {
+        f"{section}.{field.name}": field.default
+        for section, cls in sections.items()
+        for field in dataclasses.fields(cls)
+        if isinstance(field.default, (*SCALARS, tuple))
+    }
 
 
 def total_steps(config: ConfigDict, num_examples: int) -> int:
@@ -257,9 +268,13 @@ def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[st
     return flat
 
 
-def conflicts(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """The keys, as "config.a.b was X, is Y", whose change would make a resumed run another experiment."""
-    before, after = flatten(from_json(to_json(old))), flatten(from_json(to_json(new)))
+def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
+    """The keys, as "config.a.b was X, is Y", whose change would make a resumed run another experiment.
+
+    Args:
+      absent: {"a.b": value} that a config without the key means, so that runs begun before there was one go on.
+    """
+    before, after = (dict(absent) | flatten(from_json(to_json(config))) for config in (old, new))
     missing = "absent"
     return [
         f"config.{key} was {before.get(key, missing)}, is {after.get(key, missing)}"

@@ -1,6 +1,6 @@
 """Makes a work directory of a model that another library trained, for sample, evaluate and report.
 
-python -m genmodels.convert --diffusers=FOLDER --workdir=DIR [--source=tfds:cifar10]
+python -m genmodels.convert --diffusers=FOLDER --workdir=DIR [--source=tfds:cifar10] [--null_label]
 """
 
 import pathlib
@@ -14,6 +14,9 @@ DIFFUSERS = flags.DEFINE_string(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory to make.", required=True)
 SOURCE = flags.DEFINE_string("source", "", "What it was trained on, for metrics that compare with data.")
+NULL_LABEL = flags.DEFINE_bool(
+    "null_label", None, "The last class means no label; default: as the folder says, else no."
+)
 
 
 def main() -> None:
@@ -21,7 +24,7 @@ def main() -> None:
     from genmodels import diffusers_folder
 
     workdir = pathlib.Path(WORKDIR.value)
-    diffusers_folder.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value)
+    diffusers_folder.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
     print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
     print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -21,8 +20,9 @@ from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
 from genmodels.data.base import Source
 from genmodels.data.sources import from_config
+from genmodels.diffusion.spacing import TIMESTEPS
 from genmodels.errors import ConfigError, DataError, StorageError
-from genmodels.inference import Run
+from genmodels.inference import Run, abstract_state
 from genmodels.models import unet_diffusers
 from genmodels.models.unet import UNet
 from genmodels.tasks import DataSpec, make_task
@@ -31,6 +31,21 @@ from genmodels.tasks.diffusion_predict import NETWORK
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 OURS = "genmodels.json"  # what diffusers has no place for: whether the last class is the null label
 
+# Schedulers of the variance-preserving family, whose betas and predictions mean the same; how each samples is left
+# behind. Those of flow matching, EDM or consistency models are other processes. Only the first two clip by default.
+CLIPPING = ("DDPMScheduler", "DDIMScheduler")
+SCHEDULERS = (
+    *CLIPPING,
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
 SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "velocity"}
 VARIANCES = {name: name.removesuffix("_log") for name in ("fixed_small", "fixed_small_log", "fixed_large")} | {
@@ -46,8 +61,8 @@ def _existing(folder: pathlib.Path, name: str, sub: str) -> pathlib.Path:
     raise StorageError(f"{folder}: neither {name} nor {sub}/{name} is there; is it a diffusers model folder?")
 
 
-def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str, str], default: str) -> str:
-    value = scheduler.get(key, default)
+def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str, str]) -> str:
+    value = scheduler.get(key) or next(iter(known))
     if value not in known:
         raise ValueError(f"{key}={value!r} has no equivalent here; there are {', '.join(known)}")
     return known[value]
@@ -55,20 +70,28 @@ def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str, str],
 
 def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     """`config.diffusion` for a scheduler_config.json."""
-    schedule = _translate(scheduler, "beta_schedule", SCHEDULES, "linear")
+    name = scheduler.get("_class_name")
+    if name not in SCHEDULERS:
+        raise ValueError(
+            f"_class_name={name!r} of the scheduler has no equivalent here; there are {', '.join(SCHEDULERS)}"
+        )
+    for key in ("beta_schedule", "num_train_timesteps", "prediction_type"):
+        if key not in scheduler:
+            raise ValueError(f"the scheduler's config has no {key!r}")
+    schedule = _translate(scheduler, "beta_schedule", SCHEDULES)
     ends = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
     if schedule == "linear" and ends != (1e-4, 0.02):
         raise ValueError(f"beta_start and beta_end of {ends} have no equivalent here; they must be (0.0001, 0.02)")
-    for key in ("trained_betas", "thresholding"):
+    for key in ("trained_betas", "thresholding", "use_flow_sigmas"):
         if scheduler.get(key):
             raise ValueError(f"{key} has no equivalent here")
-    variance = _translate(scheduler, "variance_type", VARIANCES, "fixed_small")
+    variance = _translate(scheduler, "variance_type", VARIANCES)
     return {
         "process": "ddpm",
         "schedule": schedule,
-        "timesteps": scheduler.get("num_train_timesteps", 1000),
+        "timesteps": scheduler["num_train_timesteps"],
         "zero_terminal_snr": bool(scheduler.get("rescale_betas_zero_snr", False)),
-        "parameterization": _translate(scheduler, "prediction_type", PREDICTIONS, "epsilon"),
+        "parameterization": _translate(scheduler, "prediction_type", PREDICTIONS),
         "variance": variance,
         "loss": "hybrid" if variance == "learned_range" else "simple",
     }
@@ -95,28 +118,35 @@ def config_of(
     channels, size = unet["in_channels"], unet.get("sample_size")
     if out_channels != channels * (2 if variance == "learned_range" else 1):
         raise ValueError(f"out_channels={out_channels} does not go with in_channels={channels} and variance {variance}")
-    if not isinstance(size, int):
+    if isinstance(size, bool) or not isinstance(size, int):
         raise ValueError(f"sample_size={size!r}: must be one number")
-    clip = scheduler.get("clip_sample_range", 1.0) if scheduler.get("clip_sample", True) else 0.0
+    clips = scheduler.get("clip_sample", scheduler["_class_name"] in CLIPPING)
+    clip = float(scheduler.get("clip_sample_range", 1.0)) if clips else 0.0
+    if clips and clip <= 0:
+        raise ValueError(f"clip_sample_range={clip} must be positive")
+    spacing = scheduler.get("timestep_spacing", "trailing")
     config.sampler = {
         "sampler": "ddim",
         "steps": min(50, config.diffusion.timesteps),
-        "spacing": "trailing",
+        "spacing": spacing if spacing in TIMESTEPS else "trailing",
         "eta": 0.0,
         "variance": variance,
-        "clip": float(clip),
+        "clip": clip,
     }
-    config.likelihood = {"strata": 0, "clip": float(clip), "trace": "hutchinson", "rtol": 1e-4, "atol": 1e-4}
+    config.likelihood = {"strata": 0, "clip": clip, "trace": "hutchinson", "rtol": 1e-4, "atol": 1e-4}
     config.train.steps = 1
     config.ema.decay = 0.9999
     config.eval.metrics = ("nll",)
     return config, DataSpec((size, size, channels), num_classes)
 
 
-def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
+def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_label: bool | None = None) -> None:
     """Makes a work directory of a diffusers folder, so that sample, evaluate and report take it; step 0, no training.
 
+    How its scheduler samples is left behind but for the spacing: ours begin with 50 DDIM steps.
+
     Args:
+      null_label: the last class stands for no label, as in training for guidance; None asks the folder.
       source: the data it was trained on, as in config.data.source; needed only by metrics that compare with data.
     Raises:
       StorageError: a file is missing or damaged, or the work directory is taken.
@@ -125,12 +155,12 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
     unet = workdir_lib.read_json(_existing(folder, "config.json", "unet"))
     scheduler = workdir_lib.read_json(_existing(folder, "scheduler_config.json", "scheduler"))
     ours = workdir_lib.read_json(folder / OURS) if (folder / OURS).exists() else {}
-    null_label = bool(ours.get("null_label", False))
+    null_label = bool(ours.get("null_label", False)) if null_label is None else null_label
     tensors = _read_tensors(folder)
     try:
         config, data = config_of(unet, scheduler, null_label=null_label)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{folder}: {error}") from error
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise ConfigError(f"{folder}: the configs cannot be understood: {error}") from error
     described: dict[str, Any] = {"source": source or "unknown", "split": "train", "count": 0, "fingerprint": ""}
     if source:
         config.data.source = source
@@ -139,8 +169,7 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
         described |= {"count": len(training), "fingerprint": training.fingerprint, "source": training.name}
     described |= {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "fields": ["image"]}
     task = make_task(config, data, 1)
-    batch = {"image": jnp.zeros((1, *data.image_shape)), "label": jnp.zeros(1, jnp.int32)}
-    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), batch))
+    shapes = abstract_state(task, data)
     model = config_lib.build(
         UNet, config.model, "model", out_channels=unet["out_channels"], num_classes=data.num_classes
     )

@@ -44,8 +44,8 @@ def main() -> int:
     given = {"sampler": SAMPLER, "steps": STEPS, "spacing": SPACING, "guidance": GUIDANCE}
     sampling = {name: flag.value for name, flag in given.items() if flag.value is not None}
     likelihoods = tuple(LIKELIHOODS.value) if LIKELIHOODS.value else None
-    if paths and sampling:
-        raise ConfigError(f"--{next(iter(sampling))} goes with --workdir")
+    if paths and (sampling or likelihoods):
+        raise ConfigError(f"--{next(iter(sampling), 'likelihoods')} goes with --workdir")
     metrics = tuple(METRICS.value) if METRICS.value else None
     workdir.check_writable(out)
     if paths:

@@ -133,7 +133,7 @@ def of_run(
         how = "".join(f", {key} {value}" for key, value in sampling.items())
         pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
         pictures.neighbours(run, images, training.pixels)
-        pictures.trajectory(run, seed)
+        pictures.trajectory(run, seed, {key: value for key, value in sampling.items() if key != "guidance"})
     context = Context(
         generated=generated,
         reference=reference and _as_set(reference, "reference"),

@@ -233,7 +233,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             "fields": list(source.fields),
             "fingerprint": source.fingerprint,
         }
-        before = workdir_lib.check_owner(workdir, config, described)
+        before = workdir_lib.check_owner(workdir, config, described, task.defaults)
         shardings = parallel.state_shardings(abstract)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:

@@ -14,7 +14,7 @@ import os
 import pathlib
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -115,16 +115,20 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def check_owner(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any]) -> ConfigDict | None:
+def check_owner(
+    workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], absent: Mapping[str, Any]
+) -> ConfigDict | None:
     """Checks that the directory is new (None) or belongs to this config and data (the config it has).
 
+    Args:
+      absent: what keys mean that a config lacks, see `config.conflicts`.
     Raises:
       ConfigError: it belongs to another experiment or to other data; names what differs.
     """
     if not (workdir / "config.json").exists():
         return None
     old = read_config(workdir)
-    differing = config_lib.conflicts(old, config)
+    differing = config_lib.conflicts(old, config, absent)
     if differing:
         more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
         raise ConfigError(

@@ -11,6 +11,7 @@ from genmodels import optim
 from genmodels.errors import ConfigError
 from genmodels.parallel import whole_view
 from genmodels.state import Rows
+from genmodels.tasks import DataSpec, make_task
 from tests.helpers import EXPERIMENTS, ROOT, experiment
 
 
@@ -194,6 +195,20 @@ def test_every_recipe_promises_something_it_measures():
         config = experiment(name, variant)
         assert config.expect
         assert {promise["metric"] for promise in config.expect} <= set(config.eval.metrics)
+
+
+def test_runs_begun_before_there_was_a_key_go_on_with_its_default():
+    new = experiment("ddpm_digits")
+    absent = make_task(new, DataSpec((8, 8, 1), 10), 6).defaults
+    old = new.copy_and_resolve_references()
+    with old.unlocked():
+        del old["likelihood"]
+        for key in ("process", "variance", "loss", "vlb_weight", "weighting", "time_sampling"):
+            del old.diffusion[key]
+    assert "config.diffusion.loss was absent, is simple" in config_lib.conflicts(old, new)
+    assert config_lib.conflicts(old, new, absent) == []
+    new.diffusion.weighting = "min_snr"
+    assert config_lib.conflicts(old, new, absent) == ["config.diffusion.weighting was uniform, is min_snr"]
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

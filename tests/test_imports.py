@@ -35,7 +35,8 @@ ALLOWED = {
     "evaluation": LOWEST | {"inference", "evaluators", "data", "reporting", "workdir"},
     "loop": LOWEST
     | {"tasks", "evaluators", "data", "checkpoint", "reporting", "parallel", "inference", "state", "config", "workdir"},
-    "diffusers_folder": LOWEST | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir"},
+    "diffusers_folder": LOWEST
+    | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir", "diffusion"},
     "cli": LOWEST | {"config", "xla"},
 }
 MAINS = {"train", "sample", "evaluate", "report", "export", "convert", "data/inspect", "data/prepare"}

@@ -57,6 +57,12 @@ def _divergence(field: Callable[[Image], Image], z: Image, probe: Image, trace: 
     return value, jnp.trace(jax.vmap(push)(basis).reshape(z.size, z.size))
 
 
+def _worse(error: tuple[Image, Array]) -> Array:
+    """The worse of the scaled errors of z and of the integral, which an average over all entries would hide."""
+    z, integral = error
+    return jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(z))), jnp.abs(integral))
+
+
 def log_density(
     predict: Denoiser,
     process: Process,
@@ -75,7 +81,8 @@ def log_density(
       predict: the denoiser's output of parameterization `kind` at (x, time, condition), for any batch.
       condition: a pytree of arrays with one row an image, e.g. labels; None is nothing.
       keys: of Hutchinson's vectors.
-      rtol, atol: tolerances of the adaptive step, on z and on the integral of the divergence divided by D.
+      rtol, atol: tolerances of the adaptive step, on z (root mean square) and on the integral of the divergence divided
+        by D, each by itself.
     Raises:
       ValueError: an unknown trace.
     """
@@ -108,7 +115,7 @@ def log_density(
             noisy,
             dt0=None,
             y0=(image * math.exp(-scale), jnp.float32(0)),
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=_worse),
             max_steps=MAX_STEPS,
             throw=False,
             adjoint=diffrax.ForwardMode(),

@@ -59,7 +59,7 @@ class Process(Protocol):
         """alpha and sigma at each example's time, ready to multiply images; float32."""
 
     def quantile(self, time: Time) -> Float[Array, " batch"]:
-        """The inverse of `time`: where a time stands among the training times, 0 the cleanest."""
+        """The inverse of `time`: 0 is the cleanest, 1 the noisiest."""
 
     def at_ratio(self, log_ratio: Float[Array, " batch"]) -> tuple[Time, Coefficient, Coefficient]:
         """Time, alpha and sigma where log(sigma / alpha) is `log_ratio`, between steps where there are steps."""

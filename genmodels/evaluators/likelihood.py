@@ -43,7 +43,9 @@ def nll(context: Context) -> Iterator[Result]:
         values = outputs.pop("nll").astype(np.float64)
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise DataError(f"nll: the likelihood {name!r} of image {bad} is not a number; see config.likelihood")
+            raise DataError(
+                f"nll: the likelihood {name!r} of image {bad} is not a number; leave it out of --likelihoods"
+            )
         protocol = {**context.protocol, **reference.origin, **meaning, "n_reference": num}
         if num > 1:
             protocol["standard_error"] = float(values.std(ddof=1) / np.sqrt(num))

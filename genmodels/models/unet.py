@@ -110,6 +110,8 @@ class UNet(nn.Module):
             raise ValueError(f"unknown downsample_padding {self.downsample_padding!r}; there are {', '.join(PADDINGS)}")
         if min(self.norm_groups, self.head_channels) < 0 or not self.norm_epsilon > 0:
             raise ValueError("norm_groups and head_channels must not be negative, norm_epsilon must be positive")
+        if not self.frequency_shift < self.channels // 2:
+            raise ValueError(f"frequency_shift={self.frequency_shift} must be below half of the channels")
         super().__post_init__()
 
     @nn.compact
@@ -141,6 +143,8 @@ class UNet(nn.Module):
             return attend(h, f"{name}_attention") if h.shape[1] in self.attention_resolutions else h
 
         def attend(h, name):
+            if self.head_channels and h.shape[-1] % self.head_channels:
+                raise ValueError(f"head_channels={self.head_channels} does not divide {h.shape[-1]} channels")
             heads = h.shape[-1] // self.head_channels if self.head_channels else self.heads
             return SpatialAttention(heads, KERNEL_INIT, self.dtype, self.attention, **norms, name=name)(h)
 

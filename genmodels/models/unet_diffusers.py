@@ -74,6 +74,8 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
             f"attn_norm_num_groups={middle}: the middle attention has no norm of {groups} groups like the others"
         )
     widths = tuple(config["block_out_channels"])
+    if not widths or min(widths) < 1:
+        raise ValueError(f"block_out_channels={list(widths)}: must be positive")
     base = widths[0]
     if any(width % base for width in widths):
         raise ValueError(f"block_out_channels={list(widths)}: each must be a multiple of the first")
@@ -81,7 +83,7 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
     if down != up[::-1]:
         raise ValueError("up_block_types must have attention at the same levels as down_block_types")
     size = config.get("sample_size")
-    if any(down) and not isinstance(size, int):
+    if any(down) and (isinstance(size, bool) or not isinstance(size, int)):
         raise ValueError(f"sample_size={size!r}: must be one number, by which the levels of attention are known")
     heights = [-(-size // 2**level) for level in range(len(widths))] if any(down) else []
     head_channels = config.get("attention_head_dim", 8)
@@ -120,13 +122,14 @@ def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
         raise ValueError(
             f"diffusers has one number of groups for all norms, this network {sorted(groups)}; set norm_groups"
         )
-    heads = {width // model.heads for width in widths} if model.heads > 1 and not model.head_channels else set()
+    attention = [-(-size // 2**level) in model.attention_resolutions for level in levels]
+    attended = {width for width, has in zip(widths, attention, strict=True) if has} | {widths[-1]}  # and the middle
+    heads = {width // model.heads for width in attended} if model.heads > 1 and not model.head_channels else set()
     if len(heads) > 1:
         raise ValueError("diffusers fixes the width of a head, not the number of heads; set head_channels")
     if model.frequency_shift not in (0, 1):
         raise ValueError(f"frequency_shift={model.frequency_shift} must be 0 or 1")
     num = groups.pop()
-    attention = [-(-size // 2**level) in model.attention_resolutions for level in levels]
     return {
         "_class_name": "UNet2DModel",
         "act_fn": "silu",

@@ -1,5 +1,8 @@
 """Pictures of a trained run for its report, made from whatever predict functions its task has."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from genmodels.data.pixels import Pixels
@@ -32,13 +35,13 @@ def neighbours(run: Run, images: np.ndarray, training: Pixels) -> None:
     save_grid(run.workdir / "samples" / "neighbours.png", rows, len(distances), "Nearest training images", caption)
 
 
-def trajectory(run: Run, seed: int) -> None:
+def trajectory(run: Run, seed: int, options: Mapping[str, Any]) -> None:
     """samples/trajectory.png: x_t and the predicted x0 from noise to image, for runs that have a trajectory."""
     predict = run.predictor.task.predict.get("trajectory")
     if predict is None:
         return
     labels = run.sample_labels(EXAMPLES)
-    frames = run.predict("trajectory", EXAMPLES, {} if labels is None else {"label": labels}, seed=seed)
+    frames = run.predict("trajectory", EXAMPLES, {} if labels is None else {"label": labels}, seed=seed, **options)
     shown = 4
     rows = [frames[name][row] for row in range(shown) for name in ("xt", "x0")]
     caption = f"{shown} samples from noise to image; of each pair of rows, above x_t and below the x0 predicted from it"

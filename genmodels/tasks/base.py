@@ -70,9 +70,11 @@ class Task:
         are scalars or `Average`s; one that is not finite marks the whole update as bad.
       optimizers: by the names that `params` and `opt_state` share.
       predict: by name.
+      defaults: {"section.key": value} of its config sections, for configs written before there was such a key.
     """
 
     init: Callable[[Any, Any], TrainState]
     train_step: Callable[..., tuple[TrainState, dict[str, Any]]]
     optimizers: dict[str, optax.GradientTransformation]
     predict: dict[str, Predict]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from genmodels import config as config_lib
 from genmodels import optim
 from genmodels.config import build
 from genmodels.diffusion import guidance, parameterization, process, time_sampling
@@ -91,16 +92,17 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             labels = guidance.drop_labels(label_key, labels, settings.label_dropout, num_classes)
         output = denoiser({NETWORK: params}, xt, time, labels, dropout_key)
         losses, bits = losses_of(output, x0, xt, epsilon, time)
+        weighted = rows["weight"] * losses
         quartile = jnp.floor(4 * way.quantile(time))
         metrics: dict[str, Any] = {
-            f"loss_quartile_{q}": Average(jnp.mean(losses * (quartile == q)), jnp.mean(1.0 * (quartile == q)))
+            f"loss_quartile_{q}": Average(jnp.mean(weighted * (quartile == q)), jnp.mean(1.0 * (quartile == q)))
             for q in range(4)
         }
         if bits is not None:
             metrics["bits_per_dim"] = jnp.mean(rows["weight"] * bits)
         if importance is not None:
             metrics[HISTORY] = Rows(losses)
-        return jnp.mean(rows["weight"] * losses), metrics
+        return jnp.mean(weighted), metrics
 
     def train_step(state, frozen, batch, rng, dist):
         keys = dist.example_keys(rng)
@@ -118,4 +120,5 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         train_step=train_step,
         optimizers={NETWORK: tx},
         predict=predict_functions(denoiser, settings, sampling, measuring, data.image_shape),
+        defaults=config_lib.defaults_of(diffusion=type(settings), sampler=type(sampling), model=UNet),
     )

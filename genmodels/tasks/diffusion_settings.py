@@ -61,6 +61,18 @@ class DDPMConfig:
             raise ValueError("variance=learned_range is trained by loss=hybrid or vlb, not by loss=simple")
         if self.loss == "hybrid" and not self.learns_variance:
             raise ValueError("loss=hybrid trains the variance: set variance=learned_range")
+        if self.loss != "simple" and self.time_sampling == "logit_normal":
+            raise ValueError(
+                "time_sampling=logit_normal draws no estimate of the bound; with loss=hybrid or vlb use uniform"
+            )
+        if self.weighting == "truncated_snr" and self.parameterization == "epsilon":
+            raise ValueError(
+                "weighting=truncated_snr grows without end for epsilon; use parameterization=velocity or x0"
+            )
+        if self.loss == "vlb" and self.weighting != "uniform":
+            raise ValueError("weighting belongs to the simple loss; loss=vlb has none")
+        if self.loss != "simple" and self.timesteps < 2:
+            raise ValueError("the variational bound needs two or more timesteps")
         if not (self.snr_gamma > 0 and self.logit_std > 0 and 0 < self.vlb_weight < math.inf):
             raise ValueError("snr_gamma, logit_std and vlb_weight must be positive")
 
@@ -148,7 +160,7 @@ Settings = DDPMConfig | EDMConfig | FlowConfig
 class SamplerConfig:
     """`config.sampler`: the defaults of `sample`, each an option of the command too."""
 
-    sampler: str = "ddim"  # ancestral, ddim, euler, heun, dpmpp_2m
+    sampler: str = "ddim"  # ancestral, ddim, euler, heun, heun_ratio, dpmpp_2m
     steps: int = 50
     spacing: str = "trailing"
     eta: float = 0.0  # of ddim

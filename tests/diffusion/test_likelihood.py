@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from genmodels.diffusion import bound, likelihood
 from genmodels.diffusion.parameterization import Output
@@ -77,6 +77,26 @@ def test_hutchinsons_estimate_is_unbiased_for_the_exact_trace_and_conditions_rea
     assert estimates.std() > 1e-3
     assert abs(estimates.mean() - exact_value) < 4 * estimates.std() / 20 + 2e-3
     assert abs(density(image, 0.0, "exact")[0] - exact_value) > 0.05
+
+
+def test_the_tolerance_holds_for_the_integral_however_many_pixels_there_are(monkeypatch):
+    """Pixels that stand still under a divergence that swings: only the integral can be wrong."""
+    way, shape, seen = PROCESSES["edm"], (1, 32, 32, 3), []
+
+    def predict(x, time, condition):
+        seen.append(jnp.log(time[0]))
+        return Output(x)
+
+    def peaked(field, z, probe, trace):
+        field(z)
+        return jnp.zeros_like(z), z.size * jnp.exp(-jnp.square(seen[-1] + 3) / 2) * jnp.cos(6 * seen[-1])
+
+    monkeypatch.setattr(likelihood, "_divergence", peaked)
+    found = likelihood.log_density(predict, way, "x0", jnp.zeros(shape), None, keys_for(1))
+    still = -0.5 * math.log(2 * math.pi) - 0.5 * math.log1p(math.exp(2 * way.log_ratio_range[0]))
+    clean, noisy = way.log_ratio_range
+    wanted = integrate.quad(lambda lam: math.exp(-((lam + 3) ** 2) / 2) * math.cos(6 * lam), clean, noisy)[0]
+    np.testing.assert_allclose(found.log_density / math.prod(shape) - still, wanted, atol=5e-4)
 
 
 def test_dequantised_images_fill_the_levels_evenly():

@@ -17,11 +17,7 @@ LABELS = jnp.arange(6, dtype=jnp.int32)
 
 def built(**overrides):
     """The task, and a state whose zero-initialised layers do not hide everything."""
-    return built_of(experiment("ddpm_digits", **overrides))
-
-
-def built_of(config):
-    task = make_task(config, SPEC, 10)
+    task = make_task(experiment("ddpm_digits", **overrides), SPEC, 10)
     batch = {"image": jnp.zeros((1, 8, 8, 1)), "label": jnp.zeros(1, jnp.int32)}
     state = jax.jit(task.init)(jax.random.key(0), batch)
     moved = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), state.params)
@@ -87,12 +83,9 @@ SGD = {
 }
 
 
-def last_layer_moves(vlb_weight=None, **overrides):
+def last_layer_moves(**overrides):
     """How one plain gradient step moves the last convolution: (of the prediction, of the variance)."""
-    config = experiment("ddpm_digits", **(LEARNED | SGD | overrides))
-    if vlb_weight is not None:
-        config.diffusion = config.diffusion.to_dict() | {"vlb_weight": vlb_weight}
-    task, state = built_of(config)
+    task, state = built(**(LEARNED | SGD | overrides))
     new, _ = stepped(task, state, LABELS[jnp.arange(64) % 6])
     moved = jax.tree.map(lambda a, b: a - b, new.params, state.params)["denoiser"]["conv_out"]["kernel"]
     return np.asarray(moved[..., :1]), np.asarray(moved[..., 1:])
@@ -100,7 +93,7 @@ def last_layer_moves(vlb_weight=None, **overrides):
 
 def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone():
     mean, variance = last_layer_moves()
-    other_mean, other_variance = last_layer_moves(vlb_weight=0.002)  # twice the default
+    other_mean, other_variance = last_layer_moves(**{"diffusion.vlb_weight": 0.002})  # twice the default
     np.testing.assert_allclose(other_mean, mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(other_variance, 2 * variance, rtol=1e-3, atol=1e-6)
     assert np.abs(variance).max() > 1e-5
@@ -121,8 +114,8 @@ def test_importance_sampling_remembers_every_loss_and_its_timestep():
     assert int(history["counts"].sum()) == 64
     kept = np.asarray(history["losses"])
     assert (kept > 0).sum() == np.minimum(history["counts"], 10).sum()
-    if (np.asarray(history["counts"]) <= 10).all():
-        np.testing.assert_allclose(kept.sum() / 64, metrics["loss"], rtol=1e-5)
+    assert (np.asarray(history["counts"]) <= 10).all()  # of 64 draws among 20 steps
+    np.testing.assert_allclose(kept.sum() / 64, metrics["loss"], rtol=1e-5)
 
 
 def velocity_square(x2):
@@ -175,6 +168,18 @@ def test_the_weighting_reaches_the_loss():
             {"diffusion.zero_terminal_snr": True, "diffusion.parameterization": "epsilon"},
             "needs parameterization=velocity",
         ),
+        (
+            "ddpm_digits",
+            LEARNED | {"diffusion.time_sampling": "logit_normal"},
+            "draws no estimate of the bound",
+        ),
+        (
+            "ddpm_digits",
+            {"diffusion.weighting": "truncated_snr", "diffusion.parameterization": "epsilon"},
+            "grows without end",
+        ),
+        ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.weighting": "snr"}, "loss=vlb has none"),
+        ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.timesteps": 1}, "two or more timesteps"),
         ("ddpm_digits", {"diffusion.parameterization": "flow"}, "unknown config.diffusion.parameterization"),
         ("ddpm_digits", {"sampler.sampler": "dpmpp"}, "did you mean 'dpmpp_2m'"),
         ("ddpm_digits", {"sampler.spacing": "uniform"}, "unknown spacing"),
