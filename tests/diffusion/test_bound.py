@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genmodels.diffusion import bound
+from genmodels.diffusion import bound, process
 from genmodels.diffusion.parameterization import Output
 from tests.diffusion.gaussian import ddpm, exact, exact_x0, keys_for
 
@@ -128,13 +128,18 @@ def test_the_evaluation_estimates_the_expected_bound_without_bias(strata):
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
-def test_fixed_variances_cost_more_and_less_so_with_more_steps(variance):
-    std, excess = 0.2, []
-    for steps in (30, 200):
-        way = ddpm("cosine", steps)
-        measured = bound.Bound(way.schedule, variance, "x0")
-        excess.append(expected_terms(measured, exact(way, "x0", 0.0, std), way, std).sum() - entropy(std))
-    assert 0.005 < excess[1] < excess[0]
+def test_every_term_of_a_fixed_variance_costs_what_the_mismatch_of_variances_costs(variance):
+    """E KL = (log v/q + (q + c_0^2 Var(x_0 | x_t)) / v - 1) / 2 for posterior variance q and the model's v."""
+    way, std = ddpm("cosine", 50), 0.2
+    measured = bound.Bound(way.schedule, variance, "x0")
+    terms = expected_terms(measured, exact(way, "x0", 0.0, std), way, std)
+    alpha, sigma = way.schedule.alpha, way.schedule.sigma
+    q = process.posterior(alpha[1:], sigma[1:], alpha[:-1], sigma[:-1])
+    v = q.variance if variance == "fixed_small" else q.beta
+    spread = (sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2))[1:]
+    wanted = 0.5 * (np.log(v / q.variance) + (q.variance + q.x0_coefficient**2 * spread) / v - 1) / math.log(2)
+    np.testing.assert_allclose(terms[1:-1], wanted, rtol=1e-3, atol=1e-6)
+    assert terms.sum() > entropy(std) + 0.005
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "velocity"])
