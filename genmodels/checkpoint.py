@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
@@ -31,6 +32,7 @@ PyTree = Any
 FORMAT = 2  # of the description; 1 had no entry "format" and a weaker checksum
 UNAVAILABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
 DAMAGE_OSERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+LEAST_SHARE = 2**20  # bytes of an array that a device writes, where all of them hold it
 DELETED = "deleted"  # a kill during deletion leaves half-deleted steps in here, where no one lists them
 
 
@@ -98,6 +100,19 @@ class _BestStep:
         return [info.step == best for info in checkpoints]
 
 
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    """Writes arrays, but leaves small replicated ones whole.
+
+    Orbax has every device write its share of every replicated array, which pays for large arrays alone: `save` of 427
+    small ones on 8 virtual CPU devices returned after 1.4 s with shares and 0.2 s without.
+    """
+    whole = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=LEAST_SHARE)
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler()), (jax.Array, whole)
+    )
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
 class Checkpoints:
     """The `checkpoints/` folder of a work directory.
 
@@ -122,7 +137,8 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(keep), _BestStep(self._values)]),
             todelete_subdir=None if read_only else DELETED,
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handlers = {"state": _array_handler(), "meta": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         if not read_only:
             self._purge()
             self._values.update({step: self._value(step) for step in self.steps()})
@@ -151,7 +167,7 @@ class Checkpoints:
         value = float(value) if math.isfinite(value) else math.inf
         meta = {"format": FORMAT, "step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
         meta["digest"] = _digest(meta)
-        items = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), meta=ocp.args.JsonSave(meta))
         self._values[step] = value
         with self._writing():
             self._manager.save(step, args=items, force=True)
@@ -245,8 +261,9 @@ class Checkpoints:
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
             for name, leaf in flat(target).items()
         }
+        how = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
         with self._reading(step, "unreadable"):
-            items = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+            items = self._manager.restore(step, args=ocp.args.Composite(state=how))
         leaves = items["state"]
         sums = jax.device_get(_checksums(leaves))
         bad = [name for name, value in meta["checksums"].items() if int(sums[name]) != value]
