@@ -26,7 +26,7 @@ install_import_hook(
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from tests.helpers import experiment  # noqa: E402
+from tests.helpers import Small, small_experiment  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -43,24 +43,49 @@ def eight_devices():
     assert jax.device_count() == 8
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """`experiment` for a network that compiles at once; while it is used no task has a U-Net."""
+    from genmodels.tasks import diffusion
+
+    monkeypatch.setattr(diffusion, "UNet", Small)
+    return small_experiment
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A finished tiny run; tests must not write in it."""
+def finished_run(tmp_path_factory):
     from genmodels import loop
+    from genmodels.tasks import diffusion
 
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    assert loop.train(experiment("ddpm_digits"), workdir) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion, "UNet", Small)
+        assert loop.train(small_experiment("ddpm_digits"), workdir) == 0
     return workdir
 
 
+@pytest.fixture
+def trained(small, finished_run):
+    """A finished tiny run; tests must not write in it."""
+    return finished_run
+
+
 @pytest.fixture(scope="session")
-def scored(trained, tmp_path_factory):
-    """A copy of the finished run, evaluated: (work directory, results)."""
+def evaluated_run(finished_run, tmp_path_factory):
     from genmodels import evaluation
     from genmodels.reporting.files import write_results
+    from genmodels.tasks import diffusion
 
     workdir = tmp_path_factory.mktemp("scored") / "run"
-    shutil.copytree(trained, workdir)
-    results = evaluation.of_run(str(workdir), None, 20, "latest")
+    shutil.copytree(finished_run, workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion, "UNet", Small)
+        results = evaluation.of_run(str(workdir), None, 20, "latest")
     write_results(workdir / "eval" / "result.json", results)
     return workdir, results
+
+
+@pytest.fixture
+def scored(small, evaluated_run):
+    """A copy of the finished run, evaluated: (work directory, results)."""
+    return evaluated_run

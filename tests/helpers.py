@@ -7,7 +7,9 @@ import runpy
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tests import QUICK_COMPILE
@@ -20,6 +22,30 @@ def experiment(name, variant="tiny", **overrides):
     """The config of experiments/<name>.py with {"a.b": value} overrides."""
     config = runpy.run_path(str(ROOT / "experiments" / f"{name}.py"))["get_config"](variant)
     config.update_from_flattened_dict(overrides)
+    return config
+
+
+class Small(nn.Module):
+    """Stands for the U-Net in tests that are not about it: one hidden layer a pixel, told the time and the label."""
+
+    out_channels: int
+    num_classes: int = 0
+    attention: str = "xla"
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, timesteps, labels=None, keys=None):
+        told = nn.Dense(16)(timesteps[:, None] / 20.0)
+        if labels is not None:
+            told += nn.Embed(self.num_classes + 1, 16)(labels)
+        h = nn.tanh(nn.Dense(16)(x) + told[:, None, None])
+        return nn.Dense(self.out_channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
+
+
+def small_experiment(name, **overrides):
+    """As `experiment`, for `Small` in the place of the U-Net."""
+    config = experiment(name, **overrides)
+    config.model = {}
     return config
 
 

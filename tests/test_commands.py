@@ -18,28 +18,29 @@ from genmodels.data.sources import make_source
 from genmodels.reporting.writers import read_metrics
 from tests.helpers import EXPERIMENTS, ROOT, command, digest, experiment, final_state, finish
 
-LONG = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=120", "--config.checkpoint.every=10")
+LONG = ("--config.train.steps=120", "--config.checkpoint.every=10")
 STOPS = [
-    (signal.SIGKILL, -9),
-    pytest.param(signal.SIGTERM, 85, marks=pytest.mark.slow),
-    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ("classifier_digits", signal.SIGKILL, -9),  # the cheapest to compile
+    pytest.param("ddpm_digits", signal.SIGTERM, 85, marks=pytest.mark.slow),
+    pytest.param("ddpm_digits", signal.SIGINT, 130, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("number", "code"), STOPS)
-def test_a_real_signal_loses_nothing(number, code, tmp_path):
+@pytest.mark.parametrize(("name", "number", "code"), STOPS)
+def test_a_real_signal_loses_nothing(name, number, code, tmp_path):
     """One process is stopped for real and rerun; the result is that of the run that was left alone, bit for bit."""
-    process = command("train", *LONG, f"--workdir={tmp_path / 'run'}")
+    chosen = (f"--config=experiments/{name}.py:tiny", *LONG)
+    process = command("train", *chosen, f"--workdir={tmp_path / 'run'}")
     done = tmp_path / "run" / "checkpoints" / "10" / "_CHECKPOINT_METADATA"  # written last
     deadline = time.monotonic() + 200
     while not done.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
     assert finish(process)[0] == code
-    again, out, err = finish(command("train", *LONG, f"--workdir={tmp_path / 'run'}"))
+    again, out, err = finish(command("train", *chosen, f"--workdir={tmp_path / 'run'}"))
     assert again == 0, err
     assert re.search(r"resuming at step \d+", out)
-    whole, _, err = finish(command("train", *LONG, f"--workdir={tmp_path / 'whole'}"))
+    whole, _, err = finish(command("train", *chosen, f"--workdir={tmp_path / 'whole'}"))
     assert whole == 0, err
     assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
 
@@ -174,7 +175,7 @@ def test_launch_local_trains_on_eight_virtual_devices(tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_the_launcher_reaches_the_training(tmp_path):
-    args = ["--devices=2", *LONG, f"--workdir={tmp_path / 'run'}"]
+    args = ["--devices=2", "--config=experiments/ddpm_digits.py:tiny", *LONG, f"--workdir={tmp_path / 'run'}"]
     process = subprocess.Popen([sys.executable, "launch/local.py", *args], cwd=ROOT)
     done = tmp_path / "run" / "checkpoints" / "10" / "_CHECKPOINT_METADATA"
     deadline = time.monotonic() + 200

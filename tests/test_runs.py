@@ -28,19 +28,19 @@ def test_a_run_leaves_what_the_contract_says(trained):
     assert grids.read_captions(trained / "samples" / "sample_000006.png")[0] == "sample at step 6"
 
 
-def test_a_finished_run_says_so_and_changes_nothing(trained, capsys):
+def test_a_finished_run_says_so_and_changes_nothing(small, trained, capsys):
     before = digest(final_state(trained))
-    assert loop.train(experiment("ddpm_digits"), trained) == 0
+    assert loop.train(small("ddpm_digits"), trained) == 0
     assert "already finished at step 6" in capsys.readouterr().out
     assert digest(final_state(trained)) == before
 
 
-def test_a_finished_run_keeps_its_config_unless_it_goes_on(trained, tmp_path, capsys):
+def test_a_finished_run_keeps_its_config_unless_it_goes_on(small, trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_text()
-    assert loop.train(experiment("ddpm_digits", **{"train.steps": 4}), tmp_path / "run") == 0
+    assert loop.train(small("ddpm_digits", **{"train.steps": 4}), tmp_path / "run") == 0
     assert (tmp_path / "run" / "config.json").read_text() == before
-    assert loop.train(experiment("ddpm_digits", **{"train.steps": 8}), tmp_path / "run") == 0
+    assert loop.train(small("ddpm_digits", **{"train.steps": 8}), tmp_path / "run") == 0
     assert "was 6 steps long and is now 8: the learning rate and the EMA follow" in capsys.readouterr().out
     assert read_config(tmp_path / "run").train.steps == 8
     assert int(final_state(tmp_path / "run").step) == 8
@@ -54,9 +54,9 @@ def test_a_finished_run_keeps_its_config_unless_it_goes_on(trained, tmp_path, ca
         ({"checkpoint.best": "losss"}, "did you mean 'loss'"),
     ],
 )
-def test_metrics_that_there_are_not_are_refused_before_hours_of_training(values, words, tmp_path):
+def test_metrics_that_there_are_not_are_refused_before_hours_of_training(small, values, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
-        loop.train(experiment("ddpm_digits", **values), tmp_path)
+        loop.train(small("ddpm_digits", **values), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -67,27 +67,27 @@ def test_metrics_that_there_are_not_are_refused_before_hours_of_training(values,
         ({"diffusion.conditional": False}, "agreement_digits needs a model that is asked for labels"),
     ],
 )
-def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(values, words, tmp_path, capsys):
-    assert loop.train(experiment("ddpm_digits", **values), tmp_path, lambda step: 85) == 85
+def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(small, values, words, tmp_path, capsys):
+    assert loop.train(small("ddpm_digits", **values), tmp_path, lambda step: 85) == 85
     (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
     assert words in note
 
 
-def test_pictures_that_fail_cost_no_step(tmp_path, monkeypatch):
+def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
     def full(*args):
         raise StorageError("no space")
 
     monkeypatch.setattr(loop, "save_grid", full)
     with pytest.raises(StorageError, match="no space"):
-        loop.train(experiment("ddpm_digits"), tmp_path)
+        loop.train(small("ddpm_digits"), tmp_path)
     assert int(final_state(tmp_path).step) == 6
 
 
-def test_another_experiment_and_other_data_are_refused(trained, tmp_path):
+def test_another_experiment_and_other_data_are_refused(small, trained, tmp_path):
     with pytest.raises(ConfigError, match=r"another experiment: config\.seed was 0, is 5"):
-        loop.train(experiment("ddpm_digits", seed=5), trained)
+        loop.train(small("ddpm_digits", seed=5), trained)
     images = np.zeros((20, 8, 8, 1), np.uint8)
-    config = experiment("ddpm_digits", **{"data.source": f"npz:{tmp_path}/a.npz", "diffusion.conditional": False})
+    config = small("ddpm_digits", **{"data.source": f"npz:{tmp_path}/a.npz", "diffusion.conditional": False})
     np.savez(tmp_path / "a.npz", images=images)
     assert loop.train(config, tmp_path / "run", lambda step: 85) == 85
     np.savez(tmp_path / "a.npz", images=images + 1)
@@ -95,15 +95,15 @@ def test_another_experiment_and_other_data_are_refused(trained, tmp_path):
         loop.train(config, tmp_path / "run")
 
 
-def test_two_runs_and_read_only_directories_are_refused(tmp_path):
+def test_two_runs_and_read_only_directories_are_refused(small, tmp_path):
     with locked(tmp_path / "run"), pytest.raises(StorageError, match="another run is writing"):
-        loop.train(experiment("ddpm_digits"), tmp_path / "run")
+        loop.train(small("ddpm_digits"), tmp_path / "run")
     (tmp_path / "frozen").mkdir(mode=0o555)
     with pytest.raises(StorageError, match="cannot be written"):
-        loop.train(experiment("ddpm_digits"), tmp_path / "frozen")
+        loop.train(small("ddpm_digits"), tmp_path / "frozen")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        loop.train(experiment("ddpm_digits"), tmp_path / "file")
+        loop.train(small("ddpm_digits"), tmp_path / "file")
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_is_written(tmp_path):
@@ -112,8 +112,8 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_anything_is_writ
     assert not (tmp_path / "run").exists()
 
 
-def test_metrics_after_a_resume_have_every_step_once(tmp_path):
-    config = experiment("ddpm_digits", **STEPS)
+def test_metrics_after_a_resume_have_every_step_once(small, tmp_path):
+    config = small("ddpm_digits", **STEPS)
     loop.train(config, tmp_path, lambda step: 85 if step == 5 else None)
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 6, "loss": 9.0}\n{"step": 7, "lo')  # what a kill leaves behind
@@ -122,7 +122,7 @@ def test_metrics_after_a_resume_have_every_step_once(tmp_path):
     assert all(record["loss"] < 5 for record in read_metrics(path))
 
 
-def test_divergence_stops_with_the_batch_and_the_last_good_state(tmp_path, monkeypatch):
+def test_divergence_stops_with_the_batch_and_the_last_good_state(small, tmp_path, monkeypatch):
     """A loss that is NaN from step 3 on: three bad updates in a row, exit 3, the state of step 3 is kept."""
     make = tasks.TASKS["diffusion"]
 
@@ -136,7 +136,7 @@ def test_divergence_stops_with_the_batch_and_the_last_good_state(tmp_path, monke
         return tasks.Task(task.init, train_step, task.optimizers, task.predict)
 
     monkeypatch.setitem(tasks.TASKS, "diffusion", poisoned)
-    config = experiment("ddpm_digits", **{"train.steps": 30, "train.max_bad_steps": 3})
+    config = small("ddpm_digits", **{"train.steps": 30, "train.max_bad_steps": 3})
     with pytest.raises(DivergedError, match="3 updates in a row were not finite") as caught:
         loop.train(config, tmp_path / "bad")
     assert caught.value.exit_code == 3

@@ -87,10 +87,10 @@ def test_a_changed_folder_is_refused_at_resume_and_in_the_middle(tmp_path):
     assert loop.train(config, tmp_path / "run", lambda step: 85) == 85
 
 
-def test_140_grey_images_of_9x9_train_as_they_are(tmp_path, capsys):
+def test_140_grey_images_of_9x9_train_as_they_are(small, tmp_path, capsys):
     write_folder(tmp_path / "data", [f"{i}.png" for i in range(140)], (9, 9))
     values = {"data.source": f"folder:{tmp_path}/data", "data.size": 0}
-    config = experiment("ddpm_folder", **values)
+    config = small("ddpm_folder", **values)
     assert loop.train(config, tmp_path / "run", lambda step: 85 if step == 3 else None) == 85
     assert int(final_state(tmp_path / "run").step) == 3
     assert "note: genmodels.evaluate will need other --metrics or --split: " in capsys.readouterr().out

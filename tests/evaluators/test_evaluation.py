@@ -11,7 +11,6 @@ from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting import files
-from tests.helpers import experiment
 
 
 def test_a_run_is_scored_with_the_protocol_of_every_number(scored):
@@ -77,7 +76,7 @@ def test_samples_can_be_drawn_in_another_way_than_the_runs(scored, trained, tmp_
         evaluation.of_run(str(copied), ("fd_digits",), 20, "latest", sampling={"sampler": "heunn"})
 
 
-def test_data_that_does_not_suit_the_model_is_refused(tmp_path, monkeypatch):
+def test_data_that_does_not_suit_the_model_is_refused(small, tmp_path, monkeypatch):
     def write(count=40, **more):
         images = np.random.RandomState(0).randint(0, 256, (count, 8, 8, 1), np.uint8)
         labels = np.arange(count) % 3
@@ -85,7 +84,7 @@ def test_data_that_does_not_suit_the_model_is_refused(tmp_path, monkeypatch):
         np.savez(tmp_path / "a.npz", **{name: array for name, array in arrays.items() if array is not None})
 
     write()
-    config = experiment("ddpm_digits", **{"data.source": f"npz:{tmp_path}/a.npz", "eval.metrics": ("psnr",)})
+    config = small("ddpm_digits", **{"data.source": f"npz:{tmp_path}/a.npz", "eval.metrics": ("psnr",)})
     assert loop.train(config, tmp_path / "run", lambda step: 85 if step == 1 else None) == 85
     assert len(evaluation.of_run(str(tmp_path / "run"), None, None, "latest")) == 1
     write(test_images=None, test_labels=None)

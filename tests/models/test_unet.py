@@ -39,7 +39,7 @@ def test_bfloat16_keeps_parameters_and_output_in_float32_and_agrees(options):
     # the zero-initialised last layers would hide everything
     variables = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), variables)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    a, b = full.apply(variables, x, t), half.apply(variables, x, t)
+    a, b = jax.jit(full.apply)(variables, x, t), jax.jit(half.apply)(variables, x, t)
     assert b.dtype == jnp.float32
     assert (b != b.astype(jnp.bfloat16)).any()  # not merely cast at the end
     assert 0 < np.abs(a - b).max() < 0.05 * np.abs(a).max()
@@ -50,11 +50,12 @@ def test_a_fresh_network_predicts_zero_and_the_label_and_time_matter_later():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     t = jnp.array([5, 5])
     variables = jax.jit(model.init)(jax.random.key(1), x, t, jnp.array([0, 1]))
-    np.testing.assert_array_equal(model.apply(variables, x, t, jnp.array([0, 1])), 0)
+    apply = jax.jit(model.apply)
+    np.testing.assert_array_equal(apply(variables, x, t, jnp.array([0, 1])), 0)
     moved = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), variables)
-    base = model.apply(moved, x, t, jnp.array([0, 1]))
-    assert np.abs(base - model.apply(moved, x, t, jnp.array([3, 1])))[0].max() > 1e-4
-    assert np.abs(base - model.apply(moved, x, t + 50, jnp.array([0, 1]))).max() > 1e-4
+    base = apply(moved, x, t, jnp.array([0, 1]))
+    assert np.abs(base - apply(moved, x, t, jnp.array([3, 1])))[0].max() > 1e-4
+    assert np.abs(base - apply(moved, x, t + 50, jnp.array([0, 1]))).max() > 1e-4
 
 
 def test_labels_must_match_the_network():

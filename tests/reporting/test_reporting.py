@@ -15,8 +15,8 @@ from genmodels.reporting.writers import Writer, read_metrics
 
 
 @pytest.fixture(scope="module")
-def page(scored):
-    return html.render([html.run_section(scored[0])])
+def page(evaluated_run):
+    return html.render([html.run_section(evaluated_run[0])])
 
 
 def test_the_report_has_every_part_and_needs_no_other_file(page):

@@ -15,9 +15,9 @@ SPEC = DataSpec((8, 8, 1), 10)
 LABELS = jnp.arange(6, dtype=jnp.int32)
 
 
-def built(**overrides):
+def built(config):
     """The task, and a state whose zero-initialised layers do not hide everything."""
-    task = make_task(experiment("ddpm_digits", **overrides), SPEC, 10)
+    task = make_task(config, SPEC, 10)
     batch = {"image": jnp.zeros((1, 8, 8, 1)), "label": jnp.zeros(1, jnp.int32)}
     state = jax.jit(task.init)(jax.random.key(0), batch)
     moved = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), state.params)
@@ -25,7 +25,7 @@ def built(**overrides):
 
 
 def test_guidance_goes_from_the_null_label_through_the_condition_with_a_scale_for_every_sample():
-    task, state = built()
+    task, state = built(experiment("ddpm_digits"))
     images = jax.random.uniform(jax.random.key(2), (6, 8, 8, 1), minval=-1)
     inputs = {"key": jax.random.split(jax.random.key(3), 6), "image": images}
     denoise = jax.jit(
@@ -53,19 +53,19 @@ def stepped(task, state, labels):
     return jax.jit(lambda s, b: task.train_step(s, {}, b, jax.random.key(4), whole_view(b)))(state, batch)
 
 
-def test_dropped_labels_do_not_reach_the_loss_and_others_do():
+def test_dropped_labels_do_not_reach_the_loss_and_others_do(small):
     labels = [jnp.arange(64, dtype=jnp.int32) % 10, jnp.full(64, 3, jnp.int32)]
     losses = {}
     for rate in (0.0, 0.5, 1.0):
-        task, state = built(**{"diffusion.label_dropout": rate})
+        task, state = built(small("ddpm_digits", **{"diffusion.label_dropout": rate}))
         losses[rate] = [float(stepped(task, state, each)[1]["loss"]) for each in labels]
     assert losses[1.0][0] == losses[1.0][1]
     assert losses[0.0][0] != losses[0.0][1]
     assert len({losses[rate][0] for rate in losses}) == 3
 
 
-def test_the_quartiles_of_the_loss_make_up_the_loss():
-    task, state = built()
+def test_the_quartiles_of_the_loss_make_up_the_loss(small):
+    task, state = built(small("ddpm_digits"))
     _, metrics = stepped(task, state, jnp.zeros(64, jnp.int32))
     quartiles = [metrics[f"loss_quartile_{q}"] for q in range(4)]
     np.testing.assert_allclose(sum(q.total for q in quartiles), metrics["loss"], rtol=1e-5)
@@ -83,32 +83,32 @@ SGD = {
 }
 
 
-def last_layer_moves(**overrides):
+def last_layer_moves(small, **overrides):
     """How one plain gradient step moves the last convolution: (of the prediction, of the variance)."""
-    task, state = built(**(LEARNED | SGD | overrides))
+    task, state = built(small("ddpm_digits", **(LEARNED | SGD | overrides)))
     new, _ = stepped(task, state, LABELS[jnp.arange(64) % 6])
     moved = jax.tree.map(lambda a, b: a - b, new.params, state.params)["denoiser"]["conv_out"]["kernel"]
     return np.asarray(moved[..., :1]), np.asarray(moved[..., 1:])
 
 
-def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone():
-    mean, variance = last_layer_moves()
-    other_mean, other_variance = last_layer_moves(**{"diffusion.vlb_weight": 0.002})  # twice the default
+def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone(small):
+    mean, variance = last_layer_moves(small)
+    other_mean, other_variance = last_layer_moves(small, **{"diffusion.vlb_weight": 0.002})  # twice the default
     np.testing.assert_allclose(other_mean, mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(other_variance, 2 * variance, rtol=1e-3, atol=1e-6)
     assert np.abs(variance).max() > 1e-5
-    vlb_mean, _ = last_layer_moves(**{"diffusion.loss": "vlb"})
+    vlb_mean, _ = last_layer_moves(small, **{"diffusion.loss": "vlb"})
     assert np.abs(vlb_mean - mean).max() > 0.1 * np.abs(mean).max()
 
 
-def test_the_logged_bound_is_that_of_the_loss():
-    task, state = built(**(LEARNED | {"diffusion.loss": "vlb"}))
+def test_the_logged_bound_is_that_of_the_loss(small):
+    task, state = built(small("ddpm_digits", **(LEARNED | {"diffusion.loss": "vlb"})))
     _, metrics = stepped(task, state, LABELS[jnp.arange(64) % 6])
     np.testing.assert_allclose(metrics["bits_per_dim"], metrics["loss"], rtol=1e-6)
 
 
-def test_importance_sampling_remembers_every_loss_and_its_timestep():
-    task, state = built(**(LEARNED | {"diffusion.time_sampling": "importance"}))
+def test_importance_sampling_remembers_every_loss_and_its_timestep(small):
+    task, state = built(small("ddpm_digits", **(LEARNED | {"diffusion.time_sampling": "importance"})))
     new, metrics = stepped(task, state, LABELS[jnp.arange(64) % 6])
     history = new.extra["time_sampling"]
     assert int(history["counts"].sum()) == 64
@@ -132,22 +132,22 @@ def velocity_square(x2):
         ("edm_cifar10", lambda x2: 1.0),  # of F's target, which has unit variance where the data has sigma_data
     ],
 )
-def test_a_fresh_network_predicts_zero_and_has_the_loss_that_follows(name, wanted):
+def test_a_fresh_network_predicts_zero_and_has_the_loss_that_follows(small, name, wanted):
     """Its last layer is zero, so the loss is the mean square of the target."""
     std = 0.5
     images = std * jax.random.normal(jax.random.key(2), (1024, 8, 8, 1))
     batch = {"image": images, "label": jnp.zeros(1024, jnp.int32)}
-    task = make_task(experiment(name), SPEC, 10)
+    task = make_task(small(name), SPEC, 10)
     state = jax.jit(task.init)(jax.random.key(0), jax.tree.map(lambda x: x[:1], batch))
     _, metrics = jax.jit(lambda s, b: task.train_step(s, {}, b, jax.random.key(4), whole_view(b)))(state, batch)
     np.testing.assert_allclose(metrics["loss"], wanted(std**2), rtol=0.04)
 
 
-def test_the_weighting_reaches_the_loss():
+def test_the_weighting_reaches_the_loss(small):
     losses = {}
     for name in ("uniform", "snr", "min_snr"):
         settings = {"diffusion.parameterization": "epsilon", "diffusion.weighting": name}
-        task, state = built(**settings)
+        task, state = built(small("ddpm_digits", **settings))
         losses[name] = float(stepped(task, state, LABELS[jnp.arange(64) % 6])[1]["loss"])
     np.testing.assert_allclose(losses["snr"], losses["uniform"], rtol=1e-6)  # of epsilon that is the plain loss
     assert losses["min_snr"] < 0.99 * losses["uniform"]
