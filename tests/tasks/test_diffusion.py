@@ -118,6 +118,21 @@ def test_importance_sampling_remembers_every_loss_and_its_timestep(small):
     np.testing.assert_allclose(kept.sum() / 64, metrics["loss"], rtol=1e-5)
 
 
+def test_importance_sampling_weights_each_loss_by_how_likely_its_timestep_was(small):
+    task, state = built(small("ddpm_digits", **(LEARNED | {"diffusion.time_sampling": "importance"})))
+    seen = jnp.tile(jnp.linspace(1.0, 3.0, 20)[:, None], (1, 10))
+    known = {"losses": seen, "counts": jnp.full(20, 10)}
+    new, metrics = stepped(task, state.replace(extra={"time_sampling": known}), LABELS[jnp.arange(64) % 6])
+    history = new.extra["time_sampling"]
+    drawn = np.asarray(history["counts"]) - 10
+    assert drawn.sum() == 64
+    assert drawn.max() <= 10  # no loss of this batch has pushed out another
+    fresh = np.where(history["losses"] != seen, history["losses"], 0).sum(axis=1)
+    p = 0.999 * seen[:, 0] / seen[:, 0].sum() + 0.001 / 20
+    np.testing.assert_allclose(np.sum(fresh / (20 * p)) / 64, metrics["loss"], rtol=1e-5)
+    assert abs(fresh.sum() / 64 / metrics["loss"] - 1) > 1e-3  # which the weights have changed
+
+
 def velocity_square(x2):
     """E alpha^2 + sigma^2 x_0^2 over the steps of the tiny experiment."""
     bars = DDPMConfig(schedule="cosine", timesteps=20).make().schedule.alphas_cumprod
