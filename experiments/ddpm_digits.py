@@ -27,6 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "heads": 1,
         "dropout": 0.0,
         "scale_shift": False,
+        "norm_groups": 0,  # of all norms, as diffusers wants it; 0 suits each to its width
         "attention": "xla",
         "dtype": "float32",
     }

@@ -58,6 +58,8 @@ def _existing(folder: pathlib.Path, name: str, sub: str) -> pathlib.Path:
     for path in (folder / name, folder / sub / name):
         if path.is_file():
             return path
+    if not folder.is_dir():
+        raise StorageError(f"{folder}: no such folder")
     raise StorageError(f"{folder}: neither {name} nor {sub}/{name} is there; is it a diffusers model folder?")
 
 
@@ -78,6 +80,9 @@ def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("beta_schedule", "num_train_timesteps", "prediction_type"):
         if key not in scheduler:
             raise ValueError(f"the scheduler's config has no {key!r}")
+    timesteps = scheduler["num_train_timesteps"]
+    if isinstance(timesteps, bool) or not isinstance(timesteps, int):
+        raise ValueError(f"num_train_timesteps={timesteps!r}: must be a whole number")
     schedule = _translate(scheduler, "beta_schedule", SCHEDULES)
     ends = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
     if schedule == "linear" and ends != (1e-4, 0.02):
@@ -89,7 +94,7 @@ def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "process": "ddpm",
         "schedule": schedule,
-        "timesteps": scheduler["num_train_timesteps"],
+        "timesteps": timesteps,
         "zero_terminal_snr": bool(scheduler.get("rescale_betas_zero_snr", False)),
         "parameterization": _translate(scheduler, "prediction_type", PREDICTIONS),
         "variance": variance,
@@ -155,6 +160,8 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
     unet = workdir_lib.read_json(_existing(folder, "config.json", "unet"))
     scheduler = workdir_lib.read_json(_existing(folder, "scheduler_config.json", "scheduler"))
     ours = workdir_lib.read_json(folder / OURS) if (folder / OURS).exists() else {}
+    if not all(isinstance(content, dict) for content in (unet, scheduler, ours)):
+        raise StorageError(f"{folder}: its configs must be JSON objects")
     null_label = bool(ours.get("null_label", False)) if null_label is None else null_label
     tensors = _read_tensors(folder)
     try:
@@ -203,7 +210,7 @@ def _read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{path}: cannot be read as float tensors: {error}") from error
+        raise StorageError(f"{path}: cannot be read as float tensors, copy it anew: {error}") from error
 
 
 def _check_same(folder: pathlib.Path, training: Source, data: DataSpec) -> None:

@@ -8,6 +8,7 @@ swap the rows of the first dense layer instead.
 Attention may carry the names of before diffusers 0.13 (query, key, value, proj_attn), as the files of google/ddpm-* do.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "p
 
 # Keys whose other values our network has no equivalent for: the values it takes, the first being the library's default.
 ONLY = {
+    "_class_name": ("UNet2DModel",),
     "act_fn": ("silu", "swish"),
     "center_input_sample": (False,),
     "class_embed_type": (None,),
@@ -36,6 +38,7 @@ ONLY = {
     "freq_shift": (0, 1),
     "downsample_padding": (1, 0),
 }
+INTEGERS = ("block_out_channels", "in_channels", "out_channels", "layers_per_block", "norm_num_groups")
 DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}
 UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
 
@@ -61,6 +64,11 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
     for key in ("block_out_channels", "down_block_types", "up_block_types", "in_channels", "out_channels"):
         if key not in config:
             raise ValueError(f"the config has no {key!r}: not a UNet2DModel")
+    for key in INTEGERS:
+        values = config.get(key, 1)
+        for value in values if key == "block_out_channels" and isinstance(values, list) else [values]:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{key}={values!r}: must be whole numbers")
     for key, allowed in ONLY.items():
         if config.get(key, allowed[0]) not in allowed:
             raise ValueError(
@@ -120,7 +128,8 @@ def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
     groups = {model.norm_groups or num_groups(width) for width in _norm_widths(model)}
     if len(groups) > 1:
         raise ValueError(
-            f"diffusers has one number of groups for all norms, this network {sorted(groups)}; set norm_groups"
+            f"diffusers has one number of groups for all norms, this network has {sorted(groups)}: train with "
+            f"config.model.norm_groups, e.g. {math.gcd(*groups)}"
         )
     attention = [-(-size // 2**level) in model.attention_resolutions for level in levels]
     attended = {width for width, has in zip(widths, attention, strict=True) if has} | {widths[-1]}  # and the middle
@@ -278,14 +287,17 @@ def params_of(tensors: Tensors, model: UNet, shapes: Mapping[str, Any], *, flip_
         found = _find(tensors, name)
         if found not in tensors:
             raise ValueError(f"the file has no tensor {name!r}")
+        if tensors[found].dtype.kind in "biu":
+            raise ValueError(f"tensor {found!r} is of {tensors[found].dtype}, not of floating-point numbers")
         value = _from_torch(np.asarray(tensors[found], np.float32), kind)
         wanted = tuple(_at(shapes, path).shape)
         if kind == "embedding" and len(value) == wanted[0] - 1:
             value = np.pad(value, ((0, 1), (0, 0)))  # the null label
         if value.shape != wanted:
-            raise ValueError(
-                f"tensor {found!r} has shape {list(tensors[found].shape)}, which does not fit {list(wanted)}"
-            )
+            theirs = list(_to_torch(np.empty(wanted), kind).shape)
+            raise ValueError(f"tensor {found!r} has shape {list(tensors[found].shape)}, not {theirs}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"tensor {found!r} has values that are not finite")
         if path == ("time_0", "kernel") and flip_sin_to_cos:
             value = np.roll(value, len(value) // 2, axis=0)
         used.add(found)

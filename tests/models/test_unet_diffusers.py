@@ -41,6 +41,22 @@ def test_weights_and_settings_come_back_as_they_went(name):
     assert UNet(**settings) == model.clone(heads=1)
 
 
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda x: np.where(np.arange(8)[:, None, None, None] == 3, np.nan, x), "not finite"),
+        (lambda x: np.round(x).astype(np.int32), "is of int32"),
+        (lambda x: x[:, :, :2], r"has shape \[8, 1, 2, 3\], not \[8, 1, 3, 3\]"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_named(harm, words):
+    params = params_of(MODELS["plain"])
+    tensors = unet_diffusers.tensors_of(params, MODELS["plain"])
+    tensors["conv_in.weight"] = harm(tensors["conv_in.weight"])
+    with pytest.raises(ValueError, match=f"'conv_in.weight' .*{words}"):
+        unet_diffusers.params_of(tensors, MODELS["plain"], params, flip_sin_to_cos=False)
+
+
 def test_swapped_halves_of_the_time_embedding_change_one_layer_by_its_rows():
     model = MODELS["plain"]
     params = params_of(model)
@@ -64,7 +80,7 @@ def test_the_network_of_improved_ddpm_has_heads_that_diffusers_knows():
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (UNet(1, channels=24, multipliers=(1, 3), blocks=1), "set norm_groups"),
+        (UNet(1, channels=24, multipliers=(1, 3), blocks=1), "config.model.norm_groups, e.g. 6"),
         (
             UNet(1, channels=32, multipliers=(1, 2), norm_groups=8, heads=2, attention_resolutions=(8, 4)),
             "head_channels",
@@ -110,6 +126,10 @@ def test_schedulers_are_translated_and_clip_only_where_theirs_do():
         ({}, {"use_flow_sigmas": True}, "use_flow_sigmas"),
         ({}, {"clip_sample_range": 0}, "clip_sample_range"),
         ({"sample_size": True}, {}, "sample_size=True"),
+        ({"_class_name": "UNet2DConditionModel"}, {}, "_class_name='UNet2DConditionModel'"),
+        ({"block_out_channels": "abc"}, {}, "block_out_channels='abc'"),
+        ({"layers_per_block": 1.5}, {}, "layers_per_block=1.5"),
+        ({}, {"num_train_timesteps": "many"}, "num_train_timesteps='many'"),
         ({"block_out_channels": []}, {}, "block_out_channels"),
         ({"attn_norm_num_groups": 4}, {}, "attn_norm_num_groups"),
         ({"block_out_channels": [8, 12]}, {}, "multiple of the first"),

@@ -216,7 +216,7 @@ def drop(path):
         (cut, "cannot be read"),
         (pickled, "a pickle, which is never read"),
         (drop, "no tensor 'conv_in.weight'"),
-        (edit("config.json", block_out_channels=[32, 128]), "which does not fit"),
+        (edit("config.json", block_out_channels=[32, 128]), "has shape"),
         (edit("config.json", layers_per_block=2), "no tensor 'down_blocks.0.resnets.1"),
         (edit("config.json", act_fn="gelu"), "act_fn='gelu' has no equivalent"),
         (edit("config.json", down_block_types=["DownBlock2D", "KDownBlock2D"]), "KDownBlock2D has no equivalent"),
@@ -226,6 +226,8 @@ def drop(path):
         (edit("scheduler_config.json", variance_type="learned_range"), "does not go with in_channels"),
         (lambda path: (path / "scheduler_config.json").unlink(), "neither scheduler_config.json"),
         (lambda path: (path / "config.json").write_text("{"), "cannot be read"),
+        (lambda path: (path / "config.json").write_text("[]"), "must be JSON objects"),
+        (shutil.rmtree, "no such folder"),
     ],
 )
 def test_what_cannot_be_converted_is_named_and_nothing_is_left(folder, tmp_path, harm, words):
