@@ -12,17 +12,24 @@ import numpy as np
 from genmodels.errors import DataError
 from genmodels.evaluators.base import Context, Result
 
-CURVE_POINTS = 200  # at most, in the picture of the terms
+CURVE_POINTS = 200  # at most, in the picture of the terms: single terms first, then parts that grow
 
 
 def _curve(outputs: dict[str, np.ndarray], title: str) -> dict[str, Any] | None:
-    """The mean over images of the terms, against the mean of where they are; long curves averaged in equal parts."""
+    """The mean over images of the terms, against the mean of where they are; long curves averaged in parts."""
     if "curve_y" not in outputs:
         return None
     x, y = (outputs[f"curve_{axis}"].mean(axis=0) for axis in "xy")
-    parts = np.array_split(np.arange(len(x)), min(len(x), CURVE_POINTS))
+    edges = np.unique(np.round(np.geomspace(1, len(x), CURVE_POINTS)).astype(int))
+    parts = np.split(np.arange(len(x)), edges[:-1])
     x, y = ([float(values[part].mean()) for part in parts] for values in (x, y))
-    return {"title": title, "x_label": "timestep", "y_label": "bits/dim, one term", "x": x, "y": y}
+    return {
+        "title": title,
+        "x_label": "timestep, from 1 (the decoder)",
+        "y_label": "bits/dim, one term",
+        "x": x,
+        "y": y,
+    }
 
 
 def nll(context: Context) -> Iterator[Result]:
@@ -50,4 +57,4 @@ def nll(context: Context) -> Iterator[Result]:
         if num > 1:
             protocol["standard_error"] = float(values.std(ddof=1) / np.sqrt(num))
         parts = {f"mean_{key}": float(x.mean()) for key, x in outputs.items() if not key.startswith("curve")}
-        yield Result("nll", float(values.mean()), protocol | parts, _curve(outputs, f"Terms of the {name}"))
+        yield Result("nll", float(values.mean()), protocol | parts, _curve(outputs, meaning.get("curve", name)))

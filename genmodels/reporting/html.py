@@ -33,6 +33,8 @@ CURVES = (
 # Evaluation's pictures, in this order. A run not yet evaluated shows the last grid that training drew.
 FIRST = ("grid.png", "trajectory.png", "neighbours.png")
 
+FEW = 20  # points, which are marked
+
 
 def curve_svg(title: str, names: Iterable[str], records: list[dict[str, Any]], logarithmic: bool) -> str | None:
     """One picture of the metrics whose names are, or begin with, `names`; None where there are none."""
@@ -43,17 +45,18 @@ def curve_svg(title: str, names: Iterable[str], records: list[dict[str, Any]], l
     series = {key: points for key, points in series.items() if points}
     if not series:
         return None
-    return _plot(title, "step", "", series, logarithmic)
+    return _plot(title, "step", "", series, ("y",) if logarithmic else ())
 
 
-def _plot(title: str, x_label: str, y_label: str, series: dict[str, list], logarithmic: bool) -> str:
-    """An SVG of named series of (x, y) points; the logarithmic axis only where every value is positive."""
+def _plot(title: str, x_label: str, y_label: str, series: dict[str, list], logarithmic: Iterable[str]) -> str:
+    """An SVG of named series of (x, y) points; an axis is logarithmic only where all its values are positive."""
     with plt.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "genmodels"}):
         figure, axes = plt.subplots(figsize=(4.6, 2.8), layout="constrained")
         for key, points in series.items():
-            axes.plot(*zip(*points, strict=True), label=key, linewidth=1.2, marker="." if len(points) < 3 else "")
-        positive = all(value > 0 for points in series.values() for _, value in points)
-        axes.set_yscale("log" if logarithmic and positive else "linear")
+            axes.plot(*zip(*points, strict=True), label=key, linewidth=1.2, marker="." if len(points) < FEW else "")
+        for axis, index in (("x", 0), ("y", 1)):
+            if axis in logarithmic and all(point[index] > 0 for points in series.values() for point in points):
+                axes.set(**{f"{axis}scale": "log"})
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.3)
         if len(series) > 1:
@@ -69,7 +72,7 @@ def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
     """The pictures of results that have a curve."""
     curves = [result["curve"] for result in results if "curve" in result]
     return [
-        _plot(c["title"], c["x_label"], c["y_label"], {c["title"]: list(zip(c["x"], c["y"], strict=True))}, True)
+        _plot(c["title"], c["x_label"], c["y_label"], {c["title"]: list(zip(c["x"], c["y"], strict=True))}, "xy")
         for c in curves
     ]
 

@@ -119,7 +119,7 @@ def predict_functions(
         measured = Bound(way.schedule, settings.variance, kind, measuring.clip or None)
         terms = measured.evaluate(bound_to(variables, inputs), inputs["image"], inputs["key"], strata)
         return {"nll": terms.total, "prior": terms.prior, "decoder": terms.steps[:, 0]} | {
-            "curve_x": terms.time,
+            "curve_x": terms.time + 1,
             "curve_y": terms.steps,
         }
 
@@ -178,7 +178,7 @@ def predict_functions(
                 "meaning": "upper bound: variational, terms at all timesteps or an unbiased sample of them",
                 "variance": settings.variance,
                 "clip": measuring.clip,
-                "curve": "bits/dim by timestep",
+                "curve": "Variational bound, term by term",
             },
         )
     return functions
