@@ -8,7 +8,7 @@ import pathlib
 
 from absl import flags
 
-from genmodels import cli
+from genmodels import cli, sampling_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
 GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz or folder of PNGs.")
@@ -19,11 +19,8 @@ CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect;
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
 SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "To compare with; default: the run's config.eval.split.")
 LIKELIHOODS = flags.DEFINE_list("likelihoods", None, "That nll measures; default: the run's config.eval.likelihoods.")
-SAMPLER = flags.DEFINE_string("sampler", None, "To draw samples with; default: the run's config.sampler.")
-STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.", lower_bound=1)
-SPACING = flags.DEFINE_string("spacing", None, "Of sampling steps; default: the run's config.sampler.")
-GUIDANCE = flags.DEFINE_float("guidance", None, "Scale of classifier-free guidance; default: 1, none.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
+flags.adopt_module_key_flags(sampling_flags)
 
 
 def main() -> int:
@@ -41,8 +38,7 @@ def main() -> int:
         raise ConfigError(f"--out={out}: must end in .json")
     if paths and (CHECK.value or not METRICS.value):
         raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
-    given = {"sampler": SAMPLER, "steps": STEPS, "spacing": SPACING, "guidance": GUIDANCE}
-    sampling = {name: flag.value for name, flag in given.items() if flag.value is not None}
+    sampling = sampling_flags.given()
     likelihoods = tuple(LIKELIHOODS.value) if LIKELIHOODS.value else None
     if paths and (sampling or likelihoods):
         raise ConfigError(f"--{next(iter(sampling), 'likelihoods')} goes with --workdir")

@@ -117,6 +117,8 @@ def of_run(
     reference, training = _data_of(run, metrics, split)
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated = None
+    if likelihoods is not None and not need(metrics, "likelihoods"):
+        raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
     if sampling and not need(metrics, "generated"):
         raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
     if need(metrics, "generated"):

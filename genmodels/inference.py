@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from genmodels import workdir as workdir_lib
 from genmodels.checkpoint import Checkpoints
-from genmodels.config import check_seed, total_steps
+from genmodels.config import check_seed, fits, total_steps
 from genmodels.data import pipeline, transforms
 from genmodels.errors import ConfigError, StorageError, choose
 from genmodels.parallel import Parallel
@@ -114,7 +114,12 @@ class Predictor:
         chosen = dict(predict.options)
         for key, value in options.items():
             choose(f"option of {name}", key, predict.options)
-            chosen |= {key: value} if value is not None else {}
+            if value is None:
+                continue
+            wanted = type(predict.options[key])
+            if not fits(value, wanted):
+                raise ConfigError(f"{name}: {key}={value!r}: must be {wanted.__name__}")
+            chosen[key] = wanted(value)
         key = (name, tuple(sorted(chosen.items())), tuple(sorted(inputs)))
         if key not in self._compiled:
             self._compiled[key] = self._compile(name, chosen)
@@ -217,6 +222,8 @@ class Run:
         """
         if num < 1:
             raise ConfigError(f"the number of samples must be at least 1, got {num}")
+        if not np.isfinite(guidance):
+            raise ConfigError(f"guidance={guidance}: must be a finite number")
         chosen = self.sample_labels(num, labels)
         inputs = {} if chosen is None else {"label": chosen}
         if guidance != 1.0:

@@ -3,26 +3,20 @@
 python -m genmodels.sample --workdir=DIR --num=N --out=DIR|FILE.npz|FILE.png [--seed=0] [--labels=0,1,..]
 """
 
-import math
 import pathlib
 import time
 
 from absl import flags
 
-from genmodels import cli
+from genmodels import cli, sampling_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
 NUM = flags.DEFINE_integer("num", None, "How many images.", required=True)
 OUT = flags.DEFINE_string("out", None, "A folder, FILE.npz or FILE.png.", required=True)
 SEED = flags.DEFINE_integer("seed", 0, "Image i depends on the seed and i alone.", lower_bound=0, upper_bound=2**32 - 1)
 LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the samples; default: all classes in turn.")
-SAMPLER = flags.DEFINE_string("sampler", None, "E.g. ddim, ancestral, heun; default: the run's config.sampler.")
-STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.")
-SPACING = flags.DEFINE_string(
-    "spacing", None, "Of the steps, e.g. trailing, karras; default: the run's config.sampler."
-)
-GUIDANCE = flags.DEFINE_float("guidance", 1.0, "Scale of classifier-free guidance; 1 is none.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
+flags.adopt_module_key_flags(sampling_flags)
 
 
 def main() -> None:
@@ -40,15 +34,13 @@ def main() -> None:
         raise ConfigError(f"--labels={','.join(LABELS.value)}: must be integers separated by commas") from None
     if labels == []:
         raise ConfigError("--labels= is empty: give integers separated by commas")
-    if not math.isfinite(GUIDANCE.value):
-        raise ConfigError(f"--guidance={GUIDANCE.value}: must be a number")
+    options = sampling_flags.given()
+    guidance = options.pop("guidance", 1.0)
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
-    given = {"sampler": SAMPLER, "steps": STEPS, "spacing": SPACING}
-    options = {name: flag.value for name, flag in given.items() if flag.value is not None}
     start = time.perf_counter()
-    images = run.sample(NUM.value, labels, SEED.value, GUIDANCE.value, **options)
+    images = run.sample(NUM.value, labels, SEED.value, guidance, **options)
     seconds = time.perf_counter() - start
-    caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}, guidance {GUIDANCE.value:g}"
+    caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}, guidance {guidance:g}"
     caption += "".join(f", {name} {value}" for name, value in options.items())
     write_images(out, images, run.sample_labels(NUM.value, labels), caption)
     print(f"{out}: {NUM.value} images in {seconds:.1f} s, {caption}")

@@ -69,6 +69,12 @@ def test_wrong_flags_give_one_line(args, words):
     assert not (ROOT / "nowhere").exists()
 
 
+@pytest.mark.parametrize("given", [("sample", "--num=2", "--out=a.png"), ("evaluate", "--out=a.json")])
+def test_sampling_flags_are_refused_before_anything_is_read(given):
+    code, _, err = finish(command(*given, "--workdir=nowhere", "--guidance=nan"))
+    assert (code, err) == (2, "error: --guidance=nan: must be a finite number\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_tiny_experiment_runs_through_every_command(name, tmp_path):

@@ -28,11 +28,14 @@ def test_image_i_depends_on_seed_and_index_alone(trained):
 def test_options_and_labels_of_sampling_are_checked(trained):
     run = Run.load(trained, "best")
     labels = [[10], [-1], [10**11], [10**30], [], [1.5], [[1], [2, 3]], [[1, 2]]]
-    for bad in (*({"labels": x} for x in labels), {"sampler": "ddmi"}, {"steps": 21}, {"width": 3}, {"seed": -1}):
-        with pytest.raises(ConfigError, match=r"label|ddim|steps|option|seed"):
+    steps = [{"steps": x} for x in (0, 21, "5", 2.5, True)]
+    others = [{"sampler": "ddmi"}, {"width": 3}, {"seed": -1}, {"guidance": np.nan}, {"eta": 0.5, "sampler": "heun"}]
+    for bad in (*({"labels": x} for x in labels), *steps, *others):
+        with pytest.raises(ConfigError, match=r"label|ddim|steps|option|seed|guidance=nan"):
             run.sample(2, **bad)
     with pytest.raises(ConfigError, match="at least 1"):
         run.sample(0)
+    assert run.sample(2, eta=1).shape == (2, 8, 8, 1)
     assert run.sample(2, sampler="ancestral", steps=3, guidance=2.0).shape == (2, 8, 8, 1)
 
 

@@ -65,7 +65,7 @@ RATIOS = {"karras": karras_ratios, "logsnr": logsnr_ratios}
 def choose(spacing: str, known: Collection[str]) -> None:
     """Raises ValueError unless `spacing` is one of `known`."""
     if spacing not in known:
-        raise ValueError(f"unknown spacing {spacing!r}; there are {', '.join(sorted(known))}")
+        raise ValueError(f"unknown spacing {spacing!r} for this process; there are {', '.join(sorted(known))}")
 
 
 def check_count(num_sample: int, most: int) -> None:

@@ -139,7 +139,7 @@ def likelihoods_of(predict: Mapping[str, Any], wanted: Collection[str]) -> dict[
     known = {name: function for name, function in predict.items() if function.output == "nll"}
     if not known:
         raise ConfigError(f"metric nll needs a model with a likelihood; this one has {', '.join(sorted(predict))}")
-    names = [choose("likelihood", name, known) for name in wanted] or sorted(known)
+    names = [choose("likelihood of this model", name, known) for name in wanted] or sorted(known)
     return {name: {**known[name].protocol, **known[name].options} for name in names}
 
 

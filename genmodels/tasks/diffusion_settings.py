@@ -28,6 +28,11 @@ def _check_common(settings: Any) -> None:
         raise ValueError(f"label_dropout must be within [0, 1], got {settings.label_dropout}")
 
 
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value} must be positive and finite")
+
+
 @dataclasses.dataclass(frozen=True)
 class DDPMConfig:
     """Discrete-time diffusion (Ho et al. 2020; Nichol & Dhariwal 2021)."""
@@ -73,8 +78,8 @@ class DDPMConfig:
             raise ValueError("weighting belongs to the simple loss; loss=vlb has none")
         if self.loss != "simple" and self.timesteps < 2:
             raise ValueError("the variational bound needs two or more timesteps")
-        if not (self.snr_gamma > 0 and self.logit_std > 0 and 0 < self.vlb_weight < math.inf):
-            raise ValueError("snr_gamma, logit_std and vlb_weight must be positive")
+        for name in ("snr_gamma", "logit_std", "vlb_weight"):
+            _check_positive(name, getattr(self, name))
 
     @property
     def learns_variance(self) -> bool:
@@ -140,8 +145,7 @@ class FlowConfig:
     def __post_init__(self):
         _check_common(self)
         choose("config.diffusion.time_sampling", self.time_sampling, ("uniform", "logit_normal"))
-        if not self.logit_std > 0:
-            raise ValueError("logit_std must be positive")
+        _check_positive("logit_std", self.logit_std)
 
     def loss_weight(self, process: RectifiedFlow, time: Array) -> Array:
         """1."""
@@ -170,6 +174,8 @@ class SamplerConfig:
     def __post_init__(self):
         if not 0 <= self.clip < math.inf:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(f"eta={self.eta} is of sampler=ddim, {self.sampler} has none: set eta=0")
 
     def step(self) -> samplers.Step:
         """The step object these settings describe."""
@@ -203,15 +209,20 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
       ConfigError: an unknown key, or a value that the process, sampler or likelihood refuses.
     """
     name = choose("config.diffusion.process", config.diffusion.get("process", "ddpm"), PROCESSES)
-    settings = build(PROCESSES[name], config.diffusion, "diffusion")
+    try:
+        settings = build(PROCESSES[name], config.diffusion, "diffusion")
+        process = settings.make()
+    except ConfigError as error:
+        raise ConfigError(f"{error} (with config.diffusion.process={name})") from error
+    except ValueError as error:
+        raise ConfigError(f"config.diffusion: {error}") from error
     sampling = build(SamplerConfig, config.sampler, "sampler")
     measuring = build(LikelihoodConfig, config.get("likelihood", {}), "likelihood")
     try:
-        process = settings.make()
         step = sampling.step()
         process.grid(sampling.steps, sampling.spacing)
     except ValueError as error:
-        raise ConfigError(f"config.diffusion, config.sampler: {error}") from error
+        raise ConfigError(f"config.sampler: {error}") from error
     if getattr(step, "variance", "") == "learned_range" and not settings.learns_variance:
         raise ConfigError("config.sampler.variance=learned_range needs config.diffusion.variance=learned_range")
     if name == "ddpm" and not 0 <= measuring.strata < settings.timesteps:

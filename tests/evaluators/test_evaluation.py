@@ -60,6 +60,8 @@ def test_likelihoods_say_what_they_are_and_can_be_chosen(scored, trained):
         evaluation.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vib",))
     with pytest.raises(ConfigError, match="needs a run"):
         evaluation.of_paths("a.npz", "b.npz", ("nll",))
+    with pytest.raises(ConfigError, match="add nll"):
+        evaluation.of_run(str(trained), ("psnr",), None, "latest", likelihoods=("vlb",))
 
 
 def test_samples_can_be_drawn_in_another_way_than_the_runs(scored, trained, tmp_path):

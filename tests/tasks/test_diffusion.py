@@ -172,7 +172,11 @@ def test_the_weighting_reaches_the_loss(small):
     ("name", "overrides", "words"),
     [
         ("ddpm_digits", {"diffusion.process": "ddmp"}, "did you mean 'ddpm'"),
-        ("ddpm_digits", {"diffusion.process": "edm"}, "unknown key config.diffusion"),
+        (
+            "ddpm_digits",
+            {"diffusion.process": "edm"},
+            r"unknown key config.diffusion.* \(with config.diffusion.process=edm\)",
+        ),
         ("ddpm_digits", {"diffusion.variance": "learned"}, "did you mean 'learned_range'"),
         ("ddpm_digits", {"diffusion.variance": "learned_range"}, "not by loss=simple"),
         ("ddpm_digits", {"diffusion.loss": "hybrid"}, "set variance=learned_range"),
@@ -197,7 +201,9 @@ def test_the_weighting_reaches_the_loss(small):
         ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.timesteps": 1}, "two or more timesteps"),
         ("ddpm_digits", {"diffusion.parameterization": "flow"}, "unknown config.diffusion.parameterization"),
         ("ddpm_digits", {"sampler.sampler": "dpmpp"}, "did you mean 'dpmpp_2m'"),
-        ("ddpm_digits", {"sampler.spacing": "uniform"}, "unknown spacing"),
+        ("ddpm_digits", {"sampler.spacing": "uniform"}, "config.sampler: unknown spacing 'uniform' for this process"),
+        ("ddpm_digits", {"sampler.sampler": "heun", "sampler.eta": 0.5}, "eta=0.5 is of sampler=ddim, heun has none"),
+        ("ddpm_digits", {"diffusion.snr_gamma": float("nan")}, "snr_gamma=nan must be positive"),
         (
             "ddpm_digits",
             {"sampler.variance": "learned_range", "sampler.sampler": "ancestral"},
