@@ -24,7 +24,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "heads": 4,
         "dropout": 0.1,
         "scale_shift": True,
-        "norm_groups": 0,  # of all norms, as diffusers wants it; 0 suits each to its width
         "attention": "xla",
         "dtype": "float32",
     }

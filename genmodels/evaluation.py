@@ -114,13 +114,13 @@ def of_run(
     split = split or settings.split
     wanted = settings.get("likelihoods", ()) if likelihoods is None else likelihoods  # older runs have no such key
     check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted)
-    reference, training = _data_of(run, metrics, split)
-    protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
-    generated = None
     if likelihoods is not None and not need(metrics, "likelihoods"):
         raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
     if sampling and not need(metrics, "generated"):
         raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
+    reference, training = _data_of(run, metrics, split)
+    protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
+    generated = None
     if need(metrics, "generated"):
         check_writable(run.workdir / "samples")
         num = num or settings.num_samples

@@ -26,7 +26,7 @@ install_import_hook(
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from tests.helpers import Small, small_experiment  # noqa: E402
+from tests.helpers import small_experiment, stand_in  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -46,20 +46,17 @@ def eight_devices():
 @pytest.fixture
 def small(monkeypatch):
     """`experiment` for a network that compiles at once; while it is used no task has a U-Net."""
-    from genmodels.tasks import diffusion
-
-    monkeypatch.setattr(diffusion, "UNet", Small)
+    stand_in(monkeypatch)
     return small_experiment
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     from genmodels import loop
-    from genmodels.tasks import diffusion
 
     workdir = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diffusion, "UNet", Small)
+        stand_in(patch)
         assert loop.train(small_experiment("ddpm_digits"), workdir) == 0
     return workdir
 
@@ -74,12 +71,11 @@ def trained(small, finished_run):
 def evaluated_run(finished_run, tmp_path_factory):
     from genmodels import evaluation
     from genmodels.reporting.files import write_results
-    from genmodels.tasks import diffusion
 
     workdir = tmp_path_factory.mktemp("scored") / "run"
     shutil.copytree(finished_run, workdir)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diffusion, "UNet", Small)
+        stand_in(patch)
         results = evaluation.of_run(str(workdir), None, 20, "latest")
     write_results(workdir / "eval" / "result.json", results)
     return workdir, results

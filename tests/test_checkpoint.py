@@ -32,6 +32,18 @@ def saved(folder, values=(0.5, 0.1, 0.7, 0.9), warn=print):
     return checkpoints
 
 
+def test_arrays_on_every_device_come_back_whether_they_are_written_in_shares_or_whole(tmp_path):
+    width = 8 * checkpoint.LEAST_SHARE // (7 * 4) + 8  # the kernel is just large enough for shares, the bias is not
+    state = Parallel("sharded").place(state_at(3, width - width % 8))
+    assert len(state.params["net"]["layer"]["kernel"].sharding.device_set) == 8
+    assert state.params["net"]["layer"]["kernel"].nbytes >= 8 * checkpoint.LEAST_SHARE
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, 3)
+    checkpoints.wait()
+    assert digest(restore(checkpoints, state)) == digest(state)
+    checkpoints.close()
+
+
 def data_files(folder, step):
     return [p for p in (folder / str(step) / "state").rglob("*") if p.is_file() and p.parent.name == "d"]
 
