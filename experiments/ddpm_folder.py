@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "multipliers": (1, 2, 2, 4),
         "blocks": 2,
         "attention_resolutions": (16, 8),
-        "heads": 4,
+        "head_channels": 64,  # a head's width, as Improved DDPM and diffusers set it
         "dropout": 0.1,
         "scale_shift": True,
         "norm_groups": 0,  # of all norms, as diffusers wants it; 0 suits each to its width
@@ -90,6 +90,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.multipliers = (1, 2, 2)
         config.model.blocks = 1
         config.model.attention_resolutions = (8,)
+        config.model.head_channels = 24
         config.model.dropout = 0.0
         config.model.dtype = "float32"
         config.train.batch_size = 32
@@ -106,7 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.multipliers = (1,)
         config.model.blocks = 1
         config.model.attention_resolutions = (8,)
-        config.model.heads = 1
+        config.model.head_channels = 8
         config.diffusion.timesteps = 20
         config.sampler.steps = 4
         config.likelihood.strata = 4

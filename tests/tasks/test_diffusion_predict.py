@@ -96,6 +96,17 @@ def test_likelihoods_are_those_of_the_label(name, process):
 
 
 @pytest.mark.parametrize("process", SETTINGS)
+def test_the_ode_dequantises_anew_with_every_key(process):
+    """The score of `Exact` makes every probe's trace the true one: a key changes only the noise of levels."""
+    images, labels = images_of(0, 8), jnp.zeros(8, jnp.int32)
+    one, two = (
+        np.asarray(call("ode", process, {"key": keys, "image": images, "label": labels})["nll"])
+        for keys in jnp.split(keys_for(16), 2)
+    )
+    assert np.abs(one - two).max() > 1e-4
+
+
+@pytest.mark.parametrize("process", SETTINGS)
 def test_reconstructions_come_from_the_noise_level_asked_for(process):
     """At little noise the image comes back; at most noise the label's mean does."""
     images = images_of(0)
