@@ -139,6 +139,12 @@ def test_every_term_of_a_fixed_variance_costs_what_the_mismatch_of_variances_cos
     spread = (sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2))[1:]
     wanted = 0.5 * (np.log(v / q.variance) + (q.variance + q.x0_coefficient**2 * spread) / v - 1) / math.log(2)
     np.testing.assert_allclose(terms[1:-1], wanted, rtol=1e-3, atol=1e-6)
+    # The first step has no posterior variance of its own and takes that of the second, whichever is fixed.
+    first = 0.5 * (
+        math.log(2 * math.pi * q.variance[0])
+        + sigma[0] ** 2 * std**2 / (alpha[0] ** 2 * std**2 + sigma[0] ** 2) / q.variance[0]
+    )
+    np.testing.assert_allclose(terms[0], first / math.log(2) - math.log2(bound.LEVEL), atol=0.01)
     assert terms.sum() > entropy(std) + 0.005
 
 

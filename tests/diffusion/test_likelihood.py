@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 from genmodels.diffusion import bound, likelihood
 from genmodels.diffusion.parameterization import Output
-from tests.diffusion.gaussian import PREDICTS, PROCESSES, exact, keys_for
+from tests.diffusion.gaussian import PREDICTS, PROCESSES, ddpm, exact, keys_for
 
 
 def closed_form(way, images, mean, std):
@@ -39,6 +39,26 @@ def test_the_density_of_known_gaussians(name, trace):
         )(images)
         np.testing.assert_allclose(found.log_density / 18 / math.log(2), wanted, atol=tolerance)
         assert (np.asarray(found.evaluations) > 20).all()
+
+
+def test_images_behind_a_visible_first_noise_keep_their_own_scale():
+    """Of 20 linear steps the first leaves 0.5% of variance: the density is of x / alpha, not of x at unit variance."""
+    way, images = ddpm("linear", 20), jax.random.normal(jax.random.key(0), (6, 3, 3, 2)) * 0.5
+    found = jax.jit(
+        lambda images: likelihood.log_density(
+            exact(way, "epsilon", 0.2, 0.4),
+            way,
+            "epsilon",
+            images,
+            None,
+            keys_for(6),
+            trace="exact",
+            rtol=1e-5,
+            atol=1e-5,
+        )
+    )(images).log_density
+    wanted = closed_form(way, np.asarray(images, np.float64), 0.2, 0.4)
+    np.testing.assert_allclose(found / 18 / math.log(2), wanted, atol=2e-4)
 
 
 def mixing(way, strength):

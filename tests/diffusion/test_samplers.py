@@ -77,6 +77,17 @@ def test_the_learned_range_with_the_true_variance_is_exact_at_any_number_of_step
     assert np.asarray(too_small[1].xt[-1], np.float64).std() / wanted < 0.97
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_the_large_variance_is_exact_for_data_of_unit_variance(name):
+    """DDPM section 3.2: beta is the variance of x_s given x_t when x_0 ~ N(0, 1), however long the step."""
+    way = PROCESSES[name]
+    grid = way.grid(6)
+    for variance in ("fixed_large", "fixed_small"):
+        _, path = draw(exact(way, "x0", 0.0, 1.0), AncestralStep(variance), grid, 6000, kind="x0", clip=None)
+        std = np.asarray(path.xt[-1], np.float64).std()  # the last step takes the mean: look one node before it
+        assert abs(std - 1) < 0.01 if variance == "fixed_large" else std < 0.97
+
+
 def test_ddim_with_eta_one_is_ancestral_with_small_variance():
     way = ddpm("linear", 60)
     predict = exact(way, "epsilon", 0.2, 0.4)
