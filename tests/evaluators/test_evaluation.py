@@ -51,6 +51,7 @@ def test_likelihoods_say_what_they_are_and_can_be_chosen(scored, trained):
     assert vlb.protocol["strata"] == 4
     assert vlb.protocol["given"] == "label"
     assert len(vlb.curve["x"]) == 5
+    assert vlb.curve["x"][0] == 1  # counted from 1, as papers do and a logarithmic axis needs
     assert 0 < vlb.value < 30
     assert ode.protocol["trace"] == "hutchinson"
     assert ode.protocol["mean_evaluations"] > 10

@@ -66,6 +66,13 @@ def test_the_report_draws_the_terms_of_the_bound(scored, page):
     assert re.search(r"nll, vlb</td>\s*<td class=\"number\">[\d.]+ &plusmn; [\d.]+ bits/dim", page)
 
 
+def test_terms_that_fall_as_a_power_of_the_timestep_lie_on_a_straight_line():
+    curve = {"title": "terms", "x_label": "t", "y_label": "bits", "x": [1, 10, 100], "y": [100, 10, 1]}
+    (picture,) = html._result_svgs([{"curve": curve}, {}])
+    paths = [np.array(re.findall(r"[ML] (\S+) (\S+)", d), float) for d in re.findall(r'<path d="([^"]*)"', picture)]
+    assert any(len(path) == 3 and np.allclose(path[1], (path[0] + path[2]) / 2, atol=1e-3) for path in paths)
+
+
 def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
     """The old records are replaced in one move; stopped just before it, they stand as they were."""
     first = Writer(tmp_path, 0, 10)
