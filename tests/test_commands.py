@@ -126,7 +126,7 @@ def test_the_main_job_draws_what_is_asked_and_copies_nothing(tmp_path):
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tmp_path):
     """kill -9 at twenty random moments of a run that saves all the time; it ends as a run left alone does."""
-    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=400", "--config.checkpoint.every=2")
+    long = ("--config=experiments/ddpm_digits.py:tiny", "--config.train.steps=150", "--config.checkpoint.every=2")
     rng = np.random.default_rng(0)
     for _ in range(20):
         process = command("train", *long, f"--workdir={tmp_path / 'run'}")
