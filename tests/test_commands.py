@@ -1,5 +1,6 @@
 """The commands as users and schedulers meet them: real processes, signals, exit codes, and the main job."""
 
+import json
 import os
 import re
 import runpy
@@ -73,6 +74,42 @@ def test_wrong_flags_give_one_line(args, words):
 def test_sampling_flags_are_refused_before_anything_is_read(given):
     code, _, err = finish(command(*given, "--workdir=nowhere", "--guidance=nan"))
     assert (code, err) == (2, "error: --guidance=nan: must be a finite number\n")
+
+
+# A command whose work is replaced by printing what it is asked to do, a line of JSON for each call.
+ASKED = """
+import json, sys
+from genmodels import cli, evaluation, inference, {main}
+def asked(*args, **options):
+    print(json.dumps([args, options]))
+class Run:
+    load = classmethod(lambda cls, *args: asked(*args) or cls())
+    sample = lambda self, *args, **options: sys.exit(asked(*args, **options))
+inference.Run, evaluation.of_run = Run, lambda *args: sys.exit(asked(*args))
+cli.run({main}.main)
+"""
+SAMPLING = {"sampler": "ddim", "steps": 7, "spacing": "karras", "eta": 0.5, "variance": "fixed_large", "guidance": 2.5}
+
+
+def asked_of(main, *args):
+    """[args, options] of each call, with all of SAMPLING on the command line."""
+    given = [*args, *(f"--{name}={value}" for name, value in SAMPLING.items())]
+    code = [sys.executable, "-c", ASKED.format(main=main)]
+    result = subprocess.run([*code, *given], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_the_flags_of_sample_reach_the_run(tmp_path):
+    others = ("--workdir=w", "--num=4", f"--out={tmp_path}/a.npz", "--labels=3,5", "--seed=9", "--checkpoint=best")
+    rest = {name: value for name, value in SAMPLING.items() if name != "guidance"}
+    assert asked_of("sample", *others) == [[["w", "best"], {}], [[4, [3, 5], 9, 2.5], rest]]
+
+
+def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
+    others = ("--num=4", f"--out={tmp_path}/a.json", "--metrics=nll,psnr", "--split=train", "--likelihoods=vlb")
+    ((found, _),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
+    assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, ["vlb"]]
 
 
 @pytest.mark.slow

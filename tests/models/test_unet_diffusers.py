@@ -77,9 +77,13 @@ def test_the_network_of_improved_ddpm_has_heads_that_diffusers_knows():
     assert found["attention_head_dim"] == 64
 
 
-@pytest.mark.parametrize("name", ["ddpm_digits", "ddpm_mnist", "ddpm_fashion_mnist", "ddpm_folder"])
+NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_fashion_mnist", "ddpm_folder", "ddpm_folder:small"]
+
+
+@pytest.mark.parametrize("name", NARROW)
 def test_the_narrow_experiments_can_go_to_diffusers_with_four_groups_as_the_readme_says(name):
-    config = experiment(name, "", **{"model.norm_groups": 4})
+    name, _, variant = name.partition(":")
+    config = experiment(name, variant, **{"model.norm_groups": 4})
     settings = {key: value for key, value in config.model.items() if key not in ("attention", "dtype")}
     size = {"ddpm_digits": 8, "ddpm_folder": 64}.get(name, 28)
     assert unet_diffusers.config_of(UNet(1, **settings), size, 1)["norm_num_groups"] == 4

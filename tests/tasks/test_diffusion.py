@@ -204,6 +204,7 @@ def test_the_weighting_reaches_the_loss(small):
         ("ddpm_digits", {"sampler.spacing": "uniform"}, "config.sampler: unknown spacing 'uniform' for this process"),
         ("ddpm_digits", {"sampler.sampler": "heun", "sampler.eta": 0.5}, "eta=0.5 is of sampler=ddim, heun has none"),
         ("ddpm_digits", {"diffusion.snr_gamma": float("nan")}, "snr_gamma=nan must be positive"),
+        ("ddpm_digits", {"diffusion.vlb_weight": float("inf")}, "vlb_weight=inf must be positive and finite"),
         (
             "ddpm_digits",
             {"sampler.variance": "learned_range", "sampler.sampler": "ancestral"},
