@@ -53,8 +53,10 @@ def nll(context: Context) -> Iterator[Result]:
             raise DataError(
                 f"nll: the likelihood {name!r} of image {bad} is not a number; leave it out of --likelihoods"
             )
+        title = meaning.get("curve", name)
+        meaning = {key: value for key, value in meaning.items() if key != "curve"}
         protocol = {**context.protocol, **reference.origin, **meaning, "n_reference": num}
         if num > 1:
             protocol["standard_error"] = float(values.std(ddof=1) / np.sqrt(num))
         parts = {f"mean_{key}": float(x.mean()) for key, x in outputs.items() if not key.startswith("curve")}
-        yield Result("nll", float(values.mean()), protocol | parts, _curve(outputs, meaning.get("curve", name)))
+        yield Result("nll", float(values.mean()), protocol | parts, _curve(outputs, title))

@@ -61,6 +61,7 @@ def test_the_report_draws_the_terms_of_the_bound(scored, page):
     (bound,) = (r for r in files.read_results(scored[0] / "eval" / "result.json") if "curve" in r)
     assert bound["protocol"]["likelihood"] == "vlb"
     assert len(bound["curve"]["x"]) == len(bound["curve"]["y"]) == 5
+    assert "curve" not in bound["protocol"]
     assert page.count("Variational bound, term by term") >= 1
     assert "bits/dim, one term" in page
     assert re.search(r"nll, vlb</td>\s*<td class=\"number\">[\d.]+ &plusmn; [\d.]+ bits/dim", page)
