@@ -98,6 +98,15 @@ def defaults() -> ConfigDict:
                 "timesteps": (),  # of the one-step reconstructions
                 "likelihoods": (),  # that `nll` measures, e.g. ("vlb", "ode"); () is all that the model has
                 "likelihood_images": 0,  # how many images they see; 0 is the whole split
+                "extractor": "",  # of metrics that leave it open: fd instead of fd_digits
+                "resize": "none",  # to its size: none, tf1, clean
+                "layer": "",  # of the FID Inception; pool3 unless named
+                "subsets": 100,  # of the kernel distance
+                "subset_size": 1000,
+                "neighbours": 3,  # of precision, recall, density and coverage
+                "splits": 10,  # of the class score
+                "lpips_trunk": "",  # weights files of LPIPS
+                "lpips_linear": "",
             },
             "expect": (),  # ({"metric":, "value":, "tolerance":, "protocol": {}}, ...)
         }
@@ -176,6 +185,9 @@ POSITIVE = (
     "checkpoint.keep",
     "eval.batch_size",
     "eval.num_samples",
+    "eval.subsets",
+    "eval.neighbours",
+    "eval.splits",
 )
 NOT_NEGATIVE = (
     "data.workers",

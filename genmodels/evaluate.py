@@ -1,18 +1,18 @@
 """Scores a run, or one set of images against another.
 
 python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--check] [--split=train|test] [--steps=..]
-python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json
+python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json [--extractor=..]
 """
 
 import pathlib
 
 from absl import flags
 
-from genmodels import cli, sampling_flags
+from genmodels import cli, metric_flags, sampling_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
-GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz or folder of PNGs.")
-REFERENCE = flags.DEFINE_string("reference", None, "Images to score against: .npz or folder of PNGs.")
+GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz, folder, archive, or statistics.")
+REFERENCE = flags.DEFINE_string("reference", None, "Images to score against, likewise.")
 METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics.")
 OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when it falls short.")
@@ -21,6 +21,7 @@ SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "To compare with; de
 LIKELIHOODS = flags.DEFINE_list("likelihoods", None, "That nll measures; default: the run's config.eval.likelihoods.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 flags.adopt_module_key_flags(sampling_flags)
+flags.adopt_module_key_flags(metric_flags)
 
 
 def main() -> int:
@@ -45,13 +46,20 @@ def main() -> int:
     metrics = tuple(METRICS.value) if METRICS.value else None
     workdir.check_writable(out)
     if paths:
-        results = evaluation.of_paths(GENERATED.value, REFERENCE.value, metrics)
+        results = evaluation.of_paths(GENERATED.value, REFERENCE.value, metrics, metric_flags.given())
     else:
         expect = workdir.read_config(pathlib.Path(WORKDIR.value)).expect
         if CHECK.value and not expect:
             raise ConfigError(f"--check: config.expect of {WORKDIR.value} is empty, there is nothing to check")
         results = evaluation.of_run(
-            WORKDIR.value, metrics, NUM.value, CHECKPOINT.value, SPLIT.value, sampling, likelihoods
+            WORKDIR.value,
+            metrics,
+            NUM.value,
+            CHECKPOINT.value,
+            SPLIT.value,
+            sampling,
+            likelihoods,
+            metric_flags.given(),
         )
     write_results(out, results)
     print(f"results in {out}")

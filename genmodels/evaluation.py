@@ -1,6 +1,8 @@
 """What `genmodels.evaluate` does once its flags are read: gather images, run the evaluators, leave pictures."""
 
+import dataclasses
 import platform
+import tempfile
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,52 +12,138 @@ import jax
 import numpy as np
 
 from genmodels.data.base import Source
+from genmodels.data.progress import Progress
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError
-from genmodels.evaluators import Context, ImageSet, Result, check_paths, check_run, evaluate, likelihoods_of, need
+from genmodels.evaluators import (
+    Context,
+    Default,
+    ImageSet,
+    Metric,
+    Options,
+    Result,
+    Statistics,
+    check_counts,
+    check_paths,
+    check_run,
+    evaluate,
+    likelihoods_of,
+    load_weights,
+    need,
+    resolve,
+    statistics,
+)
+from genmodels.evaluators.features import MOMENTS, summarise
+from genmodels.extractors import Selection
 from genmodels.inference import Run
 from genmodels.reporting import pictures
 from genmodels.reporting.files import read_images
 from genmodels.workdir import check_writable
+
+Metrics = Mapping[str, Metric]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+HELD = 2**30  # bytes of samples that stay in memory; more go to a temporary file
 
 
 def _versions() -> dict[str, str]:
     return {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
-def _collect(metrics: tuple[str, ...], context: Context) -> list[Result]:
+def _collect(metrics: Metrics, context: Context) -> list[Result]:
     results = []
     for result in evaluate(metrics, context):
         results.append(result)
-        where = "".join(
-            f" [{key} {result.protocol[key]}]" for key in ("timestep", "likelihood") if key in result.protocol
-        )
-        print(f"{result.name}{where}: {result.value:.4g}", flush=True)
+        protocol = result.protocol
+        where = "".join(f" [{key} {protocol[key]}]" for key in ("timestep", "likelihood") if key in protocol)
+        counts = " against ".join(f"{protocol[key]:,}" for key in COUNTS if isinstance(protocol.get(key), int))
+        print(f"{result.name}{where}: {result.value:.4g}" + (f"   N {counts}" if counts else ""), flush=True)
+        if "warning" in protocol:
+            print(f"note: {result.name}: {protocol['warning']}", flush=True)
     return results
 
 
-def of_paths(generated: str, reference: str, metrics: tuple[str, ...]) -> list[Result]:
-    """Results of two .npz files or folders of PNGs.
+COUNTS = ("n_generated", "n_reference")
+
+
+def _asked(settings: Mapping[str, Any]) -> tuple[Default, Options]:
+    """What is said of extractor and comparisons: keys of config.eval, or flags of the same names."""
+    default = Default(settings.get("extractor", ""), settings.get("resize", "none"), settings.get("layer", ""))
+    names = [field.name for field in dataclasses.fields(Options)]
+    return default, Options(**{name: settings[name] for name in names if name in settings})
+
+
+def of_paths(
+    generated: str, reference: str, names: tuple[str, ...], measuring: Mapping[str, Any] = NOTHING
+) -> list[Result]:
+    """Results of two sets of images: .npz files, folders, archives; or statistics files, where metrics need no more.
+
+    Args:
+      measuring: extractor, resize, layer and fields of Options, where not the defaults.
+    Raises:
+      ConfigError, DataError: an unknown metric, one that needs a model, unreadable images, or too few of them.
+    """
+    default, options = _asked(measuring)
+    metrics = resolve(names, default)
+    paths = {"generated": generated, "reference": reference}
+    files = [role for role, path in paths.items() if statistics.is_statistics(path)]
+    check_paths(metrics, statistics=files)
+    load_weights(metrics, options)
+    mixed = all(metric.selection and metric.selection.load().resize != "none" for metric in metrics.values())
+    sets: dict[str, ImageSet | Statistics] = {}
+    for role, path in paths.items():
+        if role in files:
+            sets[role] = statistics.read(f"--{role}", path)
+        else:
+            source = read_images(f"--{role}", path, mixed)
+            origin = {role: path, f"{role}_sha256": source.fingerprint}
+            sets[role] = ImageSet(source.pixels, source.labels, origin, source.fingerprint)
+    shapes = {role: tuple(one.images.shape[1:]) for role, one in sets.items() if isinstance(one, ImageSet)}
+    check_paths(metrics, shapes, files)
+    counts = [len(one) if isinstance(one, ImageSet) else one.gaussian.count for one in sets.values()]
+    check_counts(metrics, options, *counts)
+    return _collect(metrics, Context(**sets, protocol={"versions": _versions()}, options=options))
+
+
+def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[str, np.ndarray]:
+    """The arrays of a statistics file of these images.
 
     Raises:
-      ConfigError, DataError: an unknown metric, one that needs a model, or unreadable images.
+      ConfigError, DataError: an unknown extractor, resize or layer, or images that it cannot take.
     """
-    check_paths(metrics)
-    sets = {
-        role: ImageSet(source.images, source.labels, {role: path, f"{role}_sha256": source.fingerprint})
-        for role, path in (("generated", generated), ("reference", reference))
-        for source in [read_images(f"--{role}", path)]
-    }
-    check_paths(metrics, *(images.images.shape[1:] for images in sets.values()))
-    return _collect(metrics, Context(**sets, protocol={"versions": _versions()}))
+    selection = Selection(extractor, resize, layer)
+    network = selection.load()
+    source = read_images("--images", images, mixed=network.resize != "none")
+    if source.image_shape:
+        selection.check(source.image_shape)
+    one = ImageSet(source.pixels, source.labels, {}, source.fingerprint)
+    gaussian = summarise("--images", one, network, {MOMENTS}, splits=1).gaussian
+    return statistics.arrays(gaussian, network, source.fingerprint)
 
 
-def _as_set(source: Source, role: str) -> ImageSet:
+def _as_set(source: Source, role: str, lazy: bool) -> ImageSet:
     origin = {role: source.name, f"{role}_split": source.split, f"{role}_sha256": source.fingerprint}
-    return ImageSet(source.pixels if role == "training" else source.images, source.labels, origin)
+    return ImageSet(source.pixels if lazy else source.images, source.labels, origin, source.fingerprint)
 
 
-def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | None, Source]:
+def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Mapping[str, Any]) -> np.ndarray:
+    """Samples, uint8, with their progress shown; in a temporary file where they are many."""
+    print(f"drawing {num} samples", flush=True)
+    start = time.perf_counter()
+    shape = (num, *run.data.image_shape)
+    with tempfile.TemporaryFile() as file:
+        held = np.prod(shape, dtype=np.int64) <= HELD
+        images = np.empty(shape, np.uint8) if held else np.memmap(file, np.uint8, "w+", shape=shape)
+    progress, done = Progress("samples", num), 0
+    for batch in run.sample_batches(num, labels, seed, **sampling):
+        images[done : done + len(batch)] = batch
+        done += len(batch)
+        progress.advance(len(batch))
+    progress.close()
+    print(f"{num} samples in {time.perf_counter() - start:.1f} s", flush=True)
+    return images
+
+
+def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[Source | None, Source]:
     """The split to compare with, where a metric needs it, and the training split; both suit the model.
 
     Raises:
@@ -91,44 +179,46 @@ def _data_of(run: Run, metrics: tuple[str, ...], split: str) -> tuple[Source | N
 
 def of_run(
     workdir: str,
-    metrics: tuple[str, ...] | None,
+    names: tuple[str, ...] | None,
     num: int | None,
     checkpoint: str,
     split: str | None = None,
-    sampling: Mapping[str, Any] = MappingProxyType({}),
+    sampling: Mapping[str, Any] = NOTHING,
     likelihoods: tuple[str, ...] | None = None,
+    measuring: Mapping[str, Any] = NOTHING,
 ) -> list[Result]:
     """Results of a run; leaves pictures of its samples in its samples/ when a metric is about them.
 
     Args:
-      metrics, num, split, likelihoods: None takes the run's config.eval.
+      names, num, split, likelihoods: of metrics ...; None takes the run's config.eval.
       sampling: how to draw samples where not as the run's config.sampler says: `guidance`, `sampler`, `steps` ...
+      measuring: extractor, resize, layer and fields of Options, where not as the run's config.eval says.
     Raises:
       ConfigError, DataError, StorageError: as the parts do, each one line and before anything is drawn.
     """
     run = Run.load(workdir, checkpoint)
     settings = run.config.eval
-    metrics = tuple(settings.metrics) if metrics is None else metrics
+    default, options = _asked({**settings, **measuring})  # older runs lack some keys
+    metrics = resolve(tuple(settings.metrics) if names is None else names, default)
     seed = settings.seed
     predict = run.predictor.task.predict
     split = split or settings.split
-    wanted = settings.get("likelihoods", ()) if likelihoods is None else likelihoods  # older runs have no such key
+    wanted = settings.get("likelihoods", ()) if likelihoods is None else likelihoods
     check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted)
     if likelihoods is not None and not need(metrics, "likelihoods"):
         raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
     if sampling and not need(metrics, "generated"):
         raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
+    load_weights(metrics, options)
     reference, training = _data_of(run, metrics, split)
+    num = num or settings.num_samples
+    check_counts(metrics, options, num, reference and len(reference))
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated = None
     if need(metrics, "generated"):
         check_writable(run.workdir / "samples")
-        num = num or settings.num_samples
         labels = run.sample_labels(num)
-        print(f"drawing {num} samples", flush=True)
-        start = time.perf_counter()
-        images = run.sample(num, labels, seed, **sampling)
-        print(f"{num} samples in {time.perf_counter() - start:.1f} s", flush=True)
+        images = _draw(run, num, labels, seed, sampling)
         drawn = dict(predict["sample"].options) | {"guidance": 1.0} | dict(sampling)
         guidance = drawn.pop("guidance")
         generated = ImageSet(images, labels, drawn | {"guidance_scale": guidance})
@@ -136,16 +226,18 @@ def of_run(
         pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
         pictures.neighbours(run, images, training.pixels)
         pictures.trajectory(run, seed, {key: value for key, value in sampling.items() if key != "guidance"})
+    lazy = all(metric.selection for metric in metrics.values() if "reference" in metric.needs)
     context = Context(
         generated=generated,
-        reference=reference and _as_set(reference, "reference"),
-        training=_as_set(training, "training"),
+        reference=reference and _as_set(reference, "reference", lazy),
+        training=_as_set(training, "training", lazy=True),
         predict=run.predict,
         conditional=any({"image", "label"} <= set(function.inputs) for function in predict.values()),
         protocol=protocol,
         timesteps=tuple(settings.timesteps),
         likelihoods=likelihoods_of(predict, wanted) if need(metrics, "likelihoods") else {},
         likelihood_images=settings.get("likelihood_images", 0),
+        options=options,
         seed=seed,
     )
     return _collect(metrics, context)

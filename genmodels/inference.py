@@ -5,7 +5,7 @@ Row i of a call gets the key fold_in(key(seed), i), whatever the batch size and 
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -94,7 +94,21 @@ class Predictor:
         seed: int = 0,
         **options,
     ) -> dict[str, np.ndarray]:
-        """Runs `name` on `num` rows; image inputs and outputs are uint8.
+        """All rows of `batches` together."""
+        parts = list(self.batches(variables, name, num, inputs, seed=seed, **options))
+        return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+
+    def batches(
+        self,
+        variables: Any,
+        name: str,
+        num: int,
+        inputs: dict[str, np.ndarray] | None = None,
+        *,
+        seed: int = 0,
+        **options,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Runs `name` on `num` rows, a batch at a time; image inputs and outputs are uint8.
 
         Args:
           inputs: arrays of `num` rows for the function's fields, except "key", which comes from `seed`; images may be
@@ -124,16 +138,14 @@ class Predictor:
         if key not in self._compiled:
             self._compiled[key] = self._compile(name, chosen)
         rows = {"seed": np.full(num, seed, np.uint32), "index": np.arange(num, dtype=np.uint32), "rows": inputs}
-        parts = []
         try:
             for start in range(0, num, self._batch_size):
                 part = jax.tree.map(lambda x, s=start: x[s : s + self._batch_size], rows)
                 padded, real = pipeline.pad_rows(part, self._batch_size)
                 outputs = self._compiled[key](variables, {}, padded)
-                parts.append({field: value[real] for field, value in outputs.items()})
+                yield {field: value[real] for field, value in outputs.items()}
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
-        return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -220,6 +232,12 @@ class Run:
         Raises:
           ConfigError: labels out of range, or an option this run's sampler does not have.
         """
+        return np.concatenate(list(self.sample_batches(num, labels, seed, guidance, **options)))
+
+    def sample_batches(
+        self, num: int, labels: Any = None, seed: int = 0, guidance: float = 1.0, **options: Any
+    ) -> Iterator[UInt8[np.ndarray, "batch height width channel"]]:
+        """The images of `sample`, a batch at a time."""
         if num < 1:
             raise ConfigError(f"the number of samples must be at least 1, got {num}")
         if not np.isfinite(guidance):
@@ -230,4 +248,5 @@ class Run:
             if "guidance_scale" not in self.sampling().optional:
                 raise ConfigError("guidance needs a conditional model that was trained with label dropout; 1 is none")
             inputs["guidance_scale"] = np.full(num, guidance, np.float32)
-        return self.predict("sample", num, inputs, seed=seed, **options)["image"]
+        for batch in self.predictor.batches(self.variables, "sample", num, inputs, seed=seed, **options):
+            yield batch["image"]

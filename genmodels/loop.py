@@ -209,17 +209,19 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     task = make_task(config, data, last)
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
     evaluation = config.eval
-    evaluators.check_names([*evaluation.metrics, *(promise["metric"] for promise in config.expect)])
+    extractor = evaluators.Default(evaluation.extractor, evaluation.resize, evaluation.layer)
+    metrics = evaluators.resolve(evaluation.metrics, extractor)
+    evaluators.resolve([promise["metric"] for promise in config.expect], extractor)
     try:
         evaluators.check_run(
-            evaluation.metrics,
+            metrics,
             task.predict,
             data.image_shape,
             evaluation.split,
             evaluation.timesteps,
             evaluation.likelihoods,
         )
-        if evaluators.need(evaluation.metrics, "reference"):
+        if evaluators.need(metrics, "reference"):
             from_config(config.data, evaluation.split)
     except (ConfigError, DataError) as error:  # training can do without
         print(f"note: genmodels.evaluate will need other --metrics or --split: {error}")

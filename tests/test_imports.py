@@ -20,7 +20,7 @@ ALLOWED = {
     "diffusion": {"diffusion"},
     "metrics": {"metrics"},
     "models": {"nn", "models"},
-    "extractors": LOWEST | {"models", "metrics"},
+    "extractors": LOWEST | {"extractors", "models", "metrics"},
     "config": LOWEST,
     "state": set(),
     "parallel": set(),
@@ -32,14 +32,15 @@ ALLOWED = {
     "evaluators": LOWEST | {"evaluators", "metrics", "extractors", "data"},
     "reporting": LOWEST | {"reporting", "evaluators", "data", "metrics", "config", "state", "workdir", "inference"},
     "inference": LOWEST | {"tasks", "data", "checkpoint", "config", "parallel", "state", "workdir"},
-    "evaluation": LOWEST | {"inference", "evaluators", "data", "reporting", "workdir"},
+    "metric_flags": set(),
+    "evaluation": LOWEST | {"extractors", "inference", "evaluators", "data", "reporting", "workdir"},
     "loop": LOWEST
     | {"tasks", "evaluators", "data", "checkpoint", "reporting", "parallel", "inference", "state", "config", "workdir"},
     "diffusers_folder": LOWEST
     | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir", "diffusion"},
     "cli": LOWEST | {"config", "xla"},
 }
-MAINS = {"train", "sample", "evaluate", "report", "export", "convert", "data/inspect", "data/prepare"}
+MAINS = {"train", "sample", "evaluate", "statistics", "report", "export", "convert", "data/inspect", "data/prepare"}
 
 
 def imports_of(path):

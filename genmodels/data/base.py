@@ -28,6 +28,7 @@ class Settings:
       size, crop, filter, convert: see `images.Rule`.
       skip_damaged: leave out files that cannot be decoded, instead of stopping; decided once, when they are scanned.
       memory_gb: sets of more than this many 10^9 bytes of pixels are decoded as they are needed.
+      mixed: images may keep different sizes (`pixels.Mixed`); for evaluation, which resizes them itself.
     """
 
     size: int = 0
@@ -36,6 +37,7 @@ class Settings:
     convert: str = ""
     skip_damaged: bool = False
     memory_gb: float = 2.0
+    mixed: bool = False
 
     def __post_init__(self):
         self.rule  # noqa: B018  (its values are checked when it is made)

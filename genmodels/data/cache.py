@@ -1,4 +1,4 @@
-"""What a scan of image files found, kept between runs so that the second start is quick.
+"""What a scan of image files found, and moments of features, kept between runs so that the second start is quick.
 
 It lies in $GENMODELS_CACHE (default: genmodels in $XDG_CACHE_HOME or ~/.cache), a folder an entry, and may be deleted
 at any time. The key of an entry covers names, sizes and times of all files and the rule by which they were read, so
@@ -37,8 +37,9 @@ def key(*parts: Any) -> str:
     return hashlib.sha256(repr((FORMAT, *decoders, *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def _checksum(images: np.ndarray) -> int:
-    flat = images.reshape(-1)
+def checksum(images: np.ndarray) -> int:
+    """crc32 of an array's bytes."""
+    flat = images.reshape(-1).view(np.uint8)
     total = 0
     for start in range(0, flat.size, 1 << 24):
         total = zlib.crc32(flat[start : start + (1 << 24)], total)
@@ -61,7 +62,7 @@ def read(
         images = None
         if info["checksum"] is not None and images_wanted(info["shape"]):
             images = np.load(folder / "images.npy")
-            if _checksum(images) != info["checksum"]:
+            if checksum(images) != info["checksum"]:
                 return None
         with contextlib.suppress(OSError):  # a cache of others, to be read only
             os.utime(folder)
@@ -80,8 +81,8 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
             np.savez(temporary / "table.npz", **arrays)
             if images is not None:
                 np.save(temporary / "images.npy", images)
-            checksum = None if images is None else _checksum(images)
-            (temporary / "info.json").write_text(json.dumps(info | {"checksum": checksum}))
+            found = None if images is None else checksum(images)
+            (temporary / "info.json").write_text(json.dumps(info | {"checksum": found}))
             shutil.rmtree(folder / name, ignore_errors=True)
             try:
                 temporary.rename(folder / name)
@@ -92,7 +93,7 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
             shutil.rmtree(temporary, ignore_errors=True)
         _prune(folder, name)
     except OSError as error:
-        print(f"note: the scan is not kept for the next start: {folder}: {error.strerror}", flush=True)
+        print(f"note: what was found is not kept for the next start: {folder}: {error.strerror}", flush=True)
 
 
 def _prune(folder: pathlib.Path, keep: str) -> None:

@@ -72,6 +72,11 @@ def list_images(medium: Medium, split: str) -> Listing:
     return dataclasses.replace(listing, notes=(f"not read, by their suffix: {unread}",)) if unread else listing
 
 
+def others(medium: Medium) -> list[str]:
+    """The files that are neither images nor captions."""
+    return [n for n in medium.names if not n.lower().endswith(EXTENSIONS) and n.rpartition("/")[2] != CAPTIONS]
+
+
 def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
     """What the names of the images of a split, and of the training split, begin with."""
     folders = {name.split("/")[0] for name in images if "/" in name}

@@ -70,17 +70,47 @@ class Decoded:
         """Raises DataError, naming the file, when it is no longer what it was."""
         indices = _as_array(indices, self.shape[0])
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
-        names = [self.names[index] for index in indices]
-        for row, (index, name, opener) in enumerate(zip(indices, names, self.medium.openers(names), strict=True)):
-            try:
-                with opener() as file:
-                    image = decode(file, self.rule)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{self.medium.where}: {name}: can no longer be read ({error}); put it back") from error
-            if image.shape != self.shape[1:] or digest(image) != self.digests[index].tobytes():
+        for row, (name, image, expected) in enumerate(_decoded(self, indices)):
+            if image.shape != self.shape[1:] or not expected:
                 raise DataError(f"{self.medium.where}: {name}: has changed since the run began; put it back")
             rows[row] = image
         return rows
+
+
+def _decoded(stack: "Decoded | Mixed", indices: Integer[np.ndarray, " rows"]):
+    """(name, pixels, whether they are what the scan saw) of these images."""
+    names = [stack.names[index] for index in indices]
+    for index, name, opener in zip(indices, names, stack.medium.openers(names), strict=True):
+        try:
+            with opener() as file:
+                image = decode(file, stack.rule)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{stack.medium.where}: {name}: can no longer be read ({error}); put it back") from error
+        yield name, image, digest(image) == stack.digests[index].tobytes()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mixed:
+    """Images of different sizes, decoded whenever they are read, as a list."""
+
+    medium: Medium
+    names: tuple[str, ...]
+    rule: Rule
+    digests: UInt8[np.ndarray, "N 16"]
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,): there is no more that all have in common."""
+        return (len(self.names),)
+
+    def __getitem__(self, indices: Indices) -> list[np.ndarray]:
+        """Raises DataError, naming the file, when it is no longer what it was."""
+        images = []
+        for name, image, expected in _decoded(self, _as_array(indices, len(self.names))):
+            if not expected:
+                raise DataError(f"{self.medium.where}: {name}: has changed since it was scanned; put it back")
+            images.append(image)
+        return images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from genmodels.data.base import Settings, Source, Table
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
 from genmodels.data.media import Medium
-from genmodels.data.pixels import Decoded, digest
+from genmodels.data.pixels import Decoded, Mixed, digest
 from genmodels.data.progress import Progress
 from genmodels.errors import DataError
 
@@ -48,6 +48,8 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
         type(medium).__name__, str(medium.path.resolve()), split, medium.stamp, rule, settings.skip_damaged
     )
     entry = cache.read(name, lambda shape: _fits(shape, settings))
+    if entry is None and settings.mixed and (source := _open_mixed(medium, split, list_split(), settings)):
+        return source
     if entry is None or (entry[2] is None and _fits(entry[0]["shape"], settings)):
         info, arrays, images = _scan(medium, list_split(), settings)
         cache.write(name, info, arrays, images)
@@ -68,6 +70,43 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
         files,
         table,
         tuple(info["notes"]),
+    )
+
+
+def _open_mixed(medium: Medium, split: str, listing: Listing, settings: Settings) -> Source | None:
+    """The images at their own sizes; None where all have the same, or a rule makes them so."""
+    rule, where = settings.rule, medium.where
+    headers: list[Any] = [None] * len(listing.names)
+    for row, header in _each(medium, listing.names, read_header, f"{where}: headers"):
+        headers[row] = header
+    listing, headers = _without_damaged(where, listing, headers, {}, settings)
+    if rule.size or len({header.size for header in headers}) == 1:
+        return None
+    if medium.sequential:
+        raise DataError(f"{where}: images of many sizes in a compressed tar cannot be read at random: decompress it")
+    _check_kinds(where, listing.names, headers, rule)
+    table = Table.empty(len(headers))
+    outcomes: list[Any] = [None] * len(headers)
+    for row, outcome in _each(medium, listing.names, lambda file: decode(file, rule), f"{where}: images"):
+        if isinstance(outcome, Exception):
+            outcomes[row] = outcome
+        else:
+            table.set(row, outcome, digest(repr(outcome.shape).encode() + outcome.tobytes()))
+    good = np.flatnonzero([outcome is None for outcome in outcomes])
+    listing, _ = _without_damaged(where, listing, outcomes, {}, settings)
+    table = table[good]
+    pixels = Mixed(medium, listing.names, rule, table.digests)
+    return Source(
+        where,
+        split,
+        pixels,
+        listing.labels,
+        len(listing.class_names),
+        listing.class_names,
+        listing.captions,
+        listing.names,
+        Table(table.origins, table.extremes, table.origins),  # with the shapes, which digests of pixels leave out
+        (f"{len({header.size for header in headers})} different sizes", *listing.notes),
     )
 
 
@@ -180,12 +219,8 @@ def _without_damaged(
     return listing.keep(good), [outcomes[row] for row in good]
 
 
-def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) -> list[str]:
-    """Checks that the rule makes all images alike; returns what is worth telling.
-
-    Raises:
-      DataError: it does not; names the files and the setting that would.
-    """
+def _check_kinds(where: str, names: Sequence[str], headers: list[Header], rule: Rule) -> None:
+    """Raises DataError unless the rule gives all images the same channels."""
     kinds = _group(names, [header.kind for header in headers])
     for kind, remedy in REMEDIES.items():
         if kind in kinds and not rule.convert:
@@ -197,6 +232,15 @@ def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) 
             f"{where}: {grey} grey ({first_grey} ...) among {rgb} RGB ({first_rgb} ...): set "
             f"config.data.convert=rgb or grey"
         )
+
+
+def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) -> list[str]:
+    """Checks that the rule makes all images alike; returns what is worth telling.
+
+    Raises:
+      DataError: it does not; names the files and the setting that would.
+    """
+    _check_kinds(where, names, headers, rule)
     sizes = _group(names, [header.size for header in headers])
     if len(sizes) > 1 and not rule.size:
         common = [f"{n} of {h}x{w} ({name})" for (h, w), (n, name) in list(sizes.items())[:3]]

@@ -49,7 +49,7 @@ def _open(call: Call, split: str, settings: Settings) -> Source | Pair:
     if call.name in COMBINATIONS:
         return _combine(call, split, settings)
     extra = {"data_dir"} if call.name == "tfds" else set()
-    fields = set(Settings.__dataclass_fields__) | extra
+    fields = (set(Settings.__dataclass_fields__) | extra) - {"mixed"}
     for key, value in call.options.items():
         choose(f"option of {call.name}", key, fields)
         if key in extra and not isinstance(value, str):

@@ -7,18 +7,38 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.data.pixels import Pixels
+from genmodels.data.pixels import Mixed, Pixels
+from genmodels.metrics.moments import Gaussian
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
     """uint8 images [N, height, width, channel], their labels if any, and protocol entries that describe them.
 
-    Those of a training split may be a stack that reads its rows when asked (data.pixels).
+    Attributes:
+      images: an array; or a stack that reads its rows when asked, whose images may even differ in size (data.pixels).
+      fingerprint: of its contents, by which what was computed from it is kept on disk; "" where it is not worth it.
     """
 
-    images: UInt8[np.ndarray, "N height width channel"] | Pixels
+    images: UInt8[np.ndarray, "N height width channel"] | Pixels | Mixed
     labels: Int[np.ndarray, " N"] | None
+    origin: Mapping[str, Any]
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Statistics:
+    """In the place of reference images: what a statistics file holds of them.
+
+    Attributes:
+      extractor: what made it, as `statistics.identity` has it; None where the file does not say.
+    """
+
+    gaussian: Gaussian
+    extractor: Mapping[str, Any] | None
     origin: Mapping[str, Any]
 
 
@@ -41,6 +61,25 @@ class Result:
         return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)} | curve
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How distributions and pairs are compared; the flags of evaluate and keys of config.eval of the same names.
+
+    Attributes:
+      subsets, subset_size: of the kernel distance.
+      neighbours: of precision, recall, density and coverage.
+      splits: of the class score.
+      lpips_trunk, lpips_linear: weights files of LPIPS.
+    """
+
+    subsets: int = 100
+    subset_size: int = 1000
+    neighbours: int = 3
+    splits: int = 10
+    lpips_trunk: str = ""
+    lpips_linear: str = ""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Context:
     """All that an evaluator may draw on; what a call has not got is None.
@@ -54,10 +93,11 @@ class Context:
       timesteps: of the one-step reconstructions.
       likelihoods: the predict functions that give `nll`, each with the protocol entries that say what it means.
       likelihood_images: how many images of the reference they see; 0 is all.
+      options: of the comparisons.
     """
 
     generated: ImageSet | None = None
-    reference: ImageSet | None = None
+    reference: ImageSet | Statistics | None = None
     training: ImageSet | None = None
     predict: Callable[..., dict[str, np.ndarray]] | None = None
     conditional: bool = False
@@ -65,4 +105,5 @@ class Context:
     timesteps: tuple[int, ...] = ()
     likelihoods: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     likelihood_images: int = 0
+    options: Options = Options()
     seed: int = 0

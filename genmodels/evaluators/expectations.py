@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from genmodels.evaluators import METRICS
+from genmodels.evaluators import lower_is_better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,7 @@ def compare(results: Iterable[Mapping[str, Any]], expect: Iterable[Mapping[str, 
         obtained = fits[-1] if fits else None
         met = None
         if obtained is not None:
-            worse = (
-                obtained - promise["value"]
-                if METRICS[promise["metric"]].lower_is_better
-                else promise["value"] - obtained
-            )
+            worse = obtained - promise["value"] if lower_is_better(promise["metric"]) else promise["value"] - obtained
             met = bool(worse <= promise["tolerance"])
         checks.append(Check(promise["metric"], promise["value"], promise["tolerance"], obtained, met, wanted))
     return checks

@@ -1,41 +1,50 @@
-"""PSNR and SSIM of image i against image i, with everything about how they were computed."""
+"""Image i against image i: PSNR, SSIM, MS-SSIM and LPIPS, with everything about how they were computed."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from genmodels.data.pixels import gather
 from genmodels.errors import DataError
-from genmodels.evaluators.base import Context, Result
+from genmodels.evaluators.base import Context, Options, Result
+from genmodels.extractors import perceptual
 from genmodels.metrics import image
 
+WINDOW = {"sigma": image.SIGMA, "k1": image.K1, "k2": image.K2, "crop": "valid"}
 
-def pair_results(name: str, a: np.ndarray, b: np.ndarray, protocol: dict[str, Any]) -> Iterator[Result]:
-    """The mean over images of the paired metric `name` ("psnr" or "ssim").
+
+def pair_results(
+    name: str, a: np.ndarray, b: np.ndarray, protocol: dict[str, Any], options: Options
+) -> Iterator[Result]:
+    """The mean over images of a paired metric: psnr, ssim, ms_ssim or lpips.
 
     Raises:
-      DataError: counts or sizes differ.
+      DataError: counts or sizes differ, images are too small, or LPIPS has no weights.
     """
-    details = {"data_range": 1.0, "average": "mean of per-image values", "n_reference": len(b)}
-    if name == "ssim":
-        details |= {"window": image.ssim_window(*a.shape[1:3]), "sigma": 1.5, "k1": 0.01, "k2": 0.03, "crop": "valid"}
+    details = {"average": "mean of per-image values", "n_reference": len(b)}
     try:
-        values = {"psnr": image.psnr, "ssim": image.ssim}[name](a, b)
-    except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
+        if name == "lpips":
+            model = perceptual.load(options.lpips_trunk, options.lpips_linear)
+            values, details = model(a, b), details | model.protocol
+        else:
+            values = {"psnr": image.psnr, "ssim": image.ssim, "ms_ssim": image.ms_ssim}[name](a, b)
+            details |= {"data_range": "255 (uint8)"}
+        if name in ("ssim", "ms_ssim"):
+            details |= {"window": image.ssim_window(*a.shape[1:3]), **WINDOW}
+        if name == "ms_ssim":
+            details |= {"scales": list(image.WEIGHTS)}
+    except (ValueError, DataError) as error:
+        raise DataError(f"metric {name}: {error}") from error
     yield Result(name, float(np.mean(values)), protocol | details)
 
 
 def _between(name: str, context: Context) -> Iterator[Result]:
-    protocol = {**context.protocol, **context.generated.origin, **context.reference.origin}
-    yield from pair_results(name, context.generated.images, context.reference.images, protocol)
+    generated, reference = context.generated, context.reference
+    protocol = {**context.protocol, **generated.origin, **reference.origin}
+    yield from pair_results(name, gather(generated.images), gather(reference.images), protocol, context.options)
 
 
-def psnr(context: Context) -> Iterator[Result]:
-    """PSNR of generated image i against reference image i."""
-    yield from _between("psnr", context)
-
-
-def ssim(context: Context) -> Iterator[Result]:
-    """SSIM of generated image i against reference image i."""
-    yield from _between("ssim", context)
+# Each: the metric of that name of generated image i against reference image i.
+psnr, ssim, ms_ssim, lpips = (functools.partial(_between, name) for name in ("psnr", "ssim", "ms_ssim", "lpips"))

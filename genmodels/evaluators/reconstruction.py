@@ -1,5 +1,6 @@
-"""One-step reconstruction: noise held-out images to a stated step, predict x0 at once, compare (PSNR, SSIM)."""
+"""One-step reconstruction: noise held-out images to a stated step, predict x0 at once, compare in pairs."""
 
+import functools
 from collections.abc import Iterator
 
 from genmodels.evaluators.base import Context, Result
@@ -12,18 +13,12 @@ def _reconstructions(name: str, context: Context) -> Iterator[Result]:
     if context.conditional:
         inputs["label"] = reference.labels
     for timestep in context.timesteps:
-        images = context.predict("denoise", len(reference.images), inputs, seed=context.seed, timestep=timestep)[
-            "image"
-        ]
+        images = context.predict("denoise", len(reference), inputs, seed=context.seed, timestep=timestep)["image"]
         protocol = {**context.protocol, **reference.origin, "reconstruction": "one step", "timestep": timestep}
-        yield from pair_results(name, images, reference.images, protocol)
+        yield from pair_results(name, images, reference.images, protocol, context.options)
 
 
-def psnr(context: Context) -> Iterator[Result]:
-    """PSNR at each of `context.timesteps`."""
-    yield from _reconstructions("psnr", context)
-
-
-def ssim(context: Context) -> Iterator[Result]:
-    """SSIM at each of `context.timesteps`."""
-    yield from _reconstructions("ssim", context)
+# Each: the metric of that name at each of `context.timesteps`.
+psnr, ssim, ms_ssim, lpips = (
+    functools.partial(_reconstructions, name) for name in ("psnr", "ssim", "ms_ssim", "lpips")
+)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.data.base import Source
+from genmodels.data.base import Settings, Source
+from genmodels.data.listing import others
+from genmodels.data.media import Folder
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.evaluators.base import Result
@@ -61,24 +63,30 @@ def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N
                 to_pil(image).save(temporary, format="PNG")
 
 
-def read_images(flag: str, name: str) -> Source:
+def read_images(flag: str, name: str, mixed: bool = False) -> Source:
     """The images of an .npz or of a folder, such as `write_images` writes; labels may stand in file names.
 
     A .tar or .zip is read too, and so is a source written as a call: 'folder("DIR", convert="rgb")'.
 
     Args:
       flag: for messages, e.g. "--generated".
+      mixed: images may differ in size; their source's pixels are then `data.pixels.Mixed`.
     Raises:
-      DataError: nothing there, not readable, or images of several sizes.
+      DataError: nothing there, not readable, images of several sizes, or something else in a folder of images.
     """
     path = pathlib.Path(name)
     scheme = "folder" if path.is_dir() else ARCHIVES.get(path.suffix, "npz")
     try:
-        source = make_source(name if "(" in name and not path.exists() else f"{scheme}:{name}")
+        spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"
+        source = make_source(spec, settings=Settings(mixed=mixed))
     except DataError as error:
         advice = str(error).replace("config.data.", "")  # here an option of the source itself
         hint = f""" (write {flag}='{scheme}("{name}", ...)')""" if advice != str(error) else ""
         raise DataError(f"{flag}: {advice}{hint}") from error
+    if scheme == "folder" and (strangers := others(Folder(f"{flag}={name}", path))):
+        raise DataError(
+            f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all of it is measured"
+        )
     matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
     if not matches or not all(matches):
         return source

@@ -12,9 +12,10 @@ import numpy as np
 
 from genmodels import evaluation
 from genmodels.data.sources import from_config
-from genmodels.extractors import digits
+from genmodels.extractors import Selection
 from genmodels.inference import Run
 from genmodels.metrics.frechet import frechet_distance
+from genmodels.metrics.moments import Moments
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--run", required=True)
@@ -28,7 +29,7 @@ parser.add_argument("--nll", action="store_true")
 def judge_of(classifier):
     """A function from uint8 images to (features, logits)."""
     if not classifier:
-        return digits.extract
+        return Selection("digits").load()
     judge = Run.load(classifier)
 
     def extract(images):
@@ -55,7 +56,7 @@ def main():
             seconds = time.perf_counter() - start
             found, logits = extract(images)
             agreement = np.mean(logits.argmax(-1) == run.sample_labels(args.num))
-            distance = frechet_distance(found, features)
+            distance = frechet_distance(Moments.of(found).gaussian(), Moments.of(features).gaussian()).value
             print(f"| {name} | {steps} | {distance:.2f} | {agreement:.3f} | {seconds:.1f} |", flush=True)
     if args.nll:
         for result in evaluation.of_run(args.run, ("nll",), None, "latest"):

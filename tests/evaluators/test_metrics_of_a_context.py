@@ -5,7 +5,7 @@ import pytest
 
 from genmodels.data.sources import make_source
 from genmodels.errors import DataError
-from genmodels.evaluators import METRICS, Context, ImageSet
+from genmodels.evaluators import METRICS, Context, ImageSet, evaluate, resolve
 
 
 def image_set(images, labels=None):
@@ -13,7 +13,7 @@ def image_set(images, labels=None):
 
 
 def value(name, **context):
-    (result,) = METRICS[name].evaluate(Context(**context))
+    (result,) = evaluate(resolve([name]), Context(**context))
     return result.value
 
 

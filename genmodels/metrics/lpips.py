@@ -1,0 +1,33 @@
+"""LPIPS v0.1 (Zhang et al. 2018): how far apart two images are to a network whose channels were weighted by people.
+
+    d(a, b) = sum over taps of mean over space of sum_c w_c (a_c / |a| - b_c / |b|)^2
+
+with a, b the maps of a trunk (`models.lpips_trunks`), unit length along channels, and weights w that are not negative.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+EPSILON = 1e-10
+
+Maps = Float[Array, "batch height width channel"]
+
+
+def scaled(images: Float[Array, "batch height width 3"]) -> Float[Array, "batch height width 3"]:
+    """Images in [-1, 1] as the trunks take them."""
+    return (images - jnp.array(SHIFT)) / jnp.array(SCALE)
+
+
+def distance(
+    a: Sequence[Maps], b: Sequence[Maps], weights: Sequence[Float[Array, " channel"]]
+) -> Float[Array, " batch"]:
+    """The distance of image pairs from the maps of each."""
+    total = jnp.zeros(len(a[0]))
+    for x, y, w in zip(a, b, weights, strict=True):
+        x, y = (z / (jnp.linalg.norm(z, axis=-1, keepdims=True) + EPSILON) for z in (x, y))
+        total = total + jnp.mean(jnp.sum(w * jnp.square(x - y), axis=-1), axis=(1, 2))
+    return total

@@ -1,0 +1,141 @@
+"""Count, mean and covariance of features that come in batches, in float64 on the host.
+
+Two parts of n_1 and n_2 rows with means m_1, m_2 and scatters C = sum (x - m)(x - m)^T make one (Chan et al. 1983):
+
+    m = m_1 + n_2/n (m_2 - m_1)        C = C_1 + C_2 + n_1 n_2/n (m_2 - m_1)(m_2 - m_1)^T
+
+in any order and grouping, so batches, shards and processes merge. While there are no more rows than dimensions the rows
+themselves are kept: they take no more room than the scatter and lose nothing, where a covariance of deficient rank
+loses half of its digits to a square root.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+COVARIANCE_DIVISOR = "N-1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gaussian:
+    """What a Frechet distance compares; its covariance is there as a matrix or as a factor.
+
+    Attributes:
+      factor: F with covariance = F^T F, or None.
+      count: of the rows it was fitted to; None where a file does not say.
+    """
+
+    mean: Float64[np.ndarray, " d"]
+    covariance: Float64[np.ndarray, "d d"] | None
+    factor: Float64[np.ndarray, "k d"] | None
+    count: int | None
+
+    def full(self) -> Float64[np.ndarray, "d d"]:
+        """The covariance as a matrix."""
+        return self.factor.T @ self.factor if self.covariance is None else self.covariance
+
+    @classmethod
+    def given(
+        cls, mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d _"], count: int | None = None
+    ) -> "Gaussian":
+        """From a mean and a covariance, such as statistics files hold.
+
+        Raises:
+          ValueError: shapes that do not fit, a covariance that is not symmetric, or values that are not finite.
+        """
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"a mean [d] and a covariance [d, d] are needed, got {mean.shape} and {covariance.shape}")
+        mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
+        if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
+            raise ValueError("mean or covariance is not finite")
+        if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-5 * np.abs(covariance).max()):
+            raise ValueError("the covariance is not symmetric")
+        return cls(mean, (covariance + covariance.T) / 2, None, count)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Of `count` rows of d features.
+
+    Attributes:
+      rows: all of them where count <= d, else None.
+      scatter: sum of outer products of deviations from the mean; None where rows stand.
+    """
+
+    count: int
+    mean: Float64[np.ndarray, " d"]
+    rows: Float64[np.ndarray, "N d"] | None
+    scatter: Float64[np.ndarray, "d d"] | None
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "N d"], mask: Bool[np.ndarray, " N"] | None = None) -> "Moments":
+        """The moments of a batch; rows where `mask` is False are padding and do not count.
+
+        Raises:
+          ValueError: a feature that counts is not finite, or features are not [N, d].
+        """
+        if features.ndim != 2 or not features.shape[1]:
+            raise ValueError(f"features must be [N, d], got shape {features.shape}")
+        rows = (features if mask is None else features[mask]).astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if bad.size:
+            raise ValueError(f"features of {len(bad)} of {len(rows)} images are not finite, first of image {bad[0]}")
+        mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
+        moments = cls(len(rows), mean, rows, None)
+        if len(rows) <= moments.dimension:
+            return moments
+        return cls(len(rows), mean, None, moments.scattered())
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return len(self.mean)
+
+    def scattered(self) -> Float64[np.ndarray, "d d"]:
+        """The scatter, from the rows where they stand."""
+        if self.rows is None:
+            return self.scatter
+        deviations = self.rows - self.mean
+        return deviations.T @ deviations
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of the rows of both.
+
+        Raises:
+          ValueError: other dimensions.
+        """
+        if self.dimension != other.dimension:
+            raise ValueError(f"features of {self.dimension} and of {other.dimension} dimensions do not merge")
+        count = self.count + other.count
+        if not self.count or not other.count:
+            return other if other.count else self
+        shift = other.mean - self.mean
+        mean = self.mean + shift * (other.count / count)
+        if count <= self.dimension:
+            return Moments(count, mean, np.concatenate([self.rows, other.rows]), None)
+        scatter = self.scattered() + other.scattered()
+        scatter += np.outer(shift, shift * (self.count * other.count / count))
+        return Moments(count, mean, None, scatter)
+
+    def gaussian(self) -> Gaussian:
+        """With covariance divisor N - 1.
+
+        Raises:
+          ValueError: fewer than two rows.
+        """
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least two images, got {self.count}")
+        if self.rows is None:
+            return Gaussian(self.mean, self.scatter / (self.count - 1), None, self.count)
+        factor = (self.rows - self.mean) / np.sqrt(self.count - 1)
+        return Gaussian(self.mean, None, factor, self.count)
+
+
+def merged(parts: Iterable[Moments]) -> Moments:
+    """The moments of all rows of one or more parts."""
+    first, *rest = parts
+    for part in rest:
+        first = first.merge(part)
+    return first
