@@ -29,7 +29,7 @@ ALLOWED = {
     "data": LOWEST | {"data", "config"},
     "checkpoint": LOWEST,
     "tasks": LOWEST | {"tasks", "models", "diffusion", "nn", "optim", "parallel", "state", "config"},
-    "evaluators": LOWEST | {"evaluators", "metrics", "extractors", "data"},
+    "evaluators": LOWEST | {"parallel", "evaluators", "metrics", "extractors", "data"},
     "reporting": LOWEST | {"reporting", "evaluators", "data", "metrics", "config", "state", "workdir", "inference"},
     "inference": LOWEST | {"tasks", "data", "checkpoint", "config", "parallel", "state", "workdir"},
     "metric_flags": set(),

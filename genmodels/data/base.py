@@ -135,8 +135,8 @@ class Source:
         return self.pixels.shape[0]
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channel)."""
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channel); () where images keep different sizes."""
         return tuple(self.pixels.shape[1:])
 
     @property

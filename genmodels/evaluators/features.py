@@ -6,8 +6,10 @@ compare images with each other. Moments of a set of known contents are kept on d
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
 
+import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
@@ -17,7 +19,8 @@ from genmodels.evaluators import statistics
 from genmodels.evaluators.base import Context, ImageSet
 from genmodels.extractors import Extracted, Extractor, Selection
 from genmodels.metrics.inception_score import ScoreSums
-from genmodels.metrics.moments import Gaussian, Moments
+from genmodels.metrics.moments import Gaussian, Moments, merged
+from genmodels.parallel import gather_hosts
 
 MOMENTS, SCORES, FEATURES, CLASSES = WANTS = ("moments", "scores", "features", "classes")
 CHUNK = 512  # images read and extracted at a time
@@ -67,8 +70,42 @@ def _chunk(images: ImageSet) -> int:
     return CHUNK if not shape else max(1, min(CHUNK, BYTES // int(np.prod(shape))))
 
 
+@dataclasses.dataclass(eq=False)
+class _Parts:
+    """What has been gathered of some rows, in any order of processes: plain arrays that can be sent and merged."""
+
+    moments: Moments | None = None
+    scores: ScoreSums | None = None
+    features: list[np.ndarray] = dataclasses.field(default_factory=list)
+    classes: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def packed(self) -> dict[str, np.ndarray]:
+        """As arrays by name."""
+        named = {f"{kind}.{i}": x for kind in ("features", "classes") for i, x in enumerate(getattr(self, kind))}
+        for kind, part in (("moments", self.moments), ("scores", self.scores)):
+            for key, value in {} if part is None else vars(part).items():
+                named |= {} if value is None else {f"{kind}.{key}": np.asarray(value)}
+        return named
+
+    @classmethod
+    def unpacked(cls, named: Mapping[str, np.ndarray]) -> "_Parts":
+        """The inverse of `packed`."""
+
+        def fields(kind):
+            found = {key.partition(".")[2]: value for key, value in named.items() if key.startswith(f"{kind}.")}
+            return {key: value if value.ndim else int(value) for key, value in found.items()}
+
+        moments, scores = fields("moments"), fields("scores")
+        return cls(
+            Moments(**({"rows": None, "scatter": None} | moments)) if moments else None,
+            ScoreSums(**scores) if scores else None,
+            list(fields("features").values()),
+            list(fields("classes").values()),
+        )
+
+
 def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable[str], splits: int) -> Summary:
-    """Passes over the images once.
+    """Passes over the images once; of several processes each over its share.
 
     Args:
       what: the role of the set, for messages.
@@ -77,39 +114,49 @@ def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable
     Raises:
       DataError: features that are not finite, too few images, or no logits where they are wanted.
     """
-    wants, pixels, count = set(wants), images.images, len(images)
-    if wants == {MOMENTS} and (known := statistics.load_moments(extractor, images.fingerprint)):
+    wants = set(wants)
+    alone = jax.process_count() == 1  # else what one process finds on its disk another may miss
+    if alone and wants == {MOMENTS} and (known := statistics.load_moments(extractor, images.fingerprint)):
         return Summary(gaussian=_gaussian(what, known))
-    progress = Progress(f"{extractor.id} features of {what}", count)
-    moments, scores, features, classes = None, None, [], []
-    chunk = _chunk(images)
-    for start in range(0, count, chunk):
-        rows = pixels[np.arange(start, min(start + chunk, count))]
+    mine = _pass(what, images, extractor, wants, splits)
+    parts = [mine] if alone else [_Parts.unpacked(named) for named in gather_hosts(mine.packed())]
+    moments = merged(part.moments for part in parts) if MOMENTS in wants else None
+    if moments is not None:
+        statistics.keep_moments(extractor, images.fingerprint, moments)
+    return Summary(
+        gaussian=None if moments is None else _gaussian(what, moments),
+        scores=functools.reduce(ScoreSums.merge, (part.scores for part in parts)) if SCORES in wants else None,
+        features=np.concatenate([rows for part in parts for rows in part.features]) if FEATURES in wants else None,
+        classes=np.concatenate([rows for part in parts for rows in part.classes]) if CLASSES in wants else None,
+    )
+
+
+def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], splits: int) -> _Parts:
+    """Over the rows of this process."""
+    count, chunk = len(images), _chunk(images)
+    first, last = (count * place // jax.process_count() for place in (jax.process_index(), jax.process_index() + 1))
+    progress, parts = Progress(f"{extractor.id} features of {what}", last - first), _Parts()
+    for start in range(first, last, chunk):
+        rows = images.images[np.arange(start, min(start + chunk, last))]
         found = _extract(what, extractor, rows, start)
         if wants & {SCORES, CLASSES} and found.logits is None:
             raise ConfigError(f"the extractor {extractor.id} has no logits, which a class score or agreement needs")
         if MOMENTS in wants:
             part = Moments.of(found.features)
-            moments = part if moments is None else moments.merge(part)
+            parts.moments = part if parts.moments is None else parts.moments.merge(part)
         if SCORES in wants:
             try:
-                scores = (scores or ScoreSums.empty(count, found.logits.shape[1], splits)).add(found.logits)
+                sums = parts.scores or ScoreSums.empty(count, found.logits.shape[1], splits)
             except ValueError as error:
                 raise DataError(f"{what}: {error}; set --splits") from error
+            parts.scores = sums.add(found.logits, start)
         if FEATURES in wants:
-            features.append(found.features)
+            parts.features.append(found.features)
         if CLASSES in wants:
-            classes.append(np.argmax(found.logits, axis=-1))
+            parts.classes.append(np.argmax(found.logits, axis=-1))
         progress.advance(len(rows))
     progress.close()
-    if moments is not None:
-        statistics.keep_moments(extractor, images.fingerprint, moments)
-    return Summary(
-        gaussian=None if moments is None else _gaussian(what, moments),
-        scores=scores,
-        features=np.concatenate(features) if features else None,
-        classes=np.concatenate(classes) if classes else None,
-    )
+    return parts
 
 
 def _gaussian(what: str, moments: Moments) -> Gaussian:

@@ -42,9 +42,11 @@ class ScoreSums:
             raise ValueError(f"{splits} splits need at least as many images, got {total}")
         return cls(total, 0, np.zeros(splits), np.zeros(splits), np.zeros((splits, classes)))
 
-    def add(self, logits: Float[np.ndarray, "rows classes"]) -> "ScoreSums":
-        """With the next images.
+    def add(self, logits: Float[np.ndarray, "rows classes"], first: int | None = None) -> "ScoreSums":
+        """With more images.
 
+        Args:
+          first: the place of their first among all; by default they come in order.
         Raises:
           ValueError: logits that are not finite, or more images than were announced.
         """
@@ -54,12 +56,18 @@ class ScoreSums:
             raise ValueError(f"more than the {self.total} images announced")
         log_p = log_softmax(logits.astype(np.float64), axis=-1)
         p = np.exp(log_p)
-        split = (self.seen + np.arange(len(logits))) * len(self.counts) // self.total
+        places = (self.seen if first is None else first) + np.arange(len(logits))
+        split = places * len(self.counts) // self.total
         counts, negentropies, probabilities = (x.copy() for x in (self.counts, self.negentropies, self.probabilities))
         np.add.at(counts, split, 1.0)
         np.add.at(negentropies, split, np.sum(p * log_p, axis=-1))
         np.add.at(probabilities, split, p)
         return ScoreSums(self.total, self.seen + len(logits), counts, negentropies, probabilities)
+
+    def merge(self, other: "ScoreSums") -> "ScoreSums":
+        """With the images of another part of the same set."""
+        sums = (getattr(self, name) + getattr(other, name) for name in ("counts", "negentropies", "probabilities"))
+        return ScoreSums(self.total, self.seen + other.seen, *sums)
 
     def result(self) -> tuple[float, float]:
         """(mean, standard deviation) of the score over splits, between 1 and the number of classes.

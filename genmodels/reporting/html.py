@@ -3,6 +3,7 @@
 import base64
 import importlib.resources
 import io
+import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import jinja2
 import matplotlib
 
-from genmodels.config import to_json
+from genmodels.config import flatten, to_json
+from genmodels.evaluators.comparison import Comparison, Entry
+from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting.files import read_results
 from genmodels.reporting.grids import read_captions
@@ -32,6 +35,19 @@ CURVES = (
 
 # Evaluation's pictures, in this order. A run not yet evaluated shows the last grid that training drew.
 FIRST = ("grid.png", "trajectory.png", "neighbours.png")
+
+# What may differ between runs of one experiment that are averaged.
+NOT_THE_EXPERIMENT = (
+    "seed",
+    "log.",
+    "checkpoint.",
+    "eval.",
+    "expect",
+    "parallel",
+    "data.source",
+    "data.workers",
+    "data.memory",
+)
 
 FEW = 20  # points, which are marked
 
@@ -113,12 +129,40 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "evaluations": evaluations,
         "checks": compare(results, config.to_dict().get("expect", ())),
         "config": to_json(config),
+        "flat": flatten(config.to_dict()),
         "parameters": parameters.read_text() if parameters.exists() else "",
     }
+
+
+def _subjects(sections: list[dict[str, Any]]) -> list[str]:
+    """The row of each run: those of one experiment that differ in their seeds only share one."""
+    names = [s["workdir"] if sum(s["name"] == other["name"] for other in sections) > 1 else s["name"] for s in sections]
+    groups: dict[str, list[int]] = {}
+    for place, section in enumerate(sections):
+        same = {key: value for key, value in section["flat"].items() if not key.startswith(NOT_THE_EXPERIMENT)}
+        key = json.dumps([same, section["data"]["fingerprint"], sorted(section["data"])], sort_keys=True)
+        groups.setdefault(key, []).append(place)
+    rows = list(names)
+    for places in groups.values():
+        if len({sections[place]["flat"]["seed"] for place in places}) == len(places):
+            for place in places:
+                rows[place] = ", ".join(names[other] for other in places)
+    return rows
+
+
+def comparison(sections: list[dict[str, Any]]) -> Comparison | None:
+    """The results of all runs side by side; None where there is nothing to compare."""
+    entries = [
+        Entry(row, section["flat"]["seed"], result)
+        for row, section in zip(_subjects(sections), sections, strict=True)
+        for evaluation in section["evaluations"]
+        for result in evaluation["results"]
+    ]
+    return compare_results(entries) if len(sections) > 1 and entries else None
 
 
 def render(sections: list[dict[str, Any]]) -> str:
     """The whole page."""
     template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(template).render(sections=sections)
+    return environment.from_string(template).render(sections=sections, comparison=comparison(sections))

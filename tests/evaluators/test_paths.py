@@ -1,0 +1,211 @@
+"""Two paths: what is read, what is kept, and every bad input said in one line before anything is written."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genmodels import evaluation, extractors
+from genmodels.data.pixels import Mixed
+from genmodels.data.sources import make_source
+from genmodels.errors import ConfigError, DataError, GenmodelsError
+from genmodels.evaluators import features, statistics
+from genmodels.extractors import NetworkExtractor, Selection
+from genmodels.reporting.files import read_images
+
+DIGITS = make_source("digits", "test")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", images=DIGITS.images[:150], labels=DIGITS.labels[:150])
+    np.savez("b.npz", images=DIGITS.images[150:297], labels=DIGITS.labels[150:297])
+
+
+def folder(name, *arrays):
+    for index, array in enumerate(arrays):
+        pathlib.Path(name).mkdir(exist_ok=True)
+        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(f"{name}/{index:03d}.png")
+    return name
+
+
+def values(generated, reference, names, **measuring):
+    return [result.value for result in evaluation.of_paths(generated, reference, names, measuring)]
+
+
+def of_sizes(*sizes, channels=1):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, channels), dtype=np.uint8) for size in sizes]
+
+
+def test_statistics_files_are_those_that_other_tools_write_and_read(tmp_path):
+    arrays = evaluation.statistics_of("b.npz", "digits", "none", "")
+    x = Selection("digits").load()(DIGITS.images[150:297]).features.astype(np.float64)
+    np.testing.assert_allclose(arrays["mu"], x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(arrays["sigma"], np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
+    np.savez("ours.npz", **arrays)
+    np.savez("theirs.npz", mu=x.mean(0), sigma=np.cov(x, rowvar=False))
+    direct = values("a.npz", "b.npz", ("fd_digits",))
+    for reference in ("ours.npz", "theirs.npz"):
+        np.testing.assert_allclose(values("a.npz", reference, ("fd_digits",)), direct, rtol=1e-8)
+    assert values("ours.npz", "theirs.npz", ("fd_digits",))[0] < 1e-8
+    (result,) = evaluation.of_paths("a.npz", "theirs.npz", ("fd_digits",))
+    assert result.protocol["n_reference"] == "unknown"
+    assert result.protocol["reference_statistics_sha256"]
+
+
+def test_moments_are_kept_by_what_they_are_of(monkeypatch):
+    passes = []
+    monkeypatch.setattr(features, "_pass", lambda *args, real=features._pass: passes.append(args[0]) or real(*args))
+    first = values("a.npz", "b.npz", ("fd_digits",))
+    assert passes == ["generated", "reference"]
+    assert values("a.npz", "b.npz", ("fd_digits",)) == first
+    assert passes == ["generated", "reference"]  # neither is passed again
+    values("a.npz", "b.npz", ("fd_digits[clean]",))
+    assert len(passes) == 4  # another resize is another thing
+    np.savez("b.npz", images=DIGITS.images[100:297])
+    assert values("a.npz", "b.npz", ("fd_digits",)) != first
+    assert passes[4:] == ["reference"]
+
+
+def test_damaged_moments_are_passed_over(tmp_path):
+    first = values("a.npz", "b.npz", ("fd_digits",))
+    for path in (tmp_path / "cache").rglob("table.npz"):
+        data = dict(np.load(path))
+        np.savez(path, **{name: array + (name == "scatter") for name, array in data.items()})
+    assert values("a.npz", "b.npz", ("fd_digits",)) == first
+    for path in (tmp_path / "cache").rglob("table.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert values("a.npz", "b.npz", ("fd_digits",)) == first
+
+
+def test_a_users_own_extractor_is_not_kept(tmp_path, monkeypatch):
+    made = dataclasses.replace(Selection("digits").load(), id="own")
+    monkeypatch.setattr(extractors, "_load", lambda selection: made)
+    values("a.npz", "b.npz", ("fd_digits",))
+    assert not (tmp_path / "cache" / "data").exists()
+
+
+def test_sizes_may_differ_only_where_a_resize_is_named():
+    small, mixed = of_sizes(*[(8, 8)] * 30), of_sizes(*[(8, 8), (11, 7), (16, 16)] * 10)
+    folder("small", *small), folder("mixed", *mixed)
+    with pytest.raises(DataError, match="3 different sizes"):
+        values("small", "mixed", ("fd_digits",))
+    with pytest.raises(DataError, match="3 different sizes"):
+        values("mixed", "mixed", ("fd_digits[clean]", "psnr"))
+    assert isinstance(read_images("--generated", "mixed", mixed=True).pixels, Mixed)
+    for kind in ("clean", "tf1"):
+        extractor = Selection("digits", kind).load()
+        one_by_one = np.concatenate([extractor(image[None]).features for image in mixed])
+        moments = evaluation.statistics_of("mixed", "digits", kind, "")
+        np.testing.assert_allclose(moments["mu"], one_by_one.mean(0), rtol=1e-4, atol=1e-4)
+    assert np.isfinite(values("small", "mixed", ("fd_digits[clean]",))[0])
+    np.savez("large.npz", images=np.stack(of_sizes(*[(20, 20)] * 30)))
+    assert np.isfinite(values("small", "large.npz", ("fd_digits[tf1]",))[0])
+    with pytest.raises(ConfigError, match="takes 8x8x1 images, these are 20x20x1"):
+        values("small", "large.npz", ("fd_digits",))
+
+
+def test_mixed_images_that_change_or_have_other_kinds_are_refused(tmp_path):
+    folder("mixed", *of_sizes((8, 8), (9, 9), (10, 10)))
+    pixels = read_images("--generated", "mixed", mixed=True).pixels
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save("mixed/001.png")
+    with pytest.raises(DataError, match=r"001.png: has changed"):
+        pixels[np.arange(3)]
+    Image.fromarray(np.zeros((9, 5, 3), np.uint8)).save("mixed/003.png")
+    with pytest.raises(DataError, match=r"grey .* among .* RGB"):
+        read_images("--generated", "mixed", mixed=True)
+
+
+def test_two_images_of_one_picture_at_another_size_have_other_fingerprints():
+    folder("wide", *(np.full((size), 7, np.uint8) for size in ((4, 6, 1), (2, 2, 1))))
+    folder("tall", *(np.full((size), 7, np.uint8) for size in ((6, 4, 1), (2, 2, 1))))
+    found = [read_images("--generated", name, mixed=True).fingerprint for name in ("wide", "tall")]
+    assert found[0] != found[1]
+
+
+BAD = {
+    "different counts": ("a.npz b.npz psnr", "equal shapes"),
+    "few for the kernel": ("a.npz b.npz kd_digits", "1000 images a side, got 147.*--subset_size"),
+    "one image": ("one.npz b.npz fd_digits", "at least 2 images a side, got 1"),
+    "floats": ("float.npz b.npz fd_digits", "must be uint8"),
+    "other statistics": ("a.npz wide.npz fd_digits", "statistics of 9 dimensions; .* has 64"),
+    "half statistics": ("a.npz half.npz fd_digits", "no train images|mu"),
+    "statistics with nan": ("a.npz nan.npz fd_digits", "not finite"),
+    "statistics that are no covariance": ("a.npz lopsided.npz fd_digits", "not symmetric"),
+    "images wanted": ("a.npz wide.npz kd_digits", "needs the images themselves"),
+    "no folder": ("a.npz nowhere fd_digits", "no such"),
+    "a text among images": ("notes b.npz fd_digits", "notes.txt, which is no image"),
+    "channels": ("rgb.npz b.npz fd_digits", "takes images of 1 channel"),
+    "channels of the two": ("rgb.npz b.npz fd_inception[clean]", "different numbers of channels"),
+    "no weights": ("a.npz b.npz lpips", "--lpips_trunk"),
+    "too small": ("a.npz a.npz ms_ssim", "176 pixels"),
+    "weights of another": ("a.npz b.npz fid[clean] --extractor=inception:wrong.pth", "sha256 is .*6726825d0af5"),
+    "no weights there": ("a.npz b.npz fid[clean] --extractor=inception:gone.pth", "gone.pth: No such file"),
+    "truncated weights": ("a.npz b.npz fd --extractor=inception_unverified:wrong.pth --resize=tf1", "wrong.pth: is"),
+    "no module": ("a.npz b.npz fd --extractor=nothing:there", "No module named 'nothing'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(case, monkeypatch):
+    text, message = BAD[case]
+    generated, reference, metrics, *flags = text.split()
+    np.savez("one.npz", images=DIGITS.images[:1])
+    np.savez("float.npz", images=DIGITS.images / 255.0)
+    np.savez("rgb.npz", images=DIGITS.images.repeat(3, axis=3))
+    np.savez("wide.npz", mu=np.zeros(9), sigma=np.eye(9))
+    np.savez("half.npz", mu=np.zeros(64))
+    np.savez("nan.npz", mu=np.full(64, np.nan), sigma=np.eye(64))
+    np.savez("lopsided.npz", mu=np.zeros(64), sigma=np.triu(np.ones((64, 64))))
+    folder("notes", *DIGITS.images[:20])
+    pathlib.Path("notes/notes.txt").write_text("what I thought")
+    pathlib.Path("wrong.pth").write_bytes(b"PK" + bytes(1000))
+    measuring = {key.lstrip("-"): value for key, value in (flag.split("=") for flag in flags)}
+    if "inception[clean]" in metrics:
+        monkeypatch.setattr("genmodels.evaluation.load_weights", lambda metrics, options: None)
+        monkeypatch.setattr(
+            Selection, "load", lambda self: NetworkExtractor("x", "", "", 2, "clean", (8, 8, 3), *[None] * 3)
+        )
+    with pytest.raises(GenmodelsError, match=message) as error:
+        evaluation.of_paths(generated, reference, (metrics,), measuring)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_leaves_no_json_behind_when_it_fails(tmp_path):
+    from tests.helpers import command, finish
+
+    np.savez("far.npz", mu=np.zeros(9), sigma=np.eye(9))
+    flags = ["--generated=a.npz", "--reference=far.npz", "--metrics=fd_digits", "--out=r.json"]
+    code, _, err = finish(
+        command("evaluate", *(f.replace("=", f"={tmp_path}/", 1) if ".npz" in f or ".json" in f else f for f in flags))
+    )
+    assert code == 4
+    assert err.count("\n") == 1
+    assert err.startswith("error: metric fd_digits: --reference=")
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_results_are_strict_json_with_protocols(tmp_path):
+    from genmodels.reporting.files import write_results
+
+    names = (
+        "fd_digits",
+        "kd_digits",
+        "precision_digits",
+        "recall_digits",
+        "density_digits",
+        "coverage_digits",
+        "cs_digits",
+    )
+    results = evaluation.of_paths("a.npz", "b.npz", names, {"subset_size": 50, "subsets": 5})
+    write_results(tmp_path / "r.json", results)
+    read = json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)["results"]
+    assert [row["name"] for row in read] == list(names)
+    assert all(row["protocol"]["comparable_to_published"] is False for row in read)
+    assert statistics.is_statistics("a.npz") is False
