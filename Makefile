@@ -47,11 +47,16 @@ test: $(STAMP)
 $(VENV)/.tensorflow: $(STAMP)
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds-prepare]' && touch $@
 
+# Their formulas are compared with; torchvision, which they would bring along, is not needed for that.
+METRIC_TOOLS := clean-fid pytorch-fid torch-fidelity
+
 $(VENV)/.parity: $(STAMP)
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity]' && touch $@
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(METRIC_TOOLS)
 
 test-slow: $(VENV)/.tensorflow $(VENV)/.parity
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'slow and not alone' -n 2 --dist worksteal
+	$(BIN)/pytest -m 'slow and alone'
 
 # FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR.
 RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits $(if $(MNIST),ddpm_mnist:small)

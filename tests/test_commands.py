@@ -86,14 +86,15 @@ class Run:
     load = classmethod(lambda cls, *args: asked(*args) or cls())
     sample = lambda self, *args, **options: sys.exit(asked(*args, **options))
 inference.Run, evaluation.of_run = Run, lambda *args: sys.exit(asked(*args))
+evaluation.of_paths = evaluation.of_run
 cli.run({main}.main)
 """
 SAMPLING = {"sampler": "ddim", "steps": 7, "spacing": "karras", "eta": 0.5, "variance": "fixed_large", "guidance": 2.5}
+DRAWN = tuple(f"--{name}={value}" for name, value in SAMPLING.items())
 
 
-def asked_of(main, *args):
-    """[args, options] of each call, with all of SAMPLING on the command line."""
-    given = [*args, *(f"--{name}={value}" for name, value in SAMPLING.items())]
+def asked_of(main, *given):
+    """[args, options] of each call."""
     code = [sys.executable, "-c", ASKED.format(main=main)]
     result = subprocess.run([*code, *given], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -103,13 +104,19 @@ def asked_of(main, *args):
 def test_the_flags_of_sample_reach_the_run(tmp_path):
     others = ("--workdir=w", "--num=4", f"--out={tmp_path}/a.npz", "--labels=3,5", "--seed=9", "--checkpoint=best")
     rest = {name: value for name, value in SAMPLING.items() if name != "guidance"}
-    assert asked_of("sample", *others) == [[["w", "best"], {}], [[4, [3, 5], 9, 2.5], rest]]
+    assert asked_of("sample", *others, *DRAWN) == [[["w", "best"], {}], [[4, [3, 5], 9, 2.5], rest]]
 
 
 def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
     others = ("--num=4", f"--out={tmp_path}/a.json", "--metrics=nll,psnr", "--split=train", "--likelihoods=vlb")
+    measuring = {"extractor": "mnist", "resize": "tf1", "layer": "x", "subsets": 2, "subset_size": 3, "neighbours": 4}
+    measuring |= {"splits": 5, "lpips_trunk": "a.pth", "lpips_linear": "b.pth"}
+    others += (*DRAWN, *(f"--{name}={value}" for name, value in measuring.items()))
     ((found, _),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
-    assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, ["vlb"]]
+    assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, ["vlb"], measuring]
+    paths = ("--generated=a.npz", "--reference=b.npz", f"--out={tmp_path}/a.json", "--metrics=fd", "--extractor=m:f")
+    ((found, _),) = asked_of("evaluate", *paths, "--splits=5")
+    assert found == ["a.npz", "b.npz", ["fd"], {"extractor": "m:f", "splits": 5}]
 
 
 @pytest.mark.slow
@@ -138,6 +145,7 @@ def flat(images):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_main_job_draws_what_is_asked_and_copies_nothing(tmp_path):
     """experiments/ddpm_digits.py at full length, judged by a support vector machine that has nothing to do with it."""
     run, out = tmp_path / "run", tmp_path / "samples.npz"

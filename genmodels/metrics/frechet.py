@@ -48,6 +48,8 @@ def nuclear_norm(matrix: Float64[np.ndarray, "m n"], tolerance: float) -> tuple[
     Eigenvalues of the Gram matrix are three times as quick as an SVD but know small ones only to about eps times the
     largest; they serve where what their roots can lose by that, in sum, is below `tolerance`.
     """
+    if not matrix.size:  # one side is a single point
+        return 0.0, "nothing to decompose"
     gram = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
     values = np.maximum(np.linalg.eigvalsh(gram), 0.0)
     slack = 10 * np.finfo(np.float64).eps * values[-1]

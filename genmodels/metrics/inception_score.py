@@ -3,8 +3,8 @@
     E KL = E sum_y p(y|x) log p(y|x)  -  sum_y p(y) log p(y)          p(y) = E p(y|x)
 
 so each split needs a count, one sum of numbers and one of distributions, in float64. Splits are runs of images in the
-order given; with S of them, image i of N belongs to split floor(i S / N). With any classifier other than the FID
-Inception the same number is called a classifier score.
+order given; with S of them, split s of N images begins at floor(s N / S), as in the original code. With any classifier
+other than the FID Inception the same number is called a classifier score.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class ScoreSums:
         log_p = log_softmax(logits.astype(np.float64), axis=-1)
         p = np.exp(log_p)
         places = (self.seen if first is None else first) + np.arange(len(logits))
-        split = places * len(self.counts) // self.total
+        split = ((places + 1) * len(self.counts) - 1) // self.total
         counts, negentropies, probabilities = (x.copy() for x in (self.counts, self.negentropies, self.probabilities))
         np.add.at(counts, split, 1.0)
         np.add.at(negentropies, split, np.sum(p * log_p, axis=-1))

@@ -14,7 +14,7 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10
 
-Maps = Float[Array, "batch height width channel"]
+Maps = Float[Array, "_ _ _ _"]  # [batch, height, width, channel]
 
 
 def scaled(images: Float[Array, "batch height width 3"]) -> Float[Array, "batch height width 3"]:

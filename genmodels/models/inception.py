@@ -17,7 +17,7 @@ SIZE = 299
 CLASSES = 1008
 SPATIAL_CHANNELS = 7  # of Mixed_6d.branch1x1, which is TensorFlow's mixed_6/conv (Nash et al. 2021)
 
-Maps = Float[Array, "batch height width channel"]
+Maps = Float[Array, "_ _ _ _"]  # [batch, height, width, channel]
 
 
 class Taps(NamedTuple):

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax.lax import Precision
 from jaxtyping import Array, Float
 
-Maps = Float[Array, "batch height width channel"]
+Maps = Float[Array, "_ _ _ _"]  # [batch, height, width, channel]
 
 # place in `features`: width, kernel, stride, padding, whether a max pool (window, stride) stands before it, and whether
 # the output is tapped.

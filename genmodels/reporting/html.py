@@ -140,7 +140,7 @@ def _subjects(sections: list[dict[str, Any]]) -> list[str]:
     groups: dict[str, list[int]] = {}
     for place, section in enumerate(sections):
         same = {key: value for key, value in section["flat"].items() if not key.startswith(NOT_THE_EXPERIMENT)}
-        key = json.dumps([same, section["data"]["fingerprint"], sorted(section["data"])], sort_keys=True)
+        key = json.dumps([same, section["data"]["fingerprint"]], sort_keys=True)
         groups.setdefault(key, []).append(place)
     rows = list(names)
     for places in groups.values():

@@ -29,6 +29,7 @@ def many(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_scanning_starting_again_streaming_and_memory(many, tmp_path, monkeypatch):
     monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path))
     launch = [sys.executable, "-m", "tests.data.speed", f"folder:{many}"]

@@ -1,5 +1,7 @@
 """What runs leave for people: images, TensorBoard, the report."""
 
+import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -24,6 +26,41 @@ def test_the_report_has_every_part_and_needs_no_other_file(page):
         assert title in page
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+
+
+@pytest.fixture(scope="module")
+def several(evaluated_run, tmp_path_factory):
+    """A run, the same with another seed, and one of another experiment, scored better."""
+    folder, (workdir, results) = tmp_path_factory.mktemp("several"), evaluated_run
+    for name, key, value, better in (("a", "seed", 0, 0), ("b", "seed", 1, 0.2), ("c", "optim", {}, 0.5)):
+        shutil.copytree(workdir, folder / name)
+        config = json.loads((folder / name / "config.json").read_text())
+        config |= {key: value if key == "seed" else config["optim"] | {"learning_rate": 0.5}}
+        (folder / name / "config.json").write_text(json.dumps(config))
+        changed = [dataclasses.replace(result, value=result.value * (1 - better)) for result in results]
+        files.write_results(folder / name / "eval" / "result.json", changed)
+    return [folder / name for name in "abc"], results[0].value
+
+
+def test_runs_stand_side_by_side_with_seeds_averaged(several):
+    runs, fd = several
+    table = html.comparison([html.run_section(run) for run in runs])
+    assert table.rows == ("a, b", "c")
+    column = next(column for column in table.columns if column.metric == "fd_digits")
+    assert column.ranking() == ["c", "a, b"]
+    assert column.cells["a, b"].seeds == 2
+    np.testing.assert_allclose(column.cells["a, b"].value, 0.9 * fd)
+    np.testing.assert_allclose(column.cells["a, b"].std, 0.2 * fd / np.sqrt(2))
+
+
+def test_the_page_ranks_no_two_protocols_in_one_column_and_says_why(several):
+    runs, _ = several
+    page = html.render([html.run_section(run) for run in runs])
+    assert "Side by side" in page
+    assert "2 seeds" in page
+    assert "nll stands in 2 columns that do not compare: they differ in likelihood (vlb / ode)" in page
+    alone = html.render([html.run_section(runs[0])])
+    assert "Side by side" not in alone
 
 
 # Runs in the page and writes what it finds into the document, which --dump-dom prints.

@@ -1,0 +1,135 @@
+"""One pass over the images: the same whatever the chunks and processes, in memory that does not grow."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from genmodels.data.sources import make_source
+from genmodels.evaluators import features
+from genmodels.evaluators.base import ImageSet
+from genmodels.extractors import Selection
+from genmodels.metrics.frechet import frechet_distance
+from tests.evaluators.sanity import distances
+from tests.helpers import ROOT
+
+
+@dataclasses.dataclass
+class Endless:
+    """Images made up when they are asked for."""
+
+    count: int
+
+    @property
+    def shape(self):
+        return (self.count, 8, 8, 1)
+
+    def __getitem__(self, indices):
+        return np.random.default_rng(indices[0]).integers(0, 256, (len(indices), 8, 8, 1), dtype=np.uint8)
+
+
+def summary(pixels, wants, splits=10):
+    return features.summarise("generated", ImageSet(pixels, None, {}), Selection("digits").load(), wants, splits)
+
+
+def peak(count):
+    tracemalloc.start()
+    summary(Endless(count), {features.MOMENTS, features.SCORES})
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def test_moments_and_scores_of_eight_times_as_many_images_take_no_more_memory():
+    peak(2048)  # compiles
+    few, many = peak(2048), peak(8 * 2048)
+    assert many < 1.1 * few
+    assert few < 20e6
+
+
+def test_a_summary_is_the_same_in_any_chunks(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (333, 8, 8, 1), dtype=np.uint8)
+    whole = summary(pixels, features.WANTS, splits=7)
+    monkeypatch.setattr(features, "CHUNK", 50)
+    parts = summary(pixels, features.WANTS, splits=7)
+    assert frechet_distance(whole.gaussian, parts.gaussian).value < 1e-8
+    np.testing.assert_allclose(parts.gaussian.full(), whole.gaussian.full(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(parts.scores.result(), whole.scores.result(), rtol=1e-6)
+    np.testing.assert_allclose(parts.features, whole.features, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(parts.classes, whole.classes)
+
+
+def test_what_a_process_has_gathered_survives_the_way_to_another():
+    extractor, wants = Selection("digits").load(), set(features.WANTS)
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
+    for count in (40, 100):  # fewer and more images than dimensions
+        one = features._pass("generated", ImageSet(pixels[:count], None, {}), extractor, wants, 5)
+        other = features._Parts.unpacked(one.packed())
+        np.testing.assert_array_equal(other.moments.gaussian().full(), one.moments.gaussian().full())
+        assert other.scores.result() == one.scores.result()
+        np.testing.assert_array_equal(np.concatenate(other.features), np.concatenate(one.features))
+        np.testing.assert_array_equal(np.concatenate(other.classes), np.concatenate(one.classes))
+
+
+TWO = """
+import sys
+index, count, port, folder = *map(int, sys.argv[1:4]), sys.argv[4]
+import jax
+jax.config.update("jax_platforms", "cpu")
+if count > 1:
+    jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
+import json
+from genmodels import evaluation
+names = ("fd_digits", "kd_digits", "cs_digits", "precision_digits", "agreement_digits")
+results = evaluation.of_paths(f"{folder}/a.npz", f"{folder}/b.npz", names, {"subset_size": 100})
+print(json.dumps([result.value for result in results]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    test = make_source("digits", "test")
+    np.savez(tmp_path / "a.npz", images=test.images[:149], labels=test.labels[:149])
+    np.savez(tmp_path / "b.npz", images=test.images[149:])
+
+    def run(count):
+        monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path / f"cache{count}"))
+        calls = [
+            subprocess.Popen(
+                [sys.executable, "-c", TWO, str(index), str(count), "47213", str(tmp_path)],
+                cwd=ROOT,
+                text=True,
+                stdout=subprocess.PIPE,
+            )
+            for index in range(count)
+        ]
+        return [json.loads(call.communicate(timeout=200)[0].splitlines()[-1]) for call in calls]
+
+    ((one,), (first, second)) = run(1), run(2)
+    assert first == second
+    np.testing.assert_allclose(first, one, rtol=1e-6)
+
+
+def check_sanity(extractor, source):
+    found = {
+        kind: [value for _, value in rows] for kind, rows in distances(extractor, source.images, source.labels).items()
+    }
+    (untouched,) = found.pop("untouched")
+    for kind, values in found.items():
+        assert untouched < values[0], kind
+        assert values == sorted(values), kind
+
+
+def test_digits_are_the_further_the_more_is_wrong_with_them():
+    check_sanity(Selection("digits").load(), make_source("digits", "train"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_images_of_the_shipped_classifiers_are_the_further_the_more_is_wrong_with_them(name, shared):
+    check_sanity(Selection(name).load(), make_source(f"idx:{shared}/data/{name}", "test"))
