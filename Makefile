@@ -58,13 +58,14 @@ test-slow: $(VENV)/.tensorflow $(VENV)/.parity
 	$(BIN)/pytest -m 'slow and not alone' -n 2 --dist worksteal
 	$(BIN)/pytest -m 'slow and alone'
 
-# FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR.
-RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits $(if $(MNIST),ddpm_mnist:small)
+# FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR and FASHION=DIR.
+RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits \
+  $(if $(MNIST),ddpm_mnist:small classifier_mnist) $(if $(FASHION),classifier_mnist:fashion)
 
 recipes: $(STAMP)
 	for name in $(RECIPES); do \
 	  file=experiments/$${name%%:*}.py; variant=$${name#$${name%%:*}}; out=runs/recipes/$${name/:/-}; source=; \
-	  case $$name in *mnist*) source=--config.data.source=idx:$(MNIST);; esac; \
+	  case $$name in *fashion*) source=--config.data.source=idx:$(FASHION);; *mnist*) source=--config.data.source=idx:$(MNIST);; esac; \
 	  $(BIN)/python -m genmodels.train --config=$$file$$variant --workdir=$$out $$source && \
 	  $(BIN)/python -m genmodels.evaluate --workdir=$$out --out=$$out/eval/result.json --check && \
 	  $(BIN)/python -m genmodels.report --runs=$$out --out=$$out/report.html || exit 1; \

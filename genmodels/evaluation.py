@@ -133,12 +133,12 @@ def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Ma
     with tempfile.TemporaryFile() as file:
         held = np.prod(shape, dtype=np.int64) <= HELD
         images = np.empty(shape, np.uint8) if held else np.memmap(file, np.uint8, "w+", shape=shape)
-    progress, done = Progress("samples", num), 0
-    for batch in run.sample_batches(num, labels, seed, **sampling):
-        images[done : done + len(batch)] = batch
-        done += len(batch)
-        progress.advance(len(batch))
-    progress.close()
+    done = 0
+    with Progress("samples", num) as progress:
+        for batch in run.sample_batches(num, labels, seed, **sampling):
+            images[done : done + len(batch)] = batch
+            done += len(batch)
+            progress.advance(len(batch))
     print(f"{num} samples in {time.perf_counter() - start:.1f} s", flush=True)
     return images
 

@@ -5,12 +5,21 @@ import time
 
 
 class Progress:
-    """A live line on a terminal, else a line every five seconds; nothing for a pass that is shorter."""
+    """A live line on a terminal, else a line every five seconds; nothing for a pass that is shorter.
+
+    May be used in a `with` block, at whose end it closes.
+    """
 
     def __init__(self, what: str, total: int):
         self._what, self._total, self._done = what, total, 0
         self._start = self._shown = time.perf_counter()
         self._live = sys.stdout.isatty()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
 
     def advance(self, count: int) -> None:
         """`count` more are done."""

@@ -8,12 +8,14 @@ published, and why.
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from genmodels.data.progress import Progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import CLASSES, FEATURES, MOMENTS, SCORES, Summaries, Summary
@@ -68,7 +70,8 @@ def _fd(context: Context, generated: Summary, reference: Summary) -> Measured:
 def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Measured:
     features = generated.features
     least = max(2, min(len(features) // 10, 5000))
-    found = frechet.extrapolated(features, reference.gaussian, context.seed, least)
+    with Progress("FD of subsets", frechet.POINTS) as progress:
+        found = frechet.extrapolated(features, reference.gaussian, context.seed, least, progress.advance)
     return found.value, {
         "covariance_divisor": COVARIANCE_DIVISOR,
         "extrapolation": "line in 1/N through random subsets of the generated images, at 1/N = 0",
@@ -80,7 +83,10 @@ def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Me
 
 def _kd(context: Context, generated: Summary, reference: Summary) -> Measured:
     subsets, size = context.options.subsets, context.options.subset_size
-    found = kernel.kernel_distance(generated.features, reference.features, subsets, size, context.seed)
+    with Progress("subsets of the kernel distance", subsets) as progress:
+        found = kernel.kernel_distance(
+            generated.features, reference.features, subsets, size, context.seed, progress.advance
+        )
     return found.mean, {
         "kernel": "(x.y/d + 1)^3",
         "estimator": "unbiased MMD^2",
@@ -97,11 +103,21 @@ def _cs(context: Context, generated: Summary) -> Measured:
     return mean, {"splits": context.options.splits, "std_over_splits": std, "shuffled": False, "dtype": "float64"}
 
 
+@functools.lru_cache(maxsize=1)  # precision, recall, density and coverage come together
+def _manifolds(generated: Summary, reference: Summary, k: int) -> precision_recall.Manifolds:
+    real, fake = reference.features, generated.features
+    with Progress("nearest neighbours", 2 * len(real) + len(fake)) as progress:
+        return precision_recall.manifolds(real, fake, k, advance=progress.advance)
+
+
 def _manifold(part: str) -> Callable[..., Measured]:
     def measure(context, generated, reference):
         k = context.options.neighbours
-        found = precision_recall.manifolds(reference.features, generated.features, k)
-        return getattr(found, part), {"neighbours": k, "boundary": "inside", "dtype": "float32"}
+        return getattr(_manifolds(generated, reference, k), part), {
+            "neighbours": k,
+            "boundary": "inside",
+            "dtype": "float32",
+        }
 
     return measure
 

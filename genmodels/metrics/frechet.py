@@ -12,6 +12,7 @@ FD is biased: E FD_N = FD + c/N + ... (Chong & Forsyth 2020), so distances of di
 `extrapolated` fits the line in 1/N and gives its value at 0.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -88,10 +89,18 @@ class Extrapolated(NamedTuple):
     distances: tuple[float, ...]
 
 
-def extrapolated(features: Float[np.ndarray, "N d"], reference: Gaussian, seed: int, least: int) -> Extrapolated:
+def extrapolated(
+    features: Float[np.ndarray, "N d"],
+    reference: Gaussian,
+    seed: int,
+    least: int,
+    advance: Callable[[int], object] = lambda points: None,
+) -> Extrapolated:
     """FD_infinity of `features` against `reference` (Chong & Forsyth 2020, section 3): a line in 1/N through the
     distances of POINTS random subsets of evenly growing size, from `least` to all.
 
+    Args:
+      advance: told how many points more are done.
     Raises:
       ValueError: `least` leaves no room below N.
     """
@@ -103,5 +112,6 @@ def extrapolated(features: Float[np.ndarray, "N d"], reference: Gaussian, seed: 
     for size in sizes:
         chosen = rng.choice(len(features), size, replace=False)
         distances.append(frechet_distance(Moments.of(features[chosen]).gaussian(), reference).value)
+        advance(1)
     intercept = np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0]
     return Extrapolated(float(intercept), tuple(int(size) for size in sizes), tuple(distances))

@@ -6,26 +6,27 @@
     MS-SSIM  mean of l at the coarsest of five scales, times cs at each, to the powers of WEIGHTS (Wang et al. 2003)
 
 Moments m, s are under 11 Gaussian taps of sigma 1.5, valid windows only, C_i = (K_i)^2 with K_1 = 0.01, K_2 = 0.03 and
-images in [0, 1]; channels are averaged. Variances are taken about the mean level of the pair, where float32 does not
-cancel.
+images in [0, 1]; channels are averaged. In float64: variances are differences of nearly equal numbers, which in float32
+are wrong by more than C_2 allows where an image is flat and light.
 """
 
 import functools
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 Pair = UInt8[np.ndarray, "_ _ _ _"]  # [N, height, width, channel]
-Images = Float[Array, "_ _ _ _"]  # [batch, height, width, channel]
+Planes = Float[Array, "_ _ _"]  # [image and channel, height, width]
 
 SSIM_WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
 LEAST = SSIM_WINDOW * 2 ** (len(WEIGHTS) - 1)  # pixels a side for MS-SSIM
-BATCH = 256
+VALUES = 2**22  # of pixels and channels that are compared at once
 
 
 def ssim_window(height: int, width: int) -> int:
@@ -34,68 +35,73 @@ def ssim_window(height: int, width: int) -> int:
     return fits - (fits + 1) % 2
 
 
-def _filtered(images: Images, taps: int) -> Images:
-    offsets = np.arange(taps) - (taps - 1) / 2
-    weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
-    kernel = jnp.asarray(weights / weights.sum(), jnp.float32)
-    batch, height, width, channels = images.shape
-    x = images.transpose(0, 3, 1, 2).reshape(batch * channels, 1, height, width)
-    for shape in ((taps, 1), (1, taps)):
-        x = jax.lax.conv(x, kernel.reshape(1, 1, *shape), (1, 1), "VALID", precision=jax.lax.Precision.HIGHEST)
-    return x.reshape(batch, channels, *x.shape[2:]).transpose(0, 2, 3, 1)
+def _filtered(planes: Planes, taps: int) -> Planes:
+    """Under the Gaussian: a product with a banded matrix from either side."""
+    weights = np.exp(-0.5 * ((np.arange(taps) - (taps - 1) / 2) / SIGMA) ** 2)
+
+    def bands(size):
+        rows = [np.pad(weights / weights.sum(), (row, size - taps - row)) for row in range(size - taps + 1)]
+        return jnp.asarray(np.stack(rows))
+
+    rows, columns = (bands(size) for size in planes.shape[1:])
+    return jnp.einsum("ih,nhw,jw->nij", rows, planes, columns)
 
 
-def _ssim_maps(a: Images, b: Images, taps: int) -> tuple[Images, Images]:
+def _ssim_maps(a: Planes, b: Planes, taps: int) -> tuple[Planes, Planes]:
     """l and cs at every window."""
-    level = 0.5 * (a + b).mean((1, 2), keepdims=True)
-    a, b = a - level, b - level
-    stacked = _filtered(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1), taps)
-    mean_a, mean_b, square_a, square_b, product = jnp.split(stacked, 5, axis=-1)
-    variance_a, variance_b = jnp.maximum(square_a - mean_a**2, 0), jnp.maximum(square_b - mean_b**2, 0)
-    covariance = product - mean_a * mean_b
-    mean_a, mean_b = mean_a + level, mean_b + level
+    mean_a, mean_b = _filtered(a, taps), _filtered(b, taps)
+    variances = _filtered(a * a + b * b, taps) - mean_a**2 - mean_b**2
+    covariance = _filtered(a * b, taps) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + K1**2) / (mean_a**2 + mean_b**2 + K1**2)
-    return luminance, (2 * covariance + K2**2) / (variance_a + variance_b + K2**2)
+    return luminance, (2 * covariance + K2**2) / (variances + K2**2)
 
 
-def _unit(images: UInt8[Array, "batch height width channel"]) -> Images:
-    return images.astype(jnp.float32) / 255
+def _planes(images: UInt8[Array, "_ _ _ _"]) -> Planes:
+    """Every channel of every image in [0, 1]."""
+    return einops.rearrange(images.astype(jnp.float64) / 255, "n h w c -> (n c) h w")
+
+
+def _halved(planes: Planes) -> Planes:
+    """Means of two by two pixels; an odd side repeats its last, as tf.image does."""
+    _, height, width = planes.shape
+    planes = jnp.pad(planes, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    return einops.reduce(planes, "n (h 2) (w 2) -> n h w", "mean")
 
 
 @jax.jit
-def _psnr(a, b):
-    difference = a.astype(jnp.int32) - b.astype(jnp.int32)
-    per_row = jnp.sum(difference**2, axis=(2, 3)).astype(jnp.float32)  # exact up to 33,000 pixels a row
-    return -10 * jnp.log10(jnp.sum(per_row, axis=1) / (255.0**2 * a[0].size))
+def _squares(a, b):
+    """Sums of squared differences by row of pixels, exact up to 33,000 values a row."""
+    return jnp.sum((a.astype(jnp.int32) - b.astype(jnp.int32)) ** 2, axis=(2, 3))
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _ssim(a, b, taps):
-    luminance, structure = _ssim_maps(_unit(a), _unit(b), taps)
-    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+    luminance, structure = _ssim_maps(_planes(a), _planes(b), taps)
+    return jnp.mean((luminance * structure).reshape(len(a), -1), axis=1)
 
 
 @jax.jit
 def _ms_ssim(a, b):
-    a, b = _unit(a), _unit(b)
-    value = 1.0
+    count, value = len(a), 1.0
+    a, b = _planes(a), _planes(b)
     for scale, weight in enumerate(WEIGHTS):
         luminance, structure = _ssim_maps(a, b, SSIM_WINDOW)
         last = scale == len(WEIGHTS) - 1
         term = jnp.mean(luminance * structure if last else structure, axis=(1, 2))
         value = value * jnp.maximum(term, 0.0) ** weight
-        a, b = (x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2] for x in (a, b))
-        a, b = (x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).mean((2, 4)) for x in (a, b))
-    return jnp.mean(value, axis=-1)
+        a, b = _halved(a), _halved(b)
+    return jnp.mean(value.reshape(count, -1), axis=1)
 
 
-def _each(function, a: Pair, b: Pair, *options) -> Float[np.ndarray, " N"]:
+def _each(function, a: Pair, b: Pair, *options) -> np.ndarray:
     if a.shape != b.shape:
         raise ValueError(f"paired metrics need equal shapes, got {a.shape} and {b.shape}")
     if not len(a):
         raise ValueError("paired metrics need at least one image")
-    starts = range(0, len(a), BATCH)
-    return np.concatenate([np.asarray(function(a[i : i + BATCH], b[i : i + BATCH], *options)) for i in starts])
+    rows = max(1, VALUES // a[0].size)
+    parts = ((a[i : i + rows], b[i : i + rows]) for i in range(0, len(a), rows))
+    with jax.enable_x64(True):
+        return np.concatenate([np.asarray(function(*part, *options)) for part in parts])
 
 
 def psnr(a: Pair, b: Pair) -> Float[np.ndarray, " N"]:
@@ -104,7 +110,9 @@ def psnr(a: Pair, b: Pair) -> Float[np.ndarray, " N"]:
     Raises:
       ValueError: shapes differ.
     """
-    return _each(_psnr, a, b)
+    squares = _each(_squares, a, b).sum(axis=1, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(squares / (255.0**2 * a[0].size))
 
 
 def ssim(a: Pair, b: Pair) -> Float[np.ndarray, " N"]:

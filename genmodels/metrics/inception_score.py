@@ -65,7 +65,13 @@ class ScoreSums:
         return ScoreSums(self.total, self.seen + len(logits), counts, negentropies, probabilities)
 
     def merge(self, other: "ScoreSums") -> "ScoreSums":
-        """With the images of another part of the same set."""
+        """With the images of another part of the same set.
+
+        Raises:
+          ValueError: a set of another size or of other splits.
+        """
+        if self.total != other.total or self.probabilities.shape != other.probabilities.shape:
+            raise ValueError(f"parts of {self.total} and of {other.total} images do not merge")
         sums = (getattr(self, name) + getattr(other, name) for name in ("counts", "negentropies", "probabilities"))
         return ScoreSums(self.total, self.seen + other.seen, *sums)
 
@@ -73,10 +79,13 @@ class ScoreSums:
         """(mean, standard deviation) of the score over splits, between 1 and the number of classes.
 
         Raises:
-          ValueError: images are still missing.
+          ValueError: images are missing, or came twice.
         """
         if self.seen != self.total:
             raise ValueError(f"{self.seen} of {self.total} images have come")
+        ends = np.arange(len(self.counts) + 1) * self.total // len(self.counts)
+        if (self.counts != np.diff(ends)).any():
+            raise ValueError("some images came twice and others not at all")
         marginal = self.probabilities / self.counts[:, None]
         scores = np.exp(self.negentropies / self.counts - np.sum(xlogy(marginal, marginal), axis=-1))
         return float(scores.mean()), float(scores.std())

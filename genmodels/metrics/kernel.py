@@ -6,6 +6,7 @@
 is unbiased and may be negative. It is averaged over random subsets of equal size. In float64: its terms nearly cancel.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -45,9 +46,12 @@ def kernel_distance(
     subsets: int = SUBSETS,
     size: int = SUBSET_SIZE,
     seed: int = 0,
+    advance: Callable[[int], object] = lambda subsets: None,
 ) -> KernelDistance:
     """The kernel distance between two sets of features.
 
+    Args:
+      advance: told how many subsets more are done.
     Raises:
       ValueError: fewer rows than `size`, a size below 2, different dimensions, or features that are not finite.
     """
@@ -58,6 +62,9 @@ def kernel_distance(
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("features are not finite")
     rng = np.random.default_rng(seed)
-    rows = zip(subset_indices(len(a), subsets, size, rng), subset_indices(len(b), subsets, size, rng), strict=True)
-    values = np.array([mmd2(a[i], b[j]) for i, j in rows])
+    values = np.zeros(subsets)
+    rows = (subset_indices(len(x), subsets, size, rng) for x in (a, b))
+    for subset, (i, j) in enumerate(zip(*rows, strict=True)):
+        values[subset] = mmd2(a[i], b[j])
+        advance(1)
     return KernelDistance(float(values.mean()), float(values.std()))

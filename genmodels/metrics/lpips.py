@@ -22,9 +22,7 @@ def scaled(images: Float[Array, "batch height width 3"]) -> Float[Array, "batch 
     return (images - jnp.array(SHIFT)) / jnp.array(SCALE)
 
 
-def distance(
-    a: Sequence[Maps], b: Sequence[Maps], weights: Sequence[Float[Array, " channel"]]
-) -> Float[Array, " batch"]:
+def distance(a: Sequence[Maps], b: Sequence[Maps], weights: Sequence[Float[Array, " _"]]) -> Float[Array, " batch"]:
     """The distance of image pairs from the maps of each."""
     total = jnp.zeros(len(a[0]))
     for x, y, w in zip(a, b, weights, strict=True):

@@ -12,6 +12,7 @@ blocks, so memory grows with N and not with its square; on features that are sma
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -55,9 +56,16 @@ def _nearer(best, x, y, first_x, first_y, count, k):
     return -jax.lax.top_k(-jnp.concatenate([best, squared], axis=1), k)[0]
 
 
-def radii(features: Float[np.ndarray, "N d"], k: int = NEIGHBOURS, block: int = BLOCK) -> Float32[np.ndarray, " N"]:
+def radii(
+    features: Float[np.ndarray, "N d"],
+    k: int = NEIGHBOURS,
+    block: int = BLOCK,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> Float32[np.ndarray, " N"]:
     """Squared distance of each point to its k-th nearest other point.
 
+    Args:
+      advance: told how many points more are done.
     Raises:
       ValueError: k or fewer points.
     """
@@ -70,6 +78,7 @@ def radii(features: Float[np.ndarray, "N d"], k: int = NEIGHBOURS, block: int = 
         for j, y in enumerate(blocks):
             best = _nearer(best, x, y, i * block, j * block, len(features), k)
         parts.append(np.asarray(best[:, -1]))
+        advance(min(block, len(features) - i * block))
     return np.concatenate(parts)[: len(features)]
 
 
@@ -84,10 +93,16 @@ def _inside(real, fake, real_radii, fake_radii, real_count, fake_count):
 
 
 def manifolds(
-    real: Float[np.ndarray, "N d"], fake: Float[np.ndarray, "M d"], k: int = NEIGHBOURS, block: int = BLOCK
+    real: Float[np.ndarray, "N d"],
+    fake: Float[np.ndarray, "M d"],
+    k: int = NEIGHBOURS,
+    block: int = BLOCK,
+    advance: Callable[[int], object] = lambda rows: None,
 ) -> Manifolds:
     """Precision, recall, density and coverage of `fake` against `real`.
 
+    Args:
+      advance: told how many points more are done; there will be 2 N + M.
     Raises:
       ValueError: k or fewer points on a side, different dimensions, or features that are not finite.
     """
@@ -96,8 +111,11 @@ def manifolds(
     if not (np.isfinite(real).all() and np.isfinite(fake).all()):
         raise ValueError("features are not finite")
     block = min(block, max(len(real), len(fake)))
-    sides = [(_padded(x, block), _padded(radii(x, k, block)[:, None], block)[..., 0], len(x)) for x in (real, fake)]
-    (real_blocks, real_radii, n), (fake_blocks, fake_radii, m) = sides
+    n, m = len(real), len(fake)
+    origin = real[0]  # a shift common to all would cost digits of |x|^2 - 2 x.y
+    real, fake = real - origin, fake - origin
+    real_radii, fake_radii = (_padded(radii(x, k, block, advance)[:, None], block)[..., 0] for x in (real, fake))
+    real_blocks, fake_blocks = _padded(real, block), _padded(fake, block)
     held = np.zeros((len(fake_blocks), block), np.int64)
     covered, recalled = (np.zeros((len(real_blocks), block), bool) for _ in range(2))
     for i, (x, x_radii) in enumerate(zip(real_blocks, real_radii, strict=True)):
@@ -107,6 +125,7 @@ def manifolds(
             held[j] += balls
             covered[i] |= holds
             recalled[i] |= inside
+        advance(min(block, n - i * block))
     held = held.reshape(-1)[:m]
     return Manifolds(
         precision=float(np.mean(held > 0)),
