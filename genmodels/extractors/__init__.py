@@ -101,7 +101,8 @@ def _own(module: str, function: str, resize: str) -> Extractor:
         extractor = getattr(importlib.import_module(module), function)()
     except Exception as error:  # any mistake in a user's file
         raise ConfigError(
-            f"--extractor={spec}: {type(error).__name__}: {error}; it must be module:function, importable from here"
+            f"--extractor={spec}: {type(error).__name__}: {' '.join(str(error).split())}; it must be module:function, "
+            "importable from here"
         ) from error
     finally:
         sys.path.remove("")
@@ -110,7 +111,7 @@ def _own(module: str, function: str, resize: str) -> Extractor:
             f"--extractor={spec}: what it returned has not all of id, sha256, layer, dimension and resize, or cannot "
             "be called with images"
         )
-    if extractor.id in NAMES or not str(extractor.id).isidentifier():
+    if extractor.id in NAMES or not (isinstance(extractor.id, str) and extractor.id.isidentifier()):
         raise ConfigError(f"--extractor={spec}: its id {extractor.id!r} is taken, or is no plain word")
     if resize not in ("none", extractor.resize):
         raise ConfigError(f"--extractor={spec} resizes by {extractor.resize!r}; --resize={resize} cannot change that")

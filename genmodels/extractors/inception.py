@@ -4,6 +4,7 @@ The weights file is the PyTorch port of TensorFlow's graph of 2015-12-05, releas
 that layout can be used too; numbers from them are called by another name.
 """
 
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -23,10 +24,27 @@ WEIGHTS = WeightsFile(
     size=95_628_359,
 )
 BATCH_NORM_EPSILON = 1e-3
+NORM = ("weight", "bias", "running_mean", "running_var")
 DEFAULT_LAYER, SPATIAL = "pool3", "spatial"
 LAYERS = {DEFAULT_LAYER: 2048, "mixed6": 768, "pool2": 192, "pool1": 64, SPATIAL: 2023, "logits": inception.CLASSES}
 SHAPE = (inception.SIZE, inception.SIZE, 3)
 ID, UNVERIFIED = "inception", "inception_unverified"
+
+
+@functools.cache
+def _layout() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a state dict of the network, by its own parameters."""
+    image = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
+    params = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)["params"]
+    fc = params.pop("fc")["kernel"].shape
+    found: dict[str, tuple[int, ...]] = {"fc.weight": fc[::-1], "fc.bias": fc[1:]}
+    for name, layer in params.items():
+        block, _, branch = name.rpartition("_branch")
+        stem = f"{block}.branch{branch}" if block else name
+        height, width, wide_in, wide_out = layer["conv"]["kernel"].shape
+        found[f"{stem}.conv.weight"] = (wide_out, wide_in, height, width)
+        found |= {f"{stem}.bn.{part}": (wide_out,) for part in NORM}
+    return found
 
 
 def folded(state: Mapping[str, np.ndarray]) -> dict:
@@ -36,34 +54,22 @@ def folded(state: Mapping[str, np.ndarray]) -> dict:
       ValueError: an entry is missing, too many, or of another shape.
     """
     state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    used, params = {"fc.weight", "fc.bias"}, {}
-    for name in state:
-        if not name.endswith(".conv.weight"):
-            continue
+    wanted = _layout()
+    for name in sorted(wanted.keys() - state.keys()):
+        raise ValueError(f"lacks {name}")
+    for name in sorted(state.keys() - wanted.keys()):
+        raise ValueError(f"has {name!r}, which the FID Inception has not")
+    for name, shape in wanted.items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name} is of shape {state[name].shape}, in the FID Inception of {shape}")
+    params = {"fc": {"kernel": state["fc.weight"].T, "bias": state["fc.bias"]}}
+    for name in (name for name in wanted if name.endswith(".conv.weight")):
         stem = name.removesuffix(".conv.weight")
-        norm = [f"{stem}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-        if missing := [key for key in norm if key not in state]:
-            raise ValueError(f"lacks {missing[0]}")
-        used |= {name, *norm}
-        weight, bias, mean, variance = (state[key].astype(np.float64) for key in norm)
+        weight, bias, mean, variance = (state[f"{stem}.bn.{part}"].astype(np.float64) for part in NORM)
         scale = weight / np.sqrt(variance + BATCH_NORM_EPSILON)
         kernel = state[name].astype(np.float64).transpose(2, 3, 1, 0) * scale
-        folded_bias = bias - mean * scale
-        conv = {"kernel": kernel.astype(np.float32), "bias": folded_bias.astype(np.float32)}
+        conv = {"kernel": kernel.astype(np.float32), "bias": (bias - mean * scale).astype(np.float32)}
         params[stem.replace(".", "_")] = {"conv": conv}
-    if extra := sorted(state.keys() - used):
-        raise ValueError(f"has {extra[0]}, which the FID Inception has not")
-    if missing := [key for key in ("fc.weight", "fc.bias") if key not in state]:
-        raise ValueError(f"lacks {missing[0]}")
-    params["fc"] = {"kernel": state["fc.weight"].T, "bias": state["fc.bias"]}
-    image = jax.ShapeDtypeStruct((1, inception.SIZE, inception.SIZE, 3), np.float32)
-    wanted = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)["params"]
-    found, wanted = (
-        {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(t)} for t in (params, wanted)
-    )
-    if found != wanted:
-        name = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))[0]
-        raise ValueError(f"differs from the FID Inception at {name}: {found.get(name)} instead of {wanted.get(name)}")
     return params
 
 
@@ -81,6 +87,7 @@ def load(path: str, resize: str, layer: str = DEFAULT_LAYER, verified: bool = Tr
     file = pathlib.Path(path) if path else find(WEIGHTS)
     if verified and path:
         check(file, WEIGHTS)
+    sha256 = digest(file)
     try:
         params = folded(read_tensors(file))
     except ValueError as error:
@@ -93,7 +100,7 @@ def load(path: str, resize: str, layer: str = DEFAULT_LAYER, verified: bool = Tr
 
     return NetworkExtractor(
         id=ID if verified else UNVERIFIED,
-        sha256=digest(file),
+        sha256=sha256,
         layer=layer,
         dimension=LAYERS[layer],
         resize=resize,

@@ -4,12 +4,12 @@ A file is what it should be only by its sha256. A download goes to another name 
 right, so a broken one is never left in place.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import http.client
 import os
 import pathlib
-import tempfile
-import urllib.error
 import urllib.request
 
 from genmodels.errors import DataError
@@ -74,22 +74,24 @@ def find(wanted: WeightsFile, timeout: float = 20.0) -> pathlib.Path:
 
 
 def _download(wanted: WeightsFile, path: pathlib.Path, timeout: float) -> None:
-    remedy = f"put {wanted.name} from {wanted.url} at {path}, or name its path"
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         print(f"downloading {wanted.url} ({wanted.size / 1e6:.0f} MB)", flush=True)
-        with urllib.request.urlopen(wanted.url, timeout=timeout) as answer:
-            handle, name = tempfile.mkstemp(prefix=".download-", dir=path.parent)
-            temporary = pathlib.Path(name)
-            with os.fdopen(handle, "wb") as file:
-                while chunk := answer.read(CHUNK):
-                    file.write(chunk)
-        check(temporary, wanted)
+        total = hashlib.sha256()
+        with urllib.request.urlopen(wanted.url, timeout=timeout) as answer, temporary.open("wb") as file:
+            while (chunk := answer.read(CHUNK)) and file.tell() <= wanted.size:
+                file.write(chunk)
+                total.update(chunk)
+        if total.hexdigest() != wanted.sha256:
+            size = temporary.stat().st_size
+            raise OSError(f"what came, {size:,} of {wanted.size:,} bytes, has sha256 {total.hexdigest()}")
         temporary.replace(path)
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(f"cannot download {wanted.name} ({reason}); {remedy}") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
+        raise DataError(
+            f"cannot download {wanted.name} ({reason}); put it from {wanted.url} at {path}, or name its path"
+        ) from error
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
