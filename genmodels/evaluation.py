@@ -42,6 +42,7 @@ from genmodels.workdir import check_writable
 
 Metrics = Mapping[str, Metric]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+COUNTS = ("n_generated", "n_reference")
 HELD = 2**30  # bytes of samples that stay in memory; more go to a temporary file
 
 
@@ -55,14 +56,12 @@ def _collect(metrics: Metrics, context: Context) -> list[Result]:
         results.append(result)
         protocol = result.protocol
         where = "".join(f" [{key} {protocol[key]}]" for key in ("timestep", "likelihood") if key in protocol)
-        counts = " against ".join(f"{protocol[key]:,}" for key in COUNTS if isinstance(protocol.get(key), int))
+        found = (protocol[key] for key in COUNTS if key in protocol)
+        counts = " against ".join(f"{count:,}" if isinstance(count, int) else count for count in found)
         print(f"{result.name}{where}: {result.value:.4g}" + (f"   N {counts}" if counts else ""), flush=True)
         if "warning" in protocol:
             print(f"note: {result.name}: {protocol['warning']}", flush=True)
     return results
-
-
-COUNTS = ("n_generated", "n_reference")
 
 
 def _asked(settings: Mapping[str, Any]) -> tuple[Default, Options]:

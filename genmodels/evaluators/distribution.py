@@ -44,26 +44,22 @@ class Family:
     lower_is_better: bool = False
 
 
-def _deficient(**gaussians) -> dict[str, str]:
-    """A warning where a covariance cannot have full rank."""
-    few = [
-        f"{g.count} {role} images" for role, g in gaussians.items() if g.count is not None and g.count <= len(g.mean)
-    ]
+def _deficient(dimension: int, **counts: int | None) -> dict[str, str]:
+    """A warning where a covariance cannot have full rank; counts by what they are of, None is unknown."""
+    few = [f"{count} {what} images" for what, count in counts.items() if count is not None and count <= dimension]
     if not few:
         return {}
-    dimension = len(next(iter(gaussians.values())).mean)
-    return {
-        "warning": f"{' and '.join(few)} for {dimension} dimensions: covariances are singular, FD is biased far upwards"
-    }
+    return {"warning": f"{' and '.join(few)} for {dimension} dimensions: covariances are singular, FD far too high"}
 
 
 def _fd(context: Context, generated: Summary, reference: Summary) -> Measured:
-    distance = frechet.frechet_distance(generated.gaussian, reference.gaussian)
+    a, b = generated.gaussian, reference.gaussian
+    distance = frechet.frechet_distance(a, b)
     return distance.value, {
         "covariance_divisor": COVARIANCE_DIVISOR,
         "solver": distance.solver,
         "dtype": "features float32, statistics float64",
-        **_deficient(generated=generated.gaussian, reference=reference.gaussian),
+        **_deficient(len(a.mean), generated=a.count, reference=b.count),
     }
 
 
@@ -77,7 +73,7 @@ def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Me
         "extrapolation": "line in 1/N through random subsets of the generated images, at 1/N = 0",
         "fitted_to_n": list(found.sizes),
         "seed": context.seed,
-        **_deficient(reference=reference.gaussian),
+        **_deficient(features.shape[1], subset=least, reference=reference.gaussian.count),
     }
 
 

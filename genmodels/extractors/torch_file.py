@@ -15,7 +15,7 @@ import math
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -34,9 +34,11 @@ STORAGES = {
     "BoolStorage": "?",
 }
 MOST = 10_000  # tensors in a file
+LONGEST = 1_000  # letters in the name of one
 _WRITTEN = (
-    "PROTO STOP MARK GLOBAL REDUCE BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE "
-    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS "
+    "PROTO STOP MARK GLOBAL REDUCE BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
+    "BINUNICODE BINSTRING SHORT_BINSTRING "  # strings of Python 3 and 2: the linear layers of LPIPS are from there
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT "
     "BINGET LONG_BINGET BINPUT LONG_BINPUT"
 )
 OPCODES = _WRITTEN.split()
@@ -88,13 +90,20 @@ class _Parameter:
         return tensor
 
 
+def _key(key: Any) -> str | int:
+    """Of a dictionary; nested tuples would be walked through without end to be hashed."""
+    if not isinstance(key, str | int):
+        raise _RefusedError("has keys that are no names")
+    return key
+
+
 class _Ordered:
     """A word: an ordered dictionary."""
 
     __slots__ = ()
 
-    def __call__(self, *items) -> collections.OrderedDict:
-        return collections.OrderedDict(*items)
+    def __call__(self, pairs=(), /) -> collections.OrderedDict:
+        return collections.OrderedDict((_key(key), value) for key, value in pairs)
 
 
 _WORDS = {
@@ -117,13 +126,21 @@ class _Reader(pickle._Unpickler):
         if type(self.stack[-1]) is not collections.OrderedDict:
             raise _RefusedError("sets attributes of something that has none")
 
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_key(key)] = value
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        self.stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
+
     def _refuse_opcode(self) -> None:
         raise _RefusedError("is a pickle of a kind that torch.save does not write")
 
     dispatch: ClassVar = (
         dict.fromkeys(range(256), _refuse_opcode)
         | {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES}
-        | {pickle.BUILD[0]: _leave_out_attributes}
+        | {pickle.BUILD[0]: _leave_out_attributes, pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items}
     )
 
     def find_class(self, module: str, name: str) -> Any:
@@ -148,26 +165,29 @@ def _plain(file: io.BytesIO) -> Any:
     return _Reader(file).load()
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, _Tensor]]:
-    """The tensors of nested dictionaries, by dotted name."""
-    if isinstance(tree, _Tensor):
-        yield prefix, tree
-    elif isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        where = f"as {prefix!r}" if prefix else "at its top"
-        raise _RefusedError(f"holds {where} something that is neither a tensor nor a dictionary of them")
-
-
 def _tensors(tree: Any) -> dict[str, _Tensor]:
+    """The tensors of nested dictionaries, by dotted name."""
     found: dict[str, _Tensor] = {}
-    for name, tensor in _leaves(tree):
-        if name in found:
+    seen = set()
+
+    def walk(branch, name):
+        if len(name) > LONGEST or len(found) > MOST:
+            raise _RefusedError(f"has more than {MOST:,} tensors, or names of more than {LONGEST:,} letters")
+        if isinstance(branch, dict):
+            if id(branch) in seen:  # a few of them, nested, would be walked through without end
+                raise _RefusedError("has one dictionary in two places")
+            seen.add(id(branch))
+            for key, value in branch.items():
+                walk(value, f"{name}.{key}" if name else str(key))
+        elif not isinstance(branch, _Tensor):
+            where = f"as {name!r}" if name else "at its top"
+            raise _RefusedError(f"holds {where} something that is neither a tensor nor a dictionary of them")
+        elif name in found:
             raise _RefusedError(f"has two tensors called {name!r}")
-        found[name] = tensor
-        if len(found) > MOST:
-            raise _RefusedError(f"has more than {MOST:,} tensors")
+        else:
+            found[name] = branch
+
+    walk(tree, "")
     return found
 
 
@@ -199,6 +219,8 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise _RefusedError("is a compressed archive, which torch.save does not write")
+        if sum(info.file_size for info in archive.infolist()) > len(data):
+            raise _RefusedError("has members that overlap")
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -220,7 +242,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     parts = {}
     for key in _plain(file):
-        storage = storages.get(key)
+        storage = storages.get(_key(key))
         start = file.tell() + 8
         numel = int.from_bytes(data[start - 8 : start], "little")
         if storage is None or numel != storage.numel:

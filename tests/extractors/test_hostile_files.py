@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import pickle
 import struct
+import time
 import tracemalloc
 import zipfile
 
@@ -79,9 +80,8 @@ def little_memory():
         tracemalloc.stop()
 
 
-def doubled(depth):
-    """A dictionary of twice the same dictionary of twice the same ...: 2^depth names."""
-    piece = tw.tensor(stored(2**14), (1,))
+def doubled(depth, piece):
+    """A dictionary of twice the same dictionary of twice the same ...: 2^depth times the piece."""
     for level in range(depth):
         piece = tw.dictionary({"a": piece + b"q" + bytes([level]), "b": b"h" + bytes([level])})
     return piece
@@ -91,7 +91,8 @@ GREEDY = {  # each in a file of less than 200 kB
     "a stride of zero": tw.tensor(stored(2**14), (2**28,), (0,)),
     "overlapping strides": tw.tensor(stored(2**14), (2**13, 2**13), (1, 1)),
     "a buffer": b"\x96" + struct.pack("<Q", 2**30),
-    "many names": doubled(16),
+    "many names": doubled(16, tw.tensor(stored(2**14), (1,))),
+    "long names": tw.dictionary({"x" * 50_000: tw.ordered({str(n): tw.tensor(stored(2**14), ()) for n in range(400)})}),
     "many views": tw.ordered({str(n): tw.tensor(stored(2**14), (2**14,)) for n in range(2**9)}),
 }
 
@@ -106,12 +107,59 @@ def test_a_small_file_cannot_take_much_memory(path, layout, name):
         assert max(array.nbytes for array in read_tensors(path).values()) <= size  # what a copy would take
 
 
+def tuples(depth):
+    """A pair of twice the same pair of twice the same ...: to be hashed, it is walked through 2^depth times."""
+    piece = b")"
+    for level in range(depth):
+        piece += b"q" + bytes([level]) + b"h" + bytes([level]) + b"\x86"
+    return piece
+
+
+SLOW = {
+    "empty dictionaries": doubled(22, b"}"),
+    "a key of tuples": b"}" + tuples(24) + tw.tensor(stored(), (1,)) + b"s",
+    "keys of tuples": b"}(" + tuples(24) + tw.tensor(stored(), (1,)) + b"u",
+    "pairs with tuples": tw.call("collections", "OrderedDict", tw.series(tw.series(tuples(24), b"}"))),
+}
+
+
+@contextlib.contextmanager
+def little_time():
+    start = time.perf_counter()
+    yield
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_small_file_cannot_take_much_time(path, name):
+    tw.write_zip(path, tw.program(SLOW[name]), {"0": np.zeros(4, "f4")})
+    with little_time(), contextlib.suppress(ValueError):
+        read_tensors(path)
+
+
+def test_a_list_of_storages_cannot_take_much_time(path):
+    tw.write_legacy(path, tw.program(tw.ordered({})), {})
+    data = path.read_bytes()
+    assert data.count(tw.program(tw.series())) == 1
+    path.write_bytes(data.replace(tw.program(tw.series()), tw.program(tw.series(tuples(27)))))
+    with little_time():
+        assert_refused(path)
+
+
 def test_a_compressed_archive_cannot_take_much_memory(path):
     piece = tw.ordered({"weight": tw.tensor(stored(2**23), (2**23,))})
     tw.write_zip(path, tw.program(piece), {"0": np.zeros(2**23, "f4")}, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 200_000
     with little_memory():
         assert_refused(path)
+
+
+def test_members_of_an_archive_that_share_their_bytes_are_refused(path):
+    tw.save(path, "zip", {"weight": np.zeros(1000, "f4")})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist.extend(3 * [archive.getinfo("archive/data/0")])
+        archive.comment = b"so that the directory is written anew"
+    assert_refused(path, "overlap")
 
 
 @layouts

@@ -68,6 +68,21 @@ def test_tensors_are_views_of_shared_storages(tmp_path, layout):
     assert_equal(found, dict(zip(pieces, map(np.asarray, expected), strict=True)))
 
 
+def test_a_file_of_python_2_is_read(tmp_path):
+    # the linear layers of LPIPS are such: short strings, and ordered dictionaries made of a list of pairs
+    arrays = {"lin0.model.1.weight": np.arange(3, dtype="f4"), "lin1.model.1.weight": np.arange(2, dtype="f8")}
+    pairs = []
+    for key, (name, array) in enumerate(arrays.items()):
+        kind = tw.word("torch", tw.KINDS[array.dtype.name])
+        where = (tw.short_text("storage"), kind, tw.short_text(str(key)), tw.short_text("cuda:0"))
+        tensor = tw.tensor(tw.row(*where, tw.integer(array.size), tw.NONE) + b"Q", array.shape)
+        pairs.append(tw.series(tw.short_text(name), tensor))
+    path = tmp_path / "w.pth"
+    state = tw.call("collections", "OrderedDict", tw.series(*pairs))
+    tw.write_legacy(path, tw.program(state), {str(key): array for key, array in enumerate(arrays.values())})
+    assert_equal(read_tensors(path), arrays)
+
+
 def stored(numel=4, key="0", kind=("torch", "FloatStorage"), view=tw.NONE):
     return tw.row(tw.text("storage"), tw.word(*kind), tw.text(key), tw.text("cpu"), tw.integer(numel), view) + b"Q"
 

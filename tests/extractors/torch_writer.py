@@ -30,6 +30,11 @@ def text(value):
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
+def short_text(value):
+    """As Python 2 wrote it."""
+    return b"U" + bytes([len(value)]) + value.encode("ascii")
+
+
 def integer(value):
     if -(2**31) <= value < 2**31:
         return b"J" + struct.pack("<i", value)
@@ -39,6 +44,10 @@ def integer(value):
 
 def row(*pieces):
     return b"(" + b"".join(pieces) + b"t"
+
+
+def series(*pieces):
+    return b"](" + b"".join(pieces) + b"e"
 
 
 def call(module, name, *arguments):
@@ -96,7 +105,7 @@ def write_zip(path, pickled, storages, byteorder=b"little", compression=zipfile.
 def write_legacy(path, pickled, storages, little_endian=TRUE):
     machine = {"protocol_version": integer(1001), "little_endian": little_endian}
     head = (integer(0x1950A86A20F9469CFC6C), integer(1001), dictionary(machine))
-    keys = b"](" + b"".join(map(text, storages)) + b"e"
+    keys = series(*map(text, storages))
     data = (struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
     path.write_bytes(b"".join(map(program, head)) + pickled + program(keys) + b"".join(data))
 

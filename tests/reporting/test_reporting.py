@@ -22,7 +22,8 @@ def page(evaluated_run):
 
 
 def test_the_report_has_every_part_and_needs_no_other_file(page):
-    for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate"):
+    warning = "20 generated images for 64 dimensions"
+    for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate", warning):
         assert title in page
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
@@ -74,10 +75,13 @@ PROBE = """<script>addEventListener("load", () => {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [500, 1200])
-def test_a_browser_draws_the_whole_report(page, width, tmp_path):
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_browser_draws_the_whole_report(page, several, runs, width, tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
     if browser is None:
         pytest.skip("no chromium or chrome is installed")
+    if runs > 1:
+        page = html.render([html.run_section(run) for run in several[0]])
     (tmp_path / "report.html").write_text(page.replace("</body>", f"{PROBE}</body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     where = [f"--user-data-dir={tmp_path}/profile", f"--window-size={width},900", "--dump-dom"]
@@ -89,7 +93,7 @@ def test_a_browser_draws_the_whole_report(page, width, tmp_path):
         check=True,
     )
     found = {key: int(value) for key, value in re.findall(r'data-(\w+)="(-?\d+)"', result.stdout)}
-    assert found["drawn"] == 3
+    assert found["drawn"] == 3 * runs
     assert found["curves"] >= 4
     assert found["overflow"] <= 0
 
