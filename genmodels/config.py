@@ -104,7 +104,7 @@ def defaults() -> ConfigDict:
                 "subsets": 100,  # of the kernel distance
                 "subset_size": 1000,
                 "neighbours": 3,  # of precision, recall, density and coverage
-                "splits": 10,  # of the class score
+                "splits": 10,  # of the classifier score
                 "lpips_trunk": "",  # weights files of LPIPS
                 "lpips_linear": "",
             },

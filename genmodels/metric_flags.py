@@ -15,7 +15,7 @@ OVERRIDES = {
     "subsets": flags.DEFINE_integer("subsets", None, "Of the kernel distance; 100.", lower_bound=1),
     "subset_size": flags.DEFINE_integer("subset_size", None, "Images in each; 1000.", lower_bound=2),
     "neighbours": flags.DEFINE_integer("neighbours", None, "Of precision, recall ...; 3.", lower_bound=1),
-    "splits": flags.DEFINE_integer("splits", None, "Of the class score; 10.", lower_bound=1),
+    "splits": flags.DEFINE_integer("splits", None, "Of the classifier score; 10.", lower_bound=1),
     "lpips_trunk": flags.DEFINE_string("lpips_trunk", None, "AlexNet's or VGG16's weights, a .pth of torchvision."),
     "lpips_linear": flags.DEFINE_string("lpips_linear", None, "The linear layers of LPIPS v0.1, a .pth."),
 }

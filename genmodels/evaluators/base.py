@@ -68,7 +68,7 @@ class Options:
     Attributes:
       subsets, subset_size: of the kernel distance.
       neighbours: of precision, recall, density and coverage.
-      splits: of the class score.
+      splits: of the classifier score.
       lpips_trunk, lpips_linear: weights files of LPIPS.
     """
 

@@ -1,7 +1,7 @@
 """One pass of an extractor over a set of images, for all metrics that want something of it.
 
-Moments and class scores stream, so their memory does not grow with the images; features are kept only for metrics that
-compare images with each other. Moments of a set of known contents are kept on disk for the next time.
+Moments and classifier scores stream, so their memory does not grow with the images; features are kept only for metrics
+that compare images with each other. Moments of a set of known contents are kept on disk for the next time.
 """
 
 import collections
@@ -33,7 +33,7 @@ class Summary:
 
     Attributes:
       gaussian: of the moments.
-      scores: sums of the class score.
+      scores: sums of the classifier score.
       features: of all images.
       classes: the most likely one of each image.
     """
@@ -110,7 +110,7 @@ def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable
     Args:
       what: the role of the set, for messages.
       wants: of WANTS.
-      splits: of the class score.
+      splits: of the classifier score.
     Raises:
       DataError: features that are not finite, too few images, or no logits where they are wanted.
     """
@@ -140,7 +140,9 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
         rows = images.images[np.arange(start, min(start + chunk, last))]
         found = _extract(what, extractor, rows, start)
         if wants & {SCORES, CLASSES} and found.logits is None:
-            raise ConfigError(f"the extractor {extractor.id} has no logits, which a class score or agreement needs")
+            raise ConfigError(
+                f"the extractor {extractor.id} has no logits, which a classifier score or agreement needs"
+            )
         if MOMENTS in wants:
             part = Moments.of(found.features)
             parts.moments = part if parts.moments is None else parts.moments.merge(part)
