@@ -82,6 +82,8 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
     except DataError as error:
         advice = str(error).replace("config.data.", "")  # here an option of the source itself
         hint = f""" (write {flag}='{scheme}("{name}", ...)')""" if advice != str(error) else ""
+        if "different sizes" in advice:
+            hint += "; distances between features can name a resize instead: --resize=clean or tf1"
         raise DataError(f"{flag}: {advice}{hint}") from error
     if scheme == "folder" and (strangers := others(Folder(f"{flag}={name}", path))):
         raise DataError(

@@ -94,7 +94,7 @@ def test_a_users_own_extractor_is_not_kept(tmp_path, monkeypatch):
 def test_sizes_may_differ_only_where_a_resize_is_named():
     small, mixed = of_sizes(*[(8, 8)] * 30), of_sizes(*[(8, 8), (11, 7), (16, 16)] * 10)
     folder("small", *small), folder("mixed", *mixed)
-    with pytest.raises(DataError, match="3 different sizes"):
+    with pytest.raises(DataError, match=r"3 different sizes.*--resize=clean"):
         values("small", "mixed", ("fd_digits",))
     with pytest.raises(DataError, match="3 different sizes"):
         values("mixed", "mixed", ("fd_digits[clean]", "psnr"))
