@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -97,11 +98,15 @@ def test_two_processes_measure_what_one_does(tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", images=test.images[:149], labels=test.labels[:149])
     np.savez(tmp_path / "b.npz", images=test.images[149:])
 
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
     def run(count):
         monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path / f"cache{count}"))
         calls = [
             subprocess.Popen(
-                [sys.executable, "-c", TWO, str(index), str(count), "47213", str(tmp_path)],
+                [sys.executable, "-c", TWO, str(index), str(count), port, str(tmp_path)],
                 cwd=ROOT,
                 text=True,
                 stdout=subprocess.PIPE,
