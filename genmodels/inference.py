@@ -84,18 +84,9 @@ class Predictor:
 
         return self._parallel.compile_predict(fn)
 
-    def __call__(
-        self,
-        variables: Any,
-        name: str,
-        num: int,
-        inputs: dict[str, np.ndarray] | None = None,
-        *,
-        seed: int = 0,
-        **options,
-    ) -> dict[str, np.ndarray]:
-        """All rows of `batches` together."""
-        parts = list(self.batches(variables, name, num, inputs, seed=seed, **options))
+    def __call__(self, variables: Any, name: str, num: int, *inputs, **options) -> dict[str, np.ndarray]:
+        """All rows of `batches`, which see, together."""
+        parts = list(self.batches(variables, name, num, *inputs, **options))
         return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
 
     def batches(

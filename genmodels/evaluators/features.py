@@ -119,7 +119,7 @@ def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable
     if alone and wants == {MOMENTS} and (known := statistics.load_moments(extractor, images.fingerprint)):
         return Summary(gaussian=_gaussian(what, known))
     mine = _pass(what, images, extractor, wants, splits)
-    parts = [mine] if alone else [_Parts.unpacked(named) for named in gather_hosts(mine.packed())]
+    parts = [mine] if alone else [_Parts.unpacked(named) for named in gather_hosts(mine.packed()) if named]
     moments = merged(part.moments for part in parts) if MOMENTS in wants else None
     if moments is not None:
         statistics.keep_moments(extractor, images.fingerprint, moments)

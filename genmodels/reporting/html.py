@@ -152,12 +152,13 @@ def _subjects(sections: list[dict[str, Any]]) -> list[str]:
 
 def comparison(sections: list[dict[str, Any]]) -> Comparison | None:
     """The results of all runs side by side; None where there is nothing to compare."""
-    entries = [
-        Entry(row, section["flat"]["seed"], result)
-        for row, section in zip(_subjects(sections), sections, strict=True)
-        for evaluation in section["evaluations"]
-        for result in evaluation["results"]
-    ]
+    entries = []
+    for row, section in zip(_subjects(sections), sections, strict=True):
+        results = [result for evaluation in section["evaluations"] for result in evaluation["results"]]
+        steps = [result["protocol"].get("checkpoint_step") for result in results]
+        for result, step in zip(results, steps, strict=True):
+            of_step = f", step {step}" if len(set(steps)) > 1 else ""  # one checkpoint must not hide another
+            entries.append(Entry(f"{row}{of_step}", section["flat"]["seed"], result))
     return compare_results(entries) if len(sections) > 1 and entries else None
 
 

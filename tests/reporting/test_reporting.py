@@ -54,6 +54,16 @@ def test_runs_stand_side_by_side_with_seeds_averaged(several):
     np.testing.assert_allclose(column.cells["a, b"].std, 0.2 * fd / np.sqrt(2))
 
 
+def test_checkpoints_of_a_run_are_rows_of_their_own(several, tmp_path):
+    shutil.copytree(several[0][2], tmp_path / "c")
+    path = tmp_path / "c" / "eval" / "early.json"
+    path.write_text(
+        (tmp_path / "c" / "eval" / "result.json").read_text().replace('"checkpoint_step": 6', '"checkpoint_step": 3')
+    )
+    table = html.comparison([html.run_section(run) for run in (several[0][0], tmp_path / "c")])
+    assert table.rows == ("a", "c, step 6", "c, step 3")
+
+
 def test_the_page_ranks_no_two_protocols_in_one_column_and_says_why(several):
     runs, _ = several
     page = html.render([html.run_section(run) for run in runs])
