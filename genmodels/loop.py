@@ -115,6 +115,7 @@ class Session:
                 values = meter.summary()
                 loss = values.get(config.checkpoint.best, np.inf)
                 self.writer.write(step, values)
+                self.writer.warn(step, self.task.watch(values))
                 meter.reset()
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:

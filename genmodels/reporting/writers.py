@@ -7,7 +7,7 @@ import pathlib
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from genmodels.state import Average
@@ -96,6 +96,7 @@ class Writer:
         self._path = workdir / "metrics.jsonl"
         self._last = last
         self._live = sys.stdout.isatty()
+        self._standing: set[str] = set()
         kept = [record for record in read_metrics(self._path) if record["step"] <= first]
         self.resumed: dict[str, Any] = kept[-1] if kept else {}
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -127,6 +128,13 @@ class Writer:
     def say(self, line: str) -> None:
         """Prints a line that stays."""
         print(f"\r\033[K{line}" if self._live else line, flush=True)
+
+    def warn(self, step: int, lines: Iterable[str]) -> None:
+        """Says each warning once, and again when it has been away; what stands before its colon tells which it is."""
+        found = {line.partition(":")[0]: line for line in lines}
+        for kind in found.keys() - self._standing:
+            self.say(f"warning: step {step}: {found[kind]}")
+        self._standing = set(found)
 
     def close(self) -> None:
         """Ends the progress line and closes the sinks."""

@@ -5,7 +5,7 @@ The loop, the evaluators and the command line know only this. They route on a pr
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import optax
@@ -70,6 +70,8 @@ class Task:
         are scalars or `Average`s; one that is not finite marks the whole update as bad.
       optimizers: by the names that `params` and `opt_state` share.
       predict: by name.
+      watch: from the averages of a logging interval, a line for each thing that is going wrong; it begins with a word
+        or two that stay the same while it lasts, then a colon: "collapse: ...".
       defaults: {"section.key": value} of its config sections, for configs written before there was such a key.
     """
 
@@ -77,4 +79,5 @@ class Task:
     train_step: Callable[..., tuple[TrainState, dict[str, Any]]]
     optimizers: dict[str, optax.GradientTransformation]
     predict: dict[str, Predict]
+    watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -140,6 +140,15 @@ def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 5, "loss": 0.25}]
 
 
+def test_a_warning_is_said_when_it_comes_and_when_it_comes_again(tmp_path, capsys):
+    writer = Writer(tmp_path, 0, 10)
+    for step, lines in enumerate([["collapse: 9"], ["collapse: 8", "dead codes: 3"], [], ["collapse: 7"]]):
+        writer.warn(step, lines)
+    writer.close()
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["warning: step 0: collapse: 9", "warning: step 1: dead codes: 3", "warning: step 3: collapse: 7"]
+
+
 def test_tensorboard_gets_what_metrics_jsonl_gets(tmp_path):
     writer = Writer(tmp_path, 0, 10, tensorboard=True)
     writer.write(5, {"loss": 0.25, "grad_norm": 2.0})
