@@ -5,6 +5,7 @@ python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --o
 """
 
 import pathlib
+import re
 
 from absl import flags
 
@@ -18,7 +19,7 @@ OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when it falls short.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
 SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "To compare with; default: the run's config.eval.split.")
-LIKELIHOODS = flags.DEFINE_list("likelihoods", None, "That nll measures; default: the run's config.eval.likelihoods.")
+LIKELIHOODS = flags.DEFINE_string("likelihoods", None, "That nll measures, e.g. elbo,iwae(samples=500, images=1000).")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 flags.adopt_module_key_flags(sampling_flags)
 flags.adopt_module_key_flags(metric_flags)
@@ -40,7 +41,8 @@ def main() -> int:
     if paths and (CHECK.value or not METRICS.value):
         raise ConfigError("--check goes with --workdir" if CHECK.value else "--generated needs --metrics=a,b")
     sampling = sampling_flags.given()
-    likelihoods = tuple(LIKELIHOODS.value) if LIKELIHOODS.value else None
+    commas = r",(?![^(]*\))"  # not those inside a call
+    likelihoods = tuple(re.split(commas, LIKELIHOODS.value)) if LIKELIHOODS.value else None
     if paths and (sampling or likelihoods):
         raise ConfigError(f"--{next(iter(sampling), 'likelihoods')} goes with --workdir")
     metrics = tuple(METRICS.value) if METRICS.value else None

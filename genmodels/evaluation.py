@@ -27,13 +27,13 @@ from genmodels.evaluators import (
     check_paths,
     check_run,
     evaluate,
-    likelihoods_of,
     load_weights,
     need,
     resolve,
     statistics,
 )
 from genmodels.evaluators.features import MOMENTS, summarise
+from genmodels.evaluators.likelihood import select
 from genmodels.extractors import Selection
 from genmodels.inference import Run
 from genmodels.reporting import pictures
@@ -225,6 +225,9 @@ def of_run(
         pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
         pictures.neighbours(run, images, training.pixels)
         pictures.trajectory(run, seed, {key: value for key, value in sampling.items() if key != "guidance"})
+    if reference is not None:
+        pictures.reconstructions(run, reference.pixels, seed)
+        pictures.interpolation(run, reference.pixels, seed)
     lazy = all(metric.selection for metric in metrics.values() if "reference" in metric.needs)
     context = Context(
         generated=generated,
@@ -234,8 +237,10 @@ def of_run(
         conditional=any({"image", "label"} <= set(function.inputs) for function in predict.values()),
         protocol=protocol,
         timesteps=tuple(settings.timesteps),
-        likelihoods=likelihoods_of(predict, wanted) if need(metrics, "likelihoods") else {},
-        likelihood_images=settings.get("likelihood_images", 0),
+        functions=predict,
+        likelihoods=select(predict, wanted, settings.get("likelihood_images", 0))
+        if need(metrics, "likelihoods")
+        else (),
         options=options,
         seed=seed,
     )

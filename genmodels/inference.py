@@ -76,10 +76,10 @@ class Predictor:
         def fn(variables, frozen, inputs, dist):
             rng, index, rest = inputs["seed"], inputs["index"], inputs["rows"]
             keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(rng, index)
-            outputs = self.task.predict[name].fn(
-                variables, frozen, transforms.normalize(rest) | {"key": keys}, dist, **options
-            )
-            images = {k: transforms.denormalize(v) for k, v in outputs.items() if v.ndim >= 4}
+            predict = self.task.predict[name]
+            outputs = predict.fn(variables, frozen, transforms.normalize(rest) | {"key": keys}, dist, **options)
+            found = {k: v for k, v in outputs.items() if v.ndim >= 4 and k not in predict.numbers}
+            images = {k: transforms.denormalize(v) for k, v in found.items()}
             return outputs | images
 
         return self._parallel.compile_predict(fn)

@@ -31,9 +31,11 @@ class Call:
     text: str
 
 
-def parse(text: str) -> Call:
-    """The source that a string names.
+def parse(text: str, key: str = "config.data.source", example: str = 'folder("photos", size=64)') -> Call:
+    """The source that a string names, or another thing that is written so.
 
+    Args:
+      key, example: for messages.
     Raises:
       ConfigError: it is empty, or begins as a call and is none.
     """
@@ -41,15 +43,14 @@ def parse(text: str) -> Call:
     if not re.match(r"\w+\s*\(", text):
         name, colon, path = text.partition(":")
         if not name:
-            raise ConfigError(f"config.data.source={text!r}: must be SCHEME:PATH, e.g. folder:photos")
+            raise ConfigError(f"{key}={text!r}: must be SCHEME:PATH, e.g. folder:photos")
         return Call(name, (path,) if colon else (), {}, text)
     try:
         return _call(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise ConfigError(
-            f"config.data.source={text!r}: {reason}; sources inside others are written as in Python: "
-            f"""pair("folder:a", "folder:b"), folder("photos", size=64)"""
+            f"{key}={text!r}: {reason}; a call is written as in Python, strings in quotes: {example}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from genmodels.errors import ConfigError, DataError, choose
+from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import (
     classification,
     distribution,
@@ -36,7 +36,6 @@ __all__ = [
     "check_paths",
     "check_run",
     "evaluate",
-    "likelihoods_of",
     "load_weights",
     "lower_is_better",
     "need",
@@ -52,7 +51,7 @@ class Metric:
       evaluate: Context to Results; of a distribution metric (Context, Summaries) to Results.
       needs: fields of the context that it reads, and of these words: "held_out", a reference that is not the training
         split; "asked", samples of a model that is asked for labels; "labels", those of the reference.
-      predict: the predict function it calls, if any.
+      predict: the predict functions it may call: the run must have one of them.
       between_paths: takes its place between two sets of images without a model; it needs `generated` and `reference`.
       family, selection, wants: of a distribution metric: its kind, its extractor and what it wants of each set.
       lower_is_better: which way it improves.
@@ -60,7 +59,7 @@ class Metric:
 
     evaluate: Callable[..., Iterator[Result]]
     needs: tuple[str, ...]
-    predict: str | None = None
+    predict: tuple[str, ...] = ()
     between_paths: Callable[[Context], Iterator[Result]] | None = None
     family: str = ""
     selection: Selection | None = None
@@ -71,14 +70,16 @@ class Metric:
 Metrics = Mapping[str, Metric]
 DEFAULT = Default()
 
+RECONSTRUCT = ("reconstruct", "denoise")
+
 METRICS = {
     "nn_distance_ratio": Metric(memorization.nn_distance_ratio, ("generated", "reference", "held_out", "training")),
-    "psnr": Metric(reconstruction.psnr, ("reference", "timesteps"), "denoise", pairs.psnr),
-    "ssim": Metric(reconstruction.ssim, ("reference", "timesteps"), "denoise", pairs.ssim),
-    "ms_ssim": Metric(reconstruction.ms_ssim, ("reference", "timesteps"), "denoise", pairs.ms_ssim),
-    "lpips": Metric(reconstruction.lpips, ("reference", "timesteps"), "denoise", pairs.lpips, lower_is_better=True),
+    "psnr": Metric(reconstruction.psnr, ("reference", "timesteps"), RECONSTRUCT, pairs.psnr),
+    "ssim": Metric(reconstruction.ssim, ("reference", "timesteps"), RECONSTRUCT, pairs.ssim),
+    "ms_ssim": Metric(reconstruction.ms_ssim, ("reference", "timesteps"), RECONSTRUCT, pairs.ms_ssim),
+    "lpips": Metric(reconstruction.lpips, ("reference", "timesteps"), RECONSTRUCT, pairs.lpips, lower_is_better=True),
     "nll": Metric(likelihood.nll, ("reference", "likelihoods"), lower_is_better=True),
-    "accuracy": Metric(classification.accuracy, ("reference", "labels"), "classify"),
+    "accuracy": Metric(classification.accuracy, ("reference", "labels"), ("classify",)),
 }
 
 
@@ -217,37 +218,24 @@ def check_run(
       ConfigError: names the metric and what it needs.
     """
     for name, metric in metrics.items():
-        for function in (metric.predict, "sample" if "generated" in metric.needs else None):
-            if function is not None and function not in predict:
+        for functions in (metric.predict, ("sample",) if "generated" in metric.needs else ()):
+            if functions and not set(functions) & set(predict):
                 raise ConfigError(
-                    f"metric {name} needs the predict function {function!r}, which this model does not have; it has "
-                    f"{', '.join(sorted(predict))}"
+                    f"metric {name} needs the predict function {' or '.join(map(repr, functions))}, which this model "
+                    f"does not have; it has {', '.join(sorted(predict))}"
                 )
         if "asked" in metric.needs and "label" not in predict["sample"].inputs:
             raise ConfigError(f"metric {name} needs a model that is asked for labels; this one is unconditional")
-        if "timesteps" in metric.needs and not timesteps:
+        if "timesteps" in metric.needs and not timesteps and "reconstruct" not in predict:
             raise ConfigError(f"metric {name} needs config.eval.timesteps, which is empty")
         if "likelihoods" in metric.needs:
-            likelihoods_of(predict, likelihoods)
+            likelihood.select(predict, likelihoods)
         if "held_out" in metric.needs and split == "train":
             others = ",".join(other for other in metrics if "held_out" not in metrics[other].needs)
             raise ConfigError(
                 f"metric {name} needs held-out images, not the train split; leave it out: --metrics={others}"
             )
         _check_shape(name, metric, image_shape)
-
-
-def likelihoods_of(predict: Mapping[str, Any], wanted: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The predict functions that give a likelihood, all or those `wanted`, with what they mean and their options.
-
-    Raises:
-      ConfigError: the model has none, or not one that is wanted.
-    """
-    known = {name: function for name, function in predict.items() if function.output == "nll"}
-    if not known:
-        raise ConfigError(f"metric nll needs a model with a likelihood; this one has {', '.join(sorted(predict))}")
-    names = [choose("likelihood of this model", name, known) for name in wanted] or sorted(known)
-    return {name: {**known[name].protocol, **known[name].options} for name in names}
 
 
 def evaluate(metrics: Metrics, context: Context) -> Iterator[Result]:

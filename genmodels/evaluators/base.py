@@ -80,6 +80,23 @@ class Options:
     lpips_linear: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+    """One way to measure `nll`.
+
+    Attributes:
+      name: of the predict function.
+      protocol: what its numbers mean, its options among it.
+      options: those that differ from the function's own.
+      images: how many of the reference it sees; 0 is all.
+    """
+
+    name: str
+    protocol: Mapping[str, Any]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    images: int = 0
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Context:
     """All that an evaluator may draw on; what a call has not got is None.
@@ -91,8 +108,8 @@ class Context:
       predict: (name, num, inputs, seed, **options) of a run, see inference.Predictor.
       protocol: entries that belong to every result (seed, versions, checkpoint).
       timesteps: of the one-step reconstructions.
-      likelihoods: the predict functions that give `nll`, each with the protocol entries that say what it means.
-      likelihood_images: how many images of the reference they see; 0 is all.
+      functions: the predict functions of the run, by name.
+      likelihoods: what `nll` measures.
       options: of the comparisons.
     """
 
@@ -103,7 +120,7 @@ class Context:
     conditional: bool = False
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     timesteps: tuple[int, ...] = ()
-    likelihoods: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    likelihood_images: int = 0
+    functions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    likelihoods: tuple[Likelihood, ...] = ()
     options: Options = Options()
     seed: int = 0

@@ -23,7 +23,17 @@ PLACE = {"reference": ("reference_sha256", "reference_statistics_sha256"), "refe
 OUTCOME = ("std_over_subsets", "std_over_splits", "standard_error", "warning", "solver", "fitted_to_n")
 OUTCOME_PREFIX = "mean_"
 # Which differences name a column, where several exist.
-TELLING = ("timestep", "likelihood", "resize", "sampler", "steps", "guidance_scale", "n_generated", "n_reference")
+TELLING = (
+    "timestep",
+    "likelihood",
+    "resize",
+    "samples",
+    "sampler",
+    "steps",
+    "guidance_scale",
+    "n_generated",
+    "n_reference",
+)
 SHOWN = 60  # characters of a value in a reason
 
 

@@ -27,6 +27,10 @@ from matplotlib import pyplot as plt
 CURVES = (
     ("Loss", ("loss",), True),
     ("Loss by quartile of the timestep", ("loss_quartile_",), True),
+    ("Evidence lower bound, nats", ("elbo",), False),
+    ("KL and reconstruction, nats", ("kl", "reconstruction"), True),
+    ("Latent dimensions in use", ("active_units",), False),
+    ("Codebook", ("perplexity", "revived"), False),
     ("Accuracy", ("accuracy",), False),
     ("Gradient and update norms", ("grad_norm", "update_norm"), True),
     ("Learning rate", ("learning_rate",), False),
@@ -34,7 +38,7 @@ CURVES = (
 )
 
 # Evaluation's pictures, in this order. A run not yet evaluated shows the last grid that training drew.
-FIRST = ("grid.png", "trajectory.png", "neighbours.png")
+FIRST = ("grid.png", "reconstructions.png", "interpolation.png", "trajectory.png", "neighbours.png")
 
 # What may differ between runs of one experiment that are averaged.
 NOT_THE_EXPERIMENT = (

@@ -35,6 +35,38 @@ def neighbours(run: Run, images: np.ndarray, training: Pixels) -> None:
     save_grid(run.workdir / "samples" / "neighbours.png", rows, len(distances), "Nearest training images", caption)
 
 
+def reconstructions(run: Run, images: Pixels, seed: int) -> None:
+    """samples/reconstructions.png: images above, below what an autoencoder makes of them, for runs that are one."""
+    predict = run.predictor.task.predict.get("reconstruct")
+    if predict is None:
+        return
+    shown = images[: 2 * EXAMPLES]
+    made = run.predict("reconstruct", len(shown), {"image": shown}, seed=seed)
+    rows = [shown, *([made["seen"]] if "seen" in made else []), made["image"]]
+    middle = "; between: with the noise that the encoder sees" if "seen" in made else ""
+    caption = f"above: images 0 to {len(shown) - 1}{middle}; below: their reconstructions, {run.weights} weights"
+    path = run.workdir / "samples" / "reconstructions.png"
+    save_grid(path, np.concatenate(rows), len(shown), "Reconstructions", caption)
+
+
+def interpolation(run: Run, images: Pixels, seed: int) -> None:
+    """samples/interpolation.png: a path a row, between images or between samples, for runs that interpolate."""
+    predict = run.predictor.task.predict.get("interpolate")
+    if predict is None:
+        return
+    inputs, ends = {}, f"samples of seed {seed}"
+    if {"a", "b"} <= set(predict.inputs):
+        count = min(EXAMPLES, len(images) // 2)
+        inputs, ends = {"a": images[:count], "b": images[count : 2 * count]}, "images and the ones after them"
+    if "label" in predict.inputs:
+        inputs["label"] = run.sample_labels(EXAMPLES)
+    count = len(next(iter(inputs.values()))) if inputs else EXAMPLES
+    frames = run.predict("interpolate", count, inputs, seed=seed)["frames"]
+    caption = f"each row goes from one to another: {ends}; {predict.options['kind']}, {run.weights} weights"
+    path = run.workdir / "samples" / "interpolation.png"
+    save_grid(path, frames.reshape(-1, *frames.shape[2:]), frames.shape[1], "Interpolation between latents", caption)
+
+
 def trajectory(run: Run, seed: int, options: Mapping[str, Any]) -> None:
     """samples/trajectory.png: x_t and the predicted x0 from noise to image, for runs that have a trajectory."""
     predict = run.predictor.task.predict.get("trajectory")

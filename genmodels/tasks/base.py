@@ -49,6 +49,7 @@ class Predict:
       optional: further fields that `inputs` may have.
       options: static settings and their defaults; part of the compiled function.
       protocol: entries that say what its output is, wherever that becomes a number.
+      numbers: fields of the result with four or more axes that are no images, e.g. latents with positions.
     """
 
     fn: Callable[..., dict[str, Any]]
@@ -57,6 +58,7 @@ class Predict:
     optional: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 from genmodels.data.sources import make_source
 from genmodels.errors import DataError
 from genmodels.evaluators import METRICS, Context, ImageSet, evaluate, resolve
+from genmodels.evaluators.base import Likelihood
 
 
 def image_set(images, labels=None):
@@ -87,8 +88,7 @@ def likelihood_context(values, **more):
     return Context(
         reference=image_set(images),
         predict=predict,
-        likelihoods={"vlb": {"likelihood": "vlb", "unit": "bits/dim"}},
-        **more,
+        likelihoods=(Likelihood("vlb", {"likelihood": "vlb", "unit": "bits/dim"}, **more),),
     )
 
 
@@ -105,7 +105,7 @@ def test_nll_is_the_mean_over_images_with_its_standard_error_and_a_curve():
     assert (np.diff(x) >= 1).all()
     assert 390 < x[-1] < 399  # the mean of the last part
     np.testing.assert_allclose(y, 1 / (1 + x), rtol=1e-2)
-    (part,) = METRICS["nll"].evaluate(likelihood_context(values, likelihood_images=2))
+    (part,) = METRICS["nll"].evaluate(likelihood_context(values, images=2))
     assert (part.value, part.protocol["n_reference"]) == (3.5, 2)
 
 

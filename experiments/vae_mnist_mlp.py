@@ -1,0 +1,44 @@
+"""The perceptron VAE of pytorch/examples on MNIST: 784-400-20, greys as Bernoulli probabilities, 10 epochs.
+
+python -m genmodels.train --config=experiments/vae_mnist_mlp.py --workdir=runs/vae_mlp --config.data.source=idx:DIR
+"""
+
+from ml_collections import ConfigDict
+
+from genmodels.config import check_variant, defaults
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Variants: binarized (784-512-512-50 on dynamically binarised digits, for longer), tiny (seconds, on the embedded
+    digits, for tests).
+    """
+    check_variant(variant, "binarized", "tiny")
+    config = defaults()
+    config.task = "vae"
+    config.data.source = "idx:data/mnist"
+    config.model = {"network": "mlp", "hidden": (400,), "latent_dim": 20, "activation": "relu", "dtype": "float32"}
+    config.vae = {
+        "likelihood": "bernoulli",
+        "binarize": "none",
+        "latent": "gaussian",
+        "beta": 1.0,
+        "kl_warmup": 0,
+        "free_bits": 0.0,
+    }
+    config.train.batch_size = 128
+    config.train.epochs = 10.0
+    config.optim.learning_rate = 1e-3
+    config.optim.clip_norm = 0.0  # of losses summed over pixels
+    config.log.every = 100
+    config.eval.metrics = ("nll", "psnr", "ssim")
+    config.eval.batch_size = 1000
+    config.eval.likelihoods = ("elbo",)
+
+    if variant == "binarized":
+        config.model.hidden = (512, 512)
+        config.model.latent_dim = 50
+        config.vae.binarize = "dynamic"
+        config.train.epochs = 60.0
+        config.optim.decay = "cosine"
+        config.ema.horizon = 0.05
+    return config

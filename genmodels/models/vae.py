@@ -1,0 +1,196 @@
+"""Networks of autoencoders: images to latents and back, as perceptrons or residual convolutions.
+
+`mlp` with hidden=(400,) and 20 latents is the network of Kingma & Welling 2014 as pytorch/examples has it (652,824
+parameters at 28x28). `conv` halves the image at once, so that its residual blocks (He et al. 2016, pre-activation) run
+at the lowest resolution, and comes back by sub-pixel convolutions (Shi et al. 2016).
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+from genmodels.nn.norms import GroupNorm
+
+NETWORKS = ("mlp", "conv")
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "swish": nn.swish}
+Images = Float[Array, "batch height width channel"]
+Latents = Float[Array, "batch ..."]
+LEAST_LOG_STD = -6.0  # of a pixel: far below half a grey level of [-1, 1], where a smaller one explains nothing more
+
+
+class Decoded(NamedTuple):
+    """What a decoder says of pixels: logits or means, and the logarithm of the one standard deviation they share."""
+
+    pixels: Images
+    log_std: Float[Array, ""] | None
+
+
+class PreActivation(nn.Module):
+    """x + conv(act(norm(conv(act(norm(x)))))), the last convolution beginning at zero."""
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        """Same shape."""
+        width, h = x.shape[-1], x
+        for index in range(2):
+            init = nn.initializers.zeros if index else nn.initializers.lecun_normal()
+            h = nn.swish(GroupNorm(name=f"norm_{index}")(h))
+            h = nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=init, name=f"conv_{index}")(h)
+        return x + h
+
+
+def depth_to_space(x: Images) -> Images:
+    """[batch, h, w, 4 c] to [batch, 2 h, 2 w, c]."""
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height, width, 2, 2, channels // 4).swapaxes(2, 3)
+    return blocks.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+class Encoder(nn.Module):
+    """Images to `outputs` numbers, for the whole image or at each position of the grid; float32."""
+
+    network: str
+    widths: tuple[int, ...]
+    blocks: int
+    outputs: int
+    grid: bool
+    activation: str
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Images) -> Latents:
+        """[batch, outputs], or [batch, h, w, outputs]."""
+        h = x.astype(self.dtype)
+        if self.network == "mlp":
+            h = h.reshape(h.shape[0], -1)
+            for index, width in enumerate(self.widths):
+                h = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, name=f"dense_{index}")(h))
+            return nn.Dense(self.outputs, dtype=jnp.float32, name="out")(h)
+        for index, width in enumerate(self.widths):
+            h = nn.Conv(width, (3, 3), 2, dtype=self.dtype, name=f"conv_{index}")(nn.swish(h) if index else h)
+        for index in range(self.blocks):
+            h = PreActivation(self.dtype, name=f"block_{index}")(h)
+        h = nn.swish(GroupNorm(name="norm")(h))
+        return nn.Dense(self.outputs, dtype=jnp.float32, name="out")(h if self.grid else h.reshape(h.shape[0], -1))
+
+
+class Decoder(nn.Module):
+    """The way back; `widths` are the encoder's."""
+
+    image_shape: tuple[int, int, int]
+    network: str
+    widths: tuple[int, ...]
+    blocks: int
+    grid: bool
+    activation: str
+    learns_std: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, z: Latents) -> Decoded:
+        """Logits or means of the pixels, float32."""
+        height, width, channels = self.image_shape
+        h = z.astype(self.dtype)
+        if self.network == "mlp":
+            for index, wide in enumerate(reversed(self.widths)):
+                h = ACTIVATIONS[self.activation](nn.Dense(wide, dtype=self.dtype, name=f"dense_{index}")(h))
+            pixels = nn.Dense(math.prod(self.image_shape), dtype=jnp.float32, name="out")(h)
+        else:
+            factor, deep = 2 ** len(self.widths), self.widths[-1]
+            positions = (height // factor, width // factor)
+            features = deep if self.grid else math.prod(positions) * deep
+            h = nn.Dense(features, dtype=self.dtype, name="in")(h).reshape(z.shape[0], *positions, deep)
+            for index in range(self.blocks):
+                h = PreActivation(self.dtype, name=f"block_{index}")(h)
+            h = nn.swish(GroupNorm(name="norm")(h))
+            for index, wide in enumerate(reversed(self.widths[:-1])):
+                h = nn.swish(depth_to_space(nn.Conv(4 * wide, (3, 3), dtype=self.dtype, name=f"conv_{index}")(h)))
+            pixels = depth_to_space(nn.Conv(4 * channels, (3, 3), dtype=jnp.float32, name="out")(h))
+        log_std = None
+        if self.learns_std:
+            log_std = jnp.maximum(self.param("log_std", nn.initializers.zeros, ()), LEAST_LOG_STD)
+        return Decoded(pixels.reshape(z.shape[0], *self.image_shape), log_std)
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder.
+
+    Attributes:
+      image_shape: (height, width, channel).
+      moments: numbers the encoder gives for each latent dimension: 2 for mean and log variance, 1 for a value.
+      learns_std: the decoder has a standard deviation, one number for all pixels (Rybkin et al. 2021).
+      network: "mlp" or "conv".
+      hidden: of mlp: widths of the hidden layers from image to latent; the decoder has them in reverse.
+      channels: of conv: width after each halving of the image.
+      blocks: of conv: residual blocks at the lowest resolution, in the encoder and in the decoder.
+      latent_dim: of the latent vector, or of the latent at each position of the grid.
+      grid: of conv: latents keep their positions, [batch, height / 2^n, width / 2^n, latent_dim].
+      activation: of mlp: relu, tanh, swish.
+      dtype: of the computation; parameters, norms and both outputs stay float32.
+    Raises:
+      ValueError: settings that contradict, or an image that its strides do not fit.
+    """
+
+    image_shape: tuple[int, int, int]
+    moments: int
+    learns_std: bool
+    network: str = "mlp"
+    hidden: tuple[int, ...] = (400,)
+    channels: tuple[int, ...] = (32, 64)
+    blocks: int = 2
+    latent_dim: int = 20
+    grid: bool = False
+    activation: str = "relu"
+    dtype: Dtype = jnp.float32
+
+    def __post_init__(self):
+        for name, known in (("network", NETWORKS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if not self.hidden or not self.channels:
+            raise ValueError("hidden and channels must name at least one width")
+        if min(*self.hidden, *self.channels, self.latent_dim) < 1 or self.blocks < 0:
+            raise ValueError("hidden, channels and latent_dim must be positive, blocks must not be negative")
+        if self.grid and self.network == "mlp":
+            raise ValueError("grid needs network=conv: a perceptron has no positions")
+        factor, (height, width, _) = 2 ** len(self.channels), self.image_shape
+        if self.network == "conv" and (height % factor or width % factor):
+            near = max(factor, round(height / factor) * factor)
+            raise ValueError(
+                f"{len(self.channels)} channels halve images to 1/{factor}, by which {height}x{width} does not divide; "
+                f"take fewer channels, or images of e.g. {near}x{near} (config.data.size={near})"
+            )
+        super().__post_init__()
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one latent: (dim,), or (height, width, dim) of a grid."""
+        factor = 2 ** len(self.channels)
+        positions = (self.image_shape[0] // factor, self.image_shape[1] // factor) if self.grid else ()
+        return (*positions, self.latent_dim)
+
+    def setup(self):
+        """The two networks."""
+        widths = tuple(self.hidden if self.network == "mlp" else self.channels)
+        shared = {"network": self.network, "widths": widths, "blocks": self.blocks, "grid": self.grid}
+        shared |= {"activation": self.activation, "dtype": self.dtype}
+        self.encoder = Encoder(outputs=self.moments * self.latent_dim, **shared)
+        self.decoder = Decoder(image_shape=tuple(self.image_shape), learns_std=self.learns_std, **shared)
+
+    def __call__(self, x: Images) -> Decoded:
+        """Through both, by the first of the encoder's moments; makes all parameters."""
+        return self.decode(self.encode(x)[..., : self.latent_dim])
+
+    def encode(self, x: Images) -> Latents:
+        """The moments side by side: [batch, ..., moments * latent_dim]."""
+        return self.encoder(x)
+
+    def decode(self, z: Latents) -> Decoded:
+        """From one value for each latent dimension."""
+        return self.decoder(z)
