@@ -20,16 +20,18 @@ from genmodels.data.augment import Augment
 from genmodels.data.base import Pair, Source
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
+from genmodels.evaluators import health
+from genmodels.extractors import Selection
 from genmodels.inference import Predictor, abstract_state
 from genmodels.parallel import Parallel
-from genmodels.reporting.grids import save_grid, save_sheet
+from genmodels.reporting import pictures
+from genmodels.reporting.grids import save_sheet
 from genmodels.reporting.writers import Meter, Writer
 from genmodels.state import TrainState, guarded, parameter_table
 from genmodels.tasks import DataSpec, Task, make_task
 
 NOTHING = Augment()
 AUGMENTATION = 0x617567  # tells its random stream from the task's, which folds in example indices
-MOST_CLASSES = 16  # shown in the pictures that training draws
 IN_FLIGHT = 4  # steps queued ahead of the oldest one known to be done: enough to hide dispatch, few enough to stop fast
 
 
@@ -67,6 +69,8 @@ class Session:
     state: TrainState
     last: int
     augment: Augment
+    judges: list[Selection]  # of the samples it draws
+    health: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def run(self, stop: Callable[[int], int | None]) -> int:
         """Trains to `self.last` or until `stop(step)` gives an exit code; returns the exit code."""
@@ -112,10 +116,11 @@ class Session:
                 self.writer.say("compiled the first step")
                 meter.restart_clock()
             if self._due(config.log.every, step) or step == self.last:
-                values = meter.summary()
+                values = meter.summary() | self.health
+                self.health = {}
                 loss = values.get(config.checkpoint.best, np.inf)
                 self.writer.write(step, values)
-                self.writer.warn(step, self.task.watch(values))
+                self.writer.warn(step, [*self.task.watch(values), *health.watch(values)])
                 meter.reset()
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:
@@ -156,18 +161,11 @@ class Session:
             )
 
     def _pictures(self, predictor: Predictor, step: int) -> None:
-        """A grid from every predict function that draws images from nothing but a key and a label."""
-        classes = min(self.source.num_classes, MOST_CLASSES)
-        for name, predict in self.task.predict.items():
-            if predict.output != "image" or not set(predict.inputs) <= {"key", "label"}:
-                continue
-            columns = classes if "label" in predict.inputs else 10
-            num = 8 * columns
-            inputs = {"label": np.arange(num, dtype=np.int32) % classes} if "label" in predict.inputs else {}
-            images = predictor(self.state.variables(), name, num, inputs)["image"]
-            path = self.workdir / "samples" / f"{name}_{step:06d}.png"
-            by_class = ", one class a column" if inputs else ""
-            save_grid(path, images, columns, f"{name} at step {step}", f"seed 0, images 0 to {num - 1}{by_class}")
+        """Draws; what the samples tell of the run's health stands in its next record."""
+        folder = self.workdir / "samples"
+        drawn = pictures.while_training(predictor, self.state.variables(), self.source, folder, step)
+        for judge in self.judges if "sample" in drawn else ():
+            self.health |= health.class_shares(drawn["sample"], judge)
 
 
 def _note_new_length(before: ConfigDict, config: ConfigDict, last: int, count: int) -> None:
@@ -261,7 +259,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 f"{len(parallel.devices)} {parallel.devices[0].platform} device(s), {config.parallel}"
             )
             writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
-            session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last, augment)
+            judges = health.judges([metric.selection for metric in metrics.values()], data.image_shape)
+            session = Session(
+                config, workdir, source, task, parallel, checkpoints, writer, state, last, augment, judges
+            )
             try:
                 return session.run(stop)
             finally:

@@ -36,7 +36,8 @@ ALLOWED = {
     "metric_flags": set(),
     "evaluation": LOWEST | {"extractors", "inference", "evaluators", "data", "reporting", "workdir"},
     "loop": LOWEST
-    | {"tasks", "evaluators", "data", "checkpoint", "reporting", "parallel", "inference", "state", "config", "workdir"},
+    | {"tasks", "evaluators", "extractors", "data", "checkpoint", "reporting", "parallel", "inference", "state"}
+    | {"config", "workdir"},
     "diffusers_folder": LOWEST
     | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir", "diffusion"},
     "cli": LOWEST | {"config", "xla"},

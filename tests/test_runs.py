@@ -8,7 +8,7 @@ import pytest
 
 from genmodels import loop, tasks
 from genmodels.errors import ConfigError, DivergedError, StorageError
-from genmodels.reporting import grids
+from genmodels.reporting import grids, pictures
 from genmodels.reporting.writers import read_metrics
 from genmodels.workdir import locked, read_config
 from tests.helpers import digest, experiment, final_state
@@ -77,7 +77,7 @@ def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
     def full(*args):
         raise StorageError("no space")
 
-    monkeypatch.setattr(loop, "save_grid", full)
+    monkeypatch.setattr(pictures, "save_grid", full)
     with pytest.raises(StorageError, match="no space"):
         loop.train(small("ddpm_digits"), tmp_path)
     assert int(final_state(tmp_path).step) == 6

@@ -31,6 +31,7 @@ CURVES = (
     ("KL and reconstruction, nats", ("kl", "reconstruction"), True),
     ("Latent dimensions in use", ("active_units",), False),
     ("Codebook", ("perplexity", "revived"), False),
+    ("Classes among drawn samples", ("drawn_class_",), False),
     ("Accuracy", ("accuracy",), False),
     ("Gradient and update norms", ("grad_norm", "update_norm"), True),
     ("Learning rate", ("learning_rate",), False),

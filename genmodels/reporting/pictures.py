@@ -1,16 +1,48 @@
 """Pictures of a trained run for its report, made from whatever predict functions its task has."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from genmodels.data.base import Pair, Source
 from genmodels.data.pixels import Pixels
-from genmodels.inference import Run
+from genmodels.inference import Predictor, Run
 from genmodels.metrics.nearest import nearest_neighbours
 from genmodels.reporting.grids import save_grid
 
 EXAMPLES = 10
+MOST_CLASSES = 16  # shown in the pictures that training draws
+
+
+def while_training(
+    predictor: Predictor, variables: Any, source: Source | Pair, folder: pathlib.Path, step: int
+) -> dict[str, np.ndarray]:
+    """What a run draws as it goes, in files <name>_<step>.png; also returned, by name.
+
+    A grid from every predict function that makes images of nothing but a key and a label; of a task that has none, from
+    those that make images of images.
+    """
+    functions = {name: p for name, p in predictor.task.predict.items() if p.output == "image"}
+    free = {name: p for name, p in functions.items() if set(p.inputs) <= {"key", "label"}}
+    drawn = {}
+    for name, predict in free.items():
+        classes = min(source.num_classes, MOST_CLASSES)
+        columns = classes if "label" in predict.inputs else EXAMPLES
+        num = 8 * columns
+        inputs = {"label": np.arange(num, dtype=np.int32) % classes} if "label" in predict.inputs else {}
+        drawn[name] = predictor(variables, name, num, inputs)["image"]
+        by_class = ", one class a column" if inputs else ""
+        caption = f"seed 0, images 0 to {num - 1}{by_class}"
+        save_grid(folder / f"{name}_{step:06d}.png", drawn[name], columns, f"{name} at step {step}", caption)
+    for name, predict in functions.items() if not free else ():
+        if set(predict.inputs) <= {"key", "image"}:
+            given = source.pixels[: 2 * EXAMPLES]
+            drawn[name] = predictor(variables, name, len(given), {"image": given})["image"]
+            rows, caption = np.concatenate([given, drawn[name]]), "above: training images; below: what became of them"
+            save_grid(folder / f"{name}_{step:06d}.png", rows, len(given), f"{name} at step {step}", caption)
+    return drawn
 
 
 def samples(run: Run, images: np.ndarray, labels: np.ndarray | None, protocol: str) -> None:

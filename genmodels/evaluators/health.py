@@ -1,0 +1,40 @@
+"""What samples drawn during training tell of a run: which classes the project's classifiers see in them."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from jaxtyping import UInt8
+
+from genmodels.errors import DataError
+from genmodels.extractors import Selection
+from genmodels.extractors.classifiers import SHIPPED
+
+Images = UInt8[np.ndarray, "N height width channel"]
+MOST, LEAST = 0.5, 0.5  # a class should have no more of the samples, and no fewer of the classes be among them
+
+
+def judges(selections: Iterable[Selection | None], image_shape: tuple[int, ...]) -> list[Selection]:
+    """Those of an evaluation's extractors that are classifiers of ours and take images of this shape."""
+    found = {selection for selection in selections if selection is not None and selection.spec in SHIPPED}
+    fitting = []
+    for selection in sorted(found, key=lambda one: one.spec):
+        try:
+            selection.check(image_shape)
+        except DataError:  # training can do without
+            continue
+        fitting.append(selection)
+    return fitting
+
+
+def class_shares(images: Images, selection: Selection) -> dict[str, float]:
+    """`drawn_class_max`, the share of the commonest class; `drawn_class_coverage`, the share of classes that occur."""
+    logits = selection.load()(images).logits
+    shares = np.bincount(np.argmax(logits, -1), minlength=logits.shape[1]) / len(logits)
+    return {"drawn_class_max": float(shares.max()), "drawn_class_coverage": float(np.mean(shares > 0))}
+
+
+def watch(values: Mapping[str, float]) -> Iterable[str]:
+    """Warns of samples that show few classes, or one above all."""
+    most, coverage = values.get("drawn_class_max", 0.0), values.get("drawn_class_coverage", 1.0)
+    if most > MOST or coverage < LEAST:
+        yield f"few classes: {most:.0%} of the drawn samples are of one class, {coverage:.0%} of the classes are seen"
