@@ -41,4 +41,16 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.epochs = 60.0
         config.optim.decay = "cosine"
         config.ema.horizon = 0.05
+        config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)", "iwae(samples=5000, images=100)")
+    if variant == "tiny":
+        config.data.source = "digits"
+        config.model.hidden = (16,)
+        config.model.latent_dim = 4
+        config.train.batch_size = 16
+        config.train.epochs = 0.0
+        config.train.steps = 6
+        config.log.every = 2
+        config.log.samples_every = 0
+        config.checkpoint.every = 3
+        config.eval.batch_size = 40
     return config

@@ -45,7 +45,7 @@ class PreActivation(nn.Module):
         return x + h
 
 
-def depth_to_space(x: Images) -> Images:
+def depth_to_space(x: Images) -> Float[Array, "batch double_height double_width quarter"]:
     """[batch, h, w, 4 c] to [batch, 2 h, 2 w, c]."""
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height, width, 2, 2, channels // 4).swapaxes(2, 3)
