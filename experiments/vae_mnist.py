@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "binarize": "dynamic",
         "latent": "gaussian",
         "beta": 1.0,
-        "kl_warmup": 0,
+        "kl_warmup": 2000,
         "free_bits": 0.0,
         "noise": 0.0,
         "codebook_size": 64,
@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "revive_below": 0.05,
     }
     config.train.batch_size = 128
-    config.train.epochs = 20.0
+    config.train.epochs = 16.0
     config.optim.learning_rate = 2e-3
     config.optim.warmup = 200
     config.optim.decay = "cosine"
@@ -57,6 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.eval.metrics = ("nll", "fd_fashion_mnist", "psnr", "ssim")
     if variant in ("autoencoder", "denoising", "vq"):
         config.vae.latent = "vq" if variant == "vq" else "none"
+        config.vae.kl_warmup = 0
         config.vae.binarize = "none"
         config.train.epochs = 5.0
         config.eval.metrics = ("psnr", "ssim")

@@ -38,7 +38,10 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.hidden = (512, 512)
         config.model.latent_dim = 50
         config.vae.binarize = "dynamic"
-        config.train.epochs = 60.0
+        config.vae.kl_warmup = 5000
+        config.train.epochs = 80.0
+        config.optim.learning_rate = 2e-3
+        config.optim.warmup = 200
         config.optim.decay = "cosine"
         config.ema.horizon = 0.05
         config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)", "iwae(samples=5000, images=100)")

@@ -18,7 +18,7 @@ from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
 from tests.helpers import EXPERIMENTS, digest, experiment, final_state
 
-RUNS = {  # task, and after a slash what is special about the row, which has a stand-in for its network
+RUNS = {  # task, and after a slash what is special about the row; of diffusion it has a stand-in for its network
     "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
     "diffusion/learned": (
         "ddpm_digits",
@@ -29,6 +29,11 @@ RUNS = {  # task, and after a slash what is special about the row, which has a s
         },
     ),
     "classifier": ("classifier_digits", {"model.features": 32}),
+    "vae": ("vae_digits", {"vae.kl_warmup": 10, "optim.clip_norm": 0.1}),  # of losses summed over pixels
+    "vae/vq": (
+        "vae_digits",
+        {"model.grid": True, "vae.latent": "vq", "vae.noise": 0.1, "vae.revive_below": 0.5, "optim.clip_norm": 0.1},
+    ),
 }
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "folder": (64, 64, 3)}  # by a word in the experiment's name
@@ -40,7 +45,7 @@ def config_of(request):
 
     def made(name, **overrides):
         file, settings = RUNS[name]
-        way = request.getfixturevalue("small") if "/" in name else experiment
+        way = request.getfixturevalue("small") if name.startswith("diffusion/") else experiment
         return way(file, **(settings | {"data.source": "digits"} | overrides))
 
     return made
@@ -169,6 +174,7 @@ def test_steps_and_predict_functions_lower(config_of, name, platform):
         "label": jnp.zeros(8, jnp.int32),
         "guidance_scale": jnp.ones(8),
     }
+    every |= {"a": every["image"], "b": every["image"]}
     for predict in task.predict.values():
         for fields in {predict.inputs, predict.inputs + predict.optional}:
             inputs = {field: every[field] for field in fields}
