@@ -79,6 +79,23 @@ def choose_key(key: str, flat: dict) -> None:
     raise ConfigError(f"--config.{key}: unknown key{hint}")
 
 
+def integers(flag: str, values: Sequence[str] | None) -> list[int] | None:
+    """The integers of a list flag; None where it was not given.
+
+    Raises:
+      ConfigError: it is empty, or something in it is no integer.
+    """
+    if values is None:
+        return None
+    try:
+        found = [int(value) for value in values]
+    except ValueError:
+        raise ConfigError(f"--{flag}={','.join(values)}: must be integers separated by commas") from None
+    if not found:
+        raise ConfigError(f"--{flag}= is empty: give integers separated by commas")
+    return found
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses flags, turning whatever goes wrong in them or in the experiment file into one line."""
     try:

@@ -21,19 +21,13 @@ flags.adopt_module_key_flags(sampling_flags)
 
 def main() -> None:
     """Samples on all devices and writes them."""
-    from genmodels.errors import ConfigError
     from genmodels.inference import Run
     from genmodels.reporting.files import check_out, write_images
     from genmodels.workdir import check_writable
 
     check_writable(pathlib.Path(OUT.value))
     out = check_out(OUT.value)
-    try:
-        labels = None if LABELS.value is None else [int(label) for label in LABELS.value]
-    except ValueError:
-        raise ConfigError(f"--labels={','.join(LABELS.value)}: must be integers separated by commas") from None
-    if labels == []:
-        raise ConfigError("--labels= is empty: give integers separated by commas")
+    labels = cli.integers("labels", LABELS.value)
     options = sampling_flags.given()
     guidance = options.pop("guidance", 1.0)
     run = Run.load(WORKDIR.value, CHECKPOINT.value)

@@ -35,6 +35,7 @@ ALLOWED = {
     "inference": LOWEST | {"tasks", "data", "checkpoint", "config", "parallel", "state", "workdir"},
     "metric_flags": set(),
     "evaluation": LOWEST | {"extractors", "inference", "evaluators", "data", "reporting", "workdir"},
+    "applying": LOWEST | {"inference", "reporting", "tasks", "workdir"},
     "loop": LOWEST
     | {"tasks", "evaluators", "extractors", "data", "checkpoint", "reporting", "parallel", "inference", "state"}
     | {"config", "workdir"},
@@ -42,7 +43,18 @@ ALLOWED = {
     | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir", "diffusion"},
     "cli": LOWEST | {"config", "xla"},
 }
-MAINS = {"train", "sample", "evaluate", "statistics", "report", "export", "convert", "data/inspect", "data/prepare"}
+MAINS = {
+    "train",
+    "sample",
+    "apply",
+    "evaluate",
+    "statistics",
+    "report",
+    "export",
+    "convert",
+    "data/inspect",
+    "data/prepare",
+}
 
 
 def imports_of(path):
