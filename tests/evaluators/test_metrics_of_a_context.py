@@ -1,12 +1,16 @@
 """Each evaluator on a context whose answer is known beforehand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from genmodels.data.sources import make_source
-from genmodels.errors import DataError
+from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import METRICS, Context, ImageSet, evaluate, resolve
 from genmodels.evaluators.base import Likelihood
+from genmodels.evaluators.likelihood import select
+from genmodels.tasks import Predict
 
 
 def image_set(images, labels=None):
@@ -74,6 +78,22 @@ def test_reconstructions_are_scored_against_their_originals_at_each_timestep(con
     assert len(list(METRICS["ssim"].evaluate(context))) == 2
 
 
+def test_an_autoencoders_reconstructions_are_scored_once_with_its_options():
+    images = np.full((4, 16, 16, 1), 100, np.uint8)
+
+    def predict(name, num, inputs, seed, noise):
+        assert (name, num, set(inputs), noise) == ("reconstruct", 4, {"image"}, 0.5)
+        return {"image": inputs["image"] + np.uint8(51)}
+
+    function = Predict(predict, ("key", "image"), "image", options={"noise": 0.5}, protocol={"denoising": True})
+    context = Context(reference=image_set(images), predict=predict, functions={"reconstruct": function}, timesteps=(1,))
+    (result,) = METRICS["psnr"].evaluate(context)
+    np.testing.assert_allclose(result.value, -20 * np.log10(0.2), atol=1e-4)
+    assert result.protocol["noise"] == 0.5
+    assert result.protocol["denoising"]
+    assert result.protocol["reconstruction"] == "latent"
+
+
 def likelihood_context(values, **more):
     """A model whose likelihood of image i is values[i]."""
     images = np.zeros((len(values), 2, 2, 1), np.uint8)
@@ -107,6 +127,50 @@ def test_nll_is_the_mean_over_images_with_its_standard_error_and_a_curve():
     np.testing.assert_allclose(y, 1 / (1 + x), rtol=1e-2)
     (part,) = METRICS["nll"].evaluate(likelihood_context(values, images=2))
     assert (part.value, part.protocol["n_reference"]) == (3.5, 2)
+
+
+FUNCTIONS = {
+    "elbo": Predict(None, ("image",), "nll", options={"samples": 1}, protocol={"likelihood": "elbo"}),
+    "iwae": Predict(None, ("image",), "nll", options={"samples": 500}, protocol={"likelihood": "iwae"}),
+    "encode": Predict(None, ("image",), "latent"),
+}
+
+
+def test_likelihoods_are_asked_for_by_name_or_as_calls():
+    few, check = select(FUNCTIONS, ("elbo", "iwae(samples=5000, images=100)"), images=7)
+    assert (few.name, few.options, few.images, few.protocol) == ("elbo", {}, 7, {"likelihood": "elbo", "samples": 1})
+    assert (check.name, check.options, check.images) == ("iwae", {"samples": 5000}, 100)
+    assert check.protocol == {"likelihood": "iwae", "samples": 5000}
+    assert [one.name for one in select(FUNCTIONS, ())] == ["elbo", "iwae"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("iwea", "did you mean 'iwae'"),
+        ("encode", "unknown likelihood of this model 'encode'"),
+        ("iwae(sample=5)", "did you mean 'samples'"),
+        ("iwae(samples=0.5)", r"samples=0\.5 must be int"),
+        ("iwae(images=0)", "images at least 1"),
+        ("iwae('a')", "options have names"),
+        ("iwae(samples=", "likelihoods='iwae.samples=': .*a call is written as in Python"),
+    ],
+)
+def test_likelihoods_that_there_are_not_are_refused(wanted, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        select(FUNCTIONS, (wanted,))
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_a_likelihood_reach_the_model():
+    context = likelihood_context([3.0, 4.0], options={"samples": 9})
+
+    def asked(*args, samples, **options):
+        assert samples == 9
+        return context.predict(*args, **options)
+
+    (result,) = METRICS["nll"].evaluate(dataclasses.replace(context, predict=asked))
+    assert result.value == 3.5
 
 
 def test_a_likelihood_that_is_no_number_is_not_averaged():

@@ -1,0 +1,39 @@
+import numpy as np
+
+from genmodels.data.sources import make_source
+from genmodels.evaluators import resolve
+from genmodels.evaluators.health import class_shares, judges, watch
+
+DIGITS = make_source("digits", "test")
+
+
+def judge():
+    (found,) = judges([metric.selection for metric in resolve(["fd_digits", "psnr"]).values()], (8, 8, 1))
+    return found
+
+
+def test_judges_are_the_classifiers_named_in_the_evaluation_that_fit():
+    def of(*names, shape=(8, 8, 1)):
+        return judges([metric.selection for metric in resolve(names).values()], shape)
+
+    assert len(of("fd_digits", "kd_digits", "fid[clean]")) == 1
+    assert not of("fd_mnist", "nn_distance_ratio")
+    assert [one.spec for one in of("fd_mnist[clean]", "fd_digits")] == ["digits", "mnist"]
+
+
+def test_shares_are_those_of_the_labels_and_few_classes_are_warned_of():
+    everything = class_shares(DIGITS.images, judge())
+    shares = np.bincount(DIGITS.labels) / len(DIGITS)
+    np.testing.assert_allclose(
+        everything["drawn_class_max"], shares.max(), atol=0.01
+    )  # the classifier errs on 2 of 297
+    assert everything["drawn_class_coverage"] == 1
+    assert not list(watch(everything))
+    threes = class_shares(DIGITS.images[DIGITS.labels == 3], judge())
+    assert threes["drawn_class_max"] > 0.95
+    (line,) = watch(threes)
+    assert line.startswith("few classes: ")
+    three = class_shares(DIGITS.images[DIGITS.labels < 3], judge())
+    assert three["drawn_class_max"] < 0.5  # none stands out, but they are few
+    assert list(watch(three))
+    assert not list(watch({"loss": 1.0}))
