@@ -82,6 +82,11 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(run, name, paths, labels
     assert "\n" not in str(caught.value)
 
 
+def test_options_of_a_function_that_has_none_are_refused(run):
+    with pytest.raises(ConfigError, match="sample of this model has no options, so steps=5 means nothing to it"):
+        run.sample(3, steps=5)
+
+
 def test_labels_come_with_the_images_or_by_flag(trained, tmp_path):
     run = Run.load(trained)
     images = np.zeros((4, 8, 8, 1), np.uint8)
