@@ -1,0 +1,1 @@
+"""Losses that tasks share: pure functions of scores and images."""
