@@ -296,7 +296,7 @@ def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = Mapp
     missing = "absent"
     return [
         f"config.{key} was {before.get(key, missing)}, is {after.get(key, missing)}"
-        for key in sorted(before.keys() | after.keys())
+        for key in sorted(before.keys() | after.keys(), key=lambda key: (key != "task", key))
         if before.get(key, missing) != after.get(key, missing)
         and key not in RESUMABLE
         and key.split(".")[0] not in RESUMABLE_SECTIONS

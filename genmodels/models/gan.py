@@ -17,6 +17,7 @@ from genmodels.models.unet import upsample_to
 from genmodels.nn.batch_norm import BatchNorm
 
 Images = Float[Array, "batch height width channel"]
+Maps = Float[Array, "batch out_height out_width out_channel"]  # of another size than what comes in
 Latents = Float[Array, "batch latent"]
 Labels = Integer[Array, " batch"] | None
 Scores = Float[Array, " batch"]
@@ -116,17 +117,17 @@ class DCGANDiscriminator(nn.Module):
         return Head(self.num_classes, self.bias, DCGAN_INIT, name="head")(h.reshape(h.shape[0], -1), labels)
 
 
-def _conv(x: Images, width: int, size: int, dtype: Dtype, name: str) -> Images:
+def _conv(x: Images, width: int, size: int, dtype: Dtype, name: str) -> Maps:
     """`size` 3 is a residual branch's, 1 a shortcut's; they differ in the gain of their first weights."""
     init = GLOROT if size == 1 else GLOROT_RELU
     return nn.Conv(width, (size, size), dtype=dtype, kernel_init=init, name=name)(x)
 
 
-def _halved(x: Images) -> Images:
+def _halved(x: Images) -> Maps:
     return nn.avg_pool(x, (2, 2), (2, 2))
 
 
-def _doubled(x: Images) -> Images:
+def _doubled(x: Images) -> Maps:
     return upsample_to(x, 2 * x.shape[1], 2 * x.shape[2])
 
 
@@ -139,7 +140,7 @@ class UpBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: Images, labels: Labels, mean: Callable | None) -> Images:
+    def __call__(self, x: Images, labels: Labels, mean: Callable | None) -> Maps:
         """See DCGANGenerator."""
 
         def rectified(h, name):
@@ -186,7 +187,7 @@ class DownBlock(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images) -> Maps:
         """The shortcut has a 1x1 convolution where size or width change."""
         hidden = self.width if self.first else x.shape[-1]
         h = x if self.first else nn.relu(x)
