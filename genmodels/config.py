@@ -204,6 +204,12 @@ NOT_NEGATIVE = (
 FRACTIONS = ("optim.b1", "optim.b2", "optim.momentum", "ema.decay")
 
 
+def _with_networks(flat: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """The settings of these keys, and those that replace them for one network: optim.NETWORK.learning_rate."""
+    alike = {key: f"optim.{key.split('.')[2]}" for key in flat if key.startswith("optim.") and key.count(".") == 2}
+    return [(key, flat[key]) for key in keys] + [(key, flat[key]) for key, shared in alike.items() if shared in keys]
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises ConfigError unless `seed` is an unsigned 32-bit number, which random generators take."""
     if not 0 <= seed < 2**32:
@@ -224,12 +230,12 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     for key in POSITIVE:
         if flat[key] < 1:
             raise ConfigError(f"config.{key} must be at least 1, got {flat[key]}")
-    for key in NOT_NEGATIVE:
-        if not 0 <= flat[key] < math.inf:
-            raise ConfigError(f"config.{key} must be finite and not negative, got {flat[key]}")
-    for key in FRACTIONS:
-        if not 0 <= flat[key] < 1:
-            raise ConfigError(f"config.{key} must be within [0, 1), got {flat[key]}")
+    for key, value in _with_networks(flat, NOT_NEGATIVE):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"config.{key} must be finite and not negative, got {value}")
+    for key, value in _with_networks(flat, FRACTIONS):
+        if not 0 <= value < 1:
+            raise ConfigError(f"config.{key} must be within [0, 1), got {value}")
     if not 0 <= config.ema.horizon <= 1:
         raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")
     choose("config.eval.split", config.eval.split, ("train", "test"))

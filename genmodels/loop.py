@@ -120,7 +120,8 @@ class Session:
                 self.health = {}
                 loss = values.get(config.checkpoint.best, np.inf)
                 self.writer.write(step, values)
-                self.writer.warn(step, [*self.task.watch(values), *health.watch(values)])
+                seen = {"step": step, **values}
+                self.writer.warn(step, [*self.task.watch(seen), *health.watch(seen)])
                 meter.reset()
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:
@@ -206,6 +207,11 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
         raise ConfigError(f"config.data.augment: {error}") from error
     last = config_lib.total_steps(config, len(source))
     task = make_task(config, data, last)
+    if config.train.batch_size % (len(parallel.devices) * task.row_multiple):
+        raise ConfigError(
+            f"config.train.batch_size={config.train.batch_size} must be a multiple of {len(parallel.devices)} devices "
+            f"x {task.row_multiple}, the rows that a step of config.task={config.task} takes together on each"
+        )
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
     evaluation = config.eval
     extractor = evaluators.Default(evaluation.extractor, evaluation.resize, evaluation.layer)

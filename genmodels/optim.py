@@ -4,12 +4,13 @@ EMA: ema <- d ema + (1 - d) params, d_t = min(decay, (1 + t) / (10 + t)) with wa
 the averaging time 1 / (1 - decay) to its length; `ema.horizon` sets that ratio and derives the decay from it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from genmodels.errors import choose
 from genmodels.parallel import Dist
@@ -41,13 +42,41 @@ def learning_rate(config: Any, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup])
 
 
-def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
-    """The optax chain of `config.optim`: clip by global norm, precondition, decay weights, scale by the rate."""
+def make_optimizer(config: Any, num_steps: int, updates: int = 1) -> optax.GradientTransformation:
+    """The optax chain of `config.optim`: clip by global norm, precondition, decay weights, scale by the rate.
+
+    Args:
+      updates: how many a step; the rate stays the step's.
+    """
     name = choose("config.optim.name", config.name, PRECONDITIONERS)
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     scale_by_rate = optax.inject_hyperparams(optax.scale_by_learning_rate)  # keeps the rate in the state, for the log
-    rate = scale_by_rate(learning_rate=learning_rate(config, num_steps))
+    schedule = learning_rate(config, num_steps)
+    by_update = schedule if updates == 1 else lambda count: schedule(count // updates)
+    rate = scale_by_rate(learning_rate=by_update)
     return optax.chain(*clip, *PRECONDITIONERS[name](config), rate)
+
+
+def make_optimizers(
+    config: ConfigDict, updates: Mapping[str, int], num_steps: int
+) -> dict[str, optax.GradientTransformation]:
+    """An optimizer for each network: `config.optim`, with what its section `config.optim.NETWORK` has instead.
+
+    Args:
+      updates: of each network, by its name: how many a step.
+    Raises:
+      ConfigError: a section that no network has, or a key that `config.optim` does not have.
+    """
+    shared = {key: value for key, value in config.items() if not isinstance(value, ConfigDict)}
+    sections = {key: value for key, value in config.items() if key not in shared}
+    for network, section in sections.items():
+        choose("section config.optim." + network, network, updates)
+        for key in section:
+            choose(f"key config.optim.{network}.{key}", key, shared)
+    return {
+        network: make_optimizer(ConfigDict(shared | dict(sections.get(network, {}))), num_steps, count)
+        for network, count in updates.items()
+    }
 
 
 def ema_decay(config: Any, num_steps: int) -> Callable[[jax.Array], jax.Array] | None:

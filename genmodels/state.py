@@ -1,7 +1,7 @@
 """The whole state of a run as plain pytrees, the averages a step reports, and the guard against bad updates."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: updates attempted so far; also selects the batch and the random keys of the next one.
-      params, opt_state, ema_params: dictionaries with the task's optimizer names as keys; `ema_params` may be empty.
+      params, opt_state, ema_params: dictionaries with the task's optimizer names as keys; `ema_params` may lack some.
       extra: whatever else the task carries (running statistics, image pools), as arrays.
       skipped: {"total", "in_row"}: updates the guard refused, ever and since the last good one.
     """
@@ -30,20 +30,28 @@ class TrainState(struct.PyTreeNode):
     skipped: dict[str, Integer[Array, ""]]
 
     @classmethod
-    def create(cls, params: dict[str, PyTree], optimizers: dict[str, Any], *, ema: bool, extra: dict | None = None):
-        """A fresh state at step 0; the EMA starts as a copy of the parameters."""
+    def create(
+        cls,
+        params: dict[str, PyTree],
+        optimizers: dict[str, Any],
+        *,
+        ema: bool | Collection[str],
+        extra: dict | None = None,
+    ):
+        """A fresh state at step 0; the EMA, of all networks or those named, starts as a copy of the parameters."""
+        averaged = ema if isinstance(ema, Collection) else params if ema else ()
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state={name: tx.init(params[name]) for name, tx in optimizers.items()},
-            ema_params=jax.tree.map(jnp.copy, params) if ema else {},
+            ema_params={name: jax.tree.map(jnp.copy, params[name]) for name in averaged},
             extra=extra or {},
             skipped={"total": jnp.zeros((), jnp.int32), "in_row": jnp.zeros((), jnp.int32)},
         )
 
     def variables(self, ema: bool = True) -> dict[str, PyTree]:
         """What predict functions take: the averaged parameters where the run keeps them, and `extra`."""
-        return {"params": self.ema_params if ema and self.ema_params else self.params, "extra": self.extra}
+        return {"params": self.params | (self.ema_params if ema else {}), "extra": self.extra}
 
 
 class Average(NamedTuple):

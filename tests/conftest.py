@@ -19,7 +19,7 @@ xla.configure(virtual_devices=8)
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(
-    ["genmodels.diffusion", "genmodels.nn", "genmodels.models", "genmodels.metrics", "genmodels.data"],
+    [f"genmodels.{part}" for part in ("diffusion", "losses", "nn", "models", "metrics", "data")],
     "beartype.beartype",
 )
 

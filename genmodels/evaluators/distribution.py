@@ -18,7 +18,7 @@ import numpy as np
 from genmodels.data.progress import Progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
-from genmodels.evaluators.features import CLASSES, FEATURES, MOMENTS, SCORES, Summaries, Summary
+from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary
 from genmodels.extractors import NAMES, Extractor, Selection, inception, is_published
 from genmodels.metrics import frechet, kernel, precision_recall
 from genmodels.metrics.moments import COVARIANCE_DIVISOR
@@ -125,6 +125,11 @@ def _agreement(context: Context, generated: Summary) -> Measured:
     return float(np.mean(generated.classes == labels)), {}
 
 
+def _class_share_min(context: Context, generated: Summary) -> Measured:
+    counts = generated.histogram
+    return float(counts.min() / counts.sum()), {"classes": len(counts), "histogram": counts.tolist()}
+
+
 FD, FEW = frozenset({MOMENTS}), frozenset({FEATURES})
 FAMILIES = {
     "fd": Family(_fd, FD, FD, "fid", lower_is_better=True),
@@ -137,6 +142,7 @@ FAMILIES = {
     "density": Family(_manifold("density"), FEW, FEW),
     "coverage": Family(_manifold("coverage"), FEW, FEW),
     "agreement": Family(_agreement, frozenset({CLASSES})),
+    "class_share_min": Family(_class_share_min, frozenset({HISTOGRAM})),
 }
 PUBLISHED = {family.published: name for name, family in FAMILIES.items() if family.published}
 PATTERN = re.compile(r"(?P<stem>\w+?)(\.(?P<layer>\w+))?(\[(?P<resize>\w+)\])?")

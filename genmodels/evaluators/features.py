@@ -22,7 +22,7 @@ from genmodels.metrics.inception_score import ScoreSums
 from genmodels.metrics.moments import Gaussian, Moments, merged
 from genmodels.parallel import gather_hosts
 
-MOMENTS, SCORES, FEATURES, CLASSES = WANTS = ("moments", "scores", "features", "classes")
+MOMENTS, SCORES, FEATURES, CLASSES, HISTOGRAM = WANTS = ("moments", "scores", "features", "classes", "histogram")
 CHUNK = 512  # images read and extracted at a time
 BYTES = 2**27  # of pixels in a chunk, at the most
 
@@ -36,12 +36,14 @@ class Summary:
       scores: sums of the classifier score.
       features: of all images.
       classes: the most likely one of each image.
+      histogram: how many images each class of the extractor got.
     """
 
     gaussian: Gaussian | None = None
     scores: ScoreSums | None = None
     features: Float32[np.ndarray, "N d"] | None = None
     classes: Int[np.ndarray, " N"] | None = None
+    histogram: Int[np.ndarray, " class"] | None = None
 
 
 def _extract(what: str, extractor: Extractor, images, start: int) -> Extracted:
@@ -78,10 +80,12 @@ class _Parts:
     scores: ScoreSums | None = None
     features: list[np.ndarray] = dataclasses.field(default_factory=list)
     classes: list[np.ndarray] = dataclasses.field(default_factory=list)
+    histograms: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def packed(self) -> dict[str, np.ndarray]:
         """As arrays by name."""
-        named = {f"{kind}.{i}": x for kind in ("features", "classes") for i, x in enumerate(getattr(self, kind))}
+        lists = ("features", "classes", "histograms")
+        named = {f"{kind}.{i}": x for kind in lists for i, x in enumerate(getattr(self, kind))}
         for kind, part in (("moments", self.moments), ("scores", self.scores)):
             for key, value in {} if part is None else vars(part).items():
                 named |= {} if value is None else {f"{kind}.{key}": np.asarray(value)}
@@ -101,6 +105,7 @@ class _Parts:
             ScoreSums(**scores) if scores else None,
             list(fields("features").values()),
             list(fields("classes").values()),
+            list(fields("histograms").values()),
         )
 
 
@@ -128,6 +133,7 @@ def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable
         scores=functools.reduce(ScoreSums.merge, (part.scores for part in parts)) if SCORES in wants else None,
         features=np.concatenate([rows for part in parts for rows in part.features]) if FEATURES in wants else None,
         classes=np.concatenate([rows for part in parts for rows in part.classes]) if CLASSES in wants else None,
+        histogram=np.sum([one for part in parts for one in part.histograms], axis=0) if HISTOGRAM in wants else None,
     )
 
 
@@ -139,10 +145,8 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
     for start in range(first, last, chunk):
         rows = images.images[np.arange(start, min(start + chunk, last))]
         found = _extract(what, extractor, rows, start)
-        if wants & {SCORES, CLASSES} and found.logits is None:
-            raise ConfigError(
-                f"the extractor {extractor.id} has no logits, which a classifier score or agreement needs"
-            )
+        if wants & {SCORES, CLASSES, HISTOGRAM} and found.logits is None:
+            raise ConfigError(f"the extractor {extractor.id} has no logits, which metrics of classes need")
         if MOMENTS in wants:
             part = Moments.of(found.features)
             parts.moments = part if parts.moments is None else parts.moments.merge(part)
@@ -156,6 +160,9 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
             parts.features.append(found.features)
         if CLASSES in wants:
             parts.classes.append(np.argmax(found.logits, axis=-1))
+        if HISTOGRAM in wants:
+            classes = found.logits.shape[-1]
+            parts.histograms.append(np.bincount(np.argmax(found.logits, axis=-1), minlength=classes))
         progress.advance(len(rows))
     progress.close()
     return parts

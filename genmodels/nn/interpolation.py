@@ -19,10 +19,10 @@ def linear(a: Latents, b: Latents, weights: Weights) -> Path:
 def spherical(a: Latents, b: Latents, weights: Weights) -> Path:
     """[sin((1 - w) angle) a + sin(w angle) b] / sin(angle), the angle being that between a and b.
 
-    Keeps the length where a and b have the same; straight where they are parallel.
+    Keeps the length where a and b have the same; straight where they are parallel or one is zero.
     """
     lengths = jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1)
-    cosine = jnp.sum(a * b, axis=-1) / jnp.where(lengths > 0, lengths, 1)
+    cosine = jnp.where(lengths > 0, jnp.sum(a * b, axis=-1) / jnp.where(lengths > 0, lengths, 1), 1)
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))[:, None, None]
     flat = jnp.sin(angle) < SMALL
     sine = jnp.where(flat, 1, jnp.sin(angle))

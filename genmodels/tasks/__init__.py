@@ -1,12 +1,12 @@
 """The registry of tasks: adding a method is a file here and a row in TASKS."""
 
 from genmodels.errors import choose
-from genmodels.tasks import classifier, diffusion, vae
+from genmodels.tasks import classifier, diffusion, gan, vae
 from genmodels.tasks.base import DataSpec, Predict, Task
 
 __all__ = ["TASKS", "DataSpec", "Predict", "Task", "make_task"]
 
-TASKS = {"classifier": classifier.make, "diffusion": diffusion.make, "vae": vae.make}
+TASKS = {"classifier": classifier.make, "diffusion": diffusion.make, "gan": gan.make, "vae": vae.make}
 
 
 def make_task(config, data: DataSpec, num_steps: int) -> Task:

@@ -72,8 +72,9 @@ class Task:
         are scalars or `Average`s; one that is not finite marks the whole update as bad.
       optimizers: by the names that `params` and `opt_state` share.
       predict: by name.
-      watch: from the averages of a logging interval, a line for each thing that is going wrong; it begins with a word
-        or two that stay the same while it lasts, then a colon: "collapse: ...".
+      watch: from the averages of a logging interval and its last "step", a line for each thing that is going wrong; it
+        begins with a word or two that stay the same while it lasts, then a colon: "collapse: ...".
+      row_multiple: the rows of a batch that a device holds must be a multiple of it.
       defaults: {"section.key": value} of its config sections, for configs written before there was such a key.
     """
 
@@ -82,4 +83,5 @@ class Task:
     optimizers: dict[str, optax.GradientTransformation]
     predict: dict[str, Predict]
     watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()
+    row_multiple: int = 1
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,59 @@
+"""A small DCGAN on scikit-learn's 8x8 digits.
+
+python -m genmodels.train --config=experiments/gan_digits.py --workdir=runs/gan_digits
+"""
+
+from ml_collections import ConfigDict
+
+from genmodels.config import check_variant, defaults
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Variants: conditional (on the class), tiny (seconds, for tests)."""
+    check_variant(variant, "conditional", "tiny")
+    config = defaults()
+    config.task = "gan"
+    config.data.source = "digits"
+    config.model = {
+        "architecture": "dcgan",
+        "latent": 32,
+        "channels": (128, 64),
+        "discriminator_channels": (64, 128),
+        "discriminator_norm": "spectral",
+        "kernel": 4,
+        "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
+        "dtype": "float32",
+    }
+    config.gan = {
+        "loss": "non_saturating",
+        "penalty": "none",
+        "penalty_weight": 1.0,
+        "penalty_interval": 1,
+        "discriminator_steps": 1,
+        "generator_multiple": 1,
+        "augment": (),
+        "conditional": variant == "conditional",
+    }
+    config.train.batch_size = 64  # of all discriminator steps together
+    config.train.steps = 4000
+    config.optim.b1 = 0.5
+    config.optim.clip_norm = 0.0
+    config.optim.learning_rate = 5e-4
+    config.optim.decay = "linear"
+    config.optim.generator = {"learning_rate": 5e-4}
+    config.optim.discriminator = {"learning_rate": 5e-4}
+    config.ema.horizon = 0.1
+    config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits", "nn_distance_ratio")
+
+    if variant == "tiny":
+        config.model.latent = 4
+        config.model.channels = (8, 4)
+        config.model.discriminator_channels = (4, 8)
+        config.train.batch_size = 16
+        config.train.steps = 6
+        config.log.every = 2
+        config.log.samples_every = 0
+        config.checkpoint.every = 3
+        config.eval.num_samples = 20
+        config.eval.batch_size = 40
+    return config

@@ -1,0 +1,73 @@
+"""A small DCGAN on MNIST in its original idx files (plain or .gz).
+
+python -m genmodels.train --config=experiments/gan_mnist.py --workdir=runs/gan_mnist --config.data.source=idx:DIR
+"""
+
+from ml_collections import ConfigDict
+
+from genmodels.config import check_variant, defaults
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Variants: hinge, wgan_gp, conditional (on the class), fashion, tiny (seconds, on the embedded digits)."""
+    check_variant(variant, "hinge", "wgan_gp", "conditional", "fashion", "tiny")
+    config = defaults()
+    config.task = "gan"
+    config.data.source = "idx:data/fashion_mnist" if variant == "fashion" else "idx:data/mnist"
+    config.model = {
+        "architecture": "dcgan",
+        "latent": 64,
+        "channels": (64, 32),
+        "discriminator_channels": (32, 64),
+        "discriminator_norm": "spectral",
+        "kernel": 4,
+        "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
+        "dtype": "float32",
+    }
+    config.gan = {
+        "loss": "non_saturating",
+        "penalty": "none",
+        "penalty_weight": 10.0,
+        "penalty_interval": 1,
+        "discriminator_steps": 1,
+        "generator_multiple": 1,
+        "augment": (),
+        "conditional": variant == "conditional",
+    }
+    config.train.batch_size = 64  # of all discriminator steps together
+    config.train.steps = 10000
+    config.optim.b1 = 0.5
+    config.optim.clip_norm = 0.0
+    config.optim.decay = "linear"
+    config.optim.generator = {"learning_rate": 5e-4}
+    config.optim.discriminator = {"learning_rate": 5e-4}
+    config.ema.horizon = 0.1
+    config.log.every = 100
+    extractor = "fashion_mnist" if variant == "fashion" else "mnist"
+    families = ("fd", "recall", "precision", "class_share_min")
+    config.eval.metrics = tuple(f"{family}_{extractor}" for family in families)
+    config.eval.num_samples = 2000
+
+    if variant == "hinge":
+        config.gan.loss = "hinge"
+    if variant == "wgan_gp":
+        config.gan.loss = "wasserstein"
+        config.gan.penalty = "wgan_gp"
+        config.model.discriminator_norm = "none"
+    if variant == "tiny":
+        config.data.source = "digits"
+        config.model.latent = 4
+        config.model.channels = (8, 4)
+        config.model.discriminator_channels = (4, 8)
+        config.gan.loss = "wasserstein"
+        config.gan.penalty = "wgan_gp"
+        config.model.discriminator_norm = "none"
+        config.train.batch_size = 16
+        config.train.steps = 6
+        config.log.every = 2
+        config.log.samples_every = 0
+        config.checkpoint.every = 3
+        config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits")
+        config.eval.num_samples = 20
+        config.eval.batch_size = 40
+    return config

@@ -1,0 +1,322 @@
+"""Generators and discriminators: DCGAN (Radford et al. 2016, section 3) and SNGAN's residual networks (Miyato et al.
+2018, appendix B.4).
+
+Unconditional, or conditional by batch norms with a scale and shift a class in the generator, and by a projection of the
+discriminator's features on an embedding of the class (Miyato & Koyama 2018, equation 4). Images are float in [-1, 1].
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float, Integer
+
+from genmodels.models.unet import upsample_to
+from genmodels.nn.batch_norm import BatchNorm
+
+Images = Float[Array, "batch height width channel"]
+Maps = Float[Array, "batch out_height out_width out_channel"]  # of another size than what comes in
+Latents = Float[Array, "batch latent"]
+Labels = Integer[Array, " batch"] | None
+Scores = Float[Array, " batch"]
+
+DCGAN_INIT = nn.initializers.normal(0.02)
+GLOROT = nn.initializers.glorot_uniform()
+GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+SLOPE = 0.2  # of the leaky rectifier
+
+
+class Head(nn.Module):
+    """A score from features phi: w . phi + b, plus embedding(label) . phi where there are classes. float32."""
+
+    num_classes: int
+    bias: bool
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "batch feature"], labels: Labels) -> Scores:
+        """Raises ValueError when labels are missing for a conditional head, or given to another."""
+        if (labels is None) == bool(self.num_classes):
+            raise ValueError(f"a discriminator with num_classes={self.num_classes} got labels={labels is not None}")
+        features = features.astype(jnp.float32)
+        scores = nn.Dense(1, use_bias=self.bias, kernel_init=self.kernel_init, name="score")(features)[:, 0]
+        if labels is not None:
+            embed = nn.Embed(self.num_classes, features.shape[-1], embedding_init=self.kernel_init, name="label")
+            scores += jnp.sum(embed(labels) * features, axis=-1)
+        return scores
+
+
+class DCGANGenerator(nn.Module):
+    """Latent to a small map, then strided transposed convolutions; batch norm and rectifier after all but the last.
+
+    Attributes:
+      base: (height, width) of the small map; each width of `channels` is followed by a doubling.
+      bias: of the last layer; batch norms follow all others.
+    """
+
+    base: tuple[int, int]
+    channels: tuple[int, ...]
+    out_channels: int
+    num_classes: int = 0
+    kernel: int = 4
+    bias: bool = True
+    norm_rows: int = 0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, latents: Latents, labels: Labels = None, mean: Callable | None = None) -> Images:
+        """`mean` is `dist.mean` in training and None in evaluation, see `nn.batch_norm`."""
+
+        def rectified(h, name):
+            return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
+
+        def doubled(h, width, name, bias=False):
+            size, init = (self.kernel, self.kernel), DCGAN_INIT
+            return nn.ConvTranspose(width, size, (2, 2), use_bias=bias, dtype=self.dtype, kernel_init=init, name=name)(
+                h
+            )
+
+        first = self.base[0] * self.base[1] * self.channels[0]
+        h = nn.Dense(first, use_bias=False, dtype=self.dtype, kernel_init=DCGAN_INIT, name="project")(latents)
+        h = rectified(h.reshape(-1, *self.base, self.channels[0]), "norm_0")
+        for level, width in enumerate(self.channels[1:], 1):
+            h = rectified(doubled(h, width, f"up_{level - 1}"), f"norm_{level}")
+        h = doubled(h, self.out_channels, f"up_{len(self.channels) - 1}", self.bias)
+        return jnp.tanh(h.astype(jnp.float32))
+
+
+class DCGANDiscriminator(nn.Module):
+    """Strided convolutions with leaky rectifiers, the score from all of the last map.
+
+    Attributes:
+      batch_norm: after all convolutions but the first, as in the paper.
+      bias: of layers that no batch norm follows.
+    """
+
+    channels: tuple[int, ...]
+    num_classes: int = 0
+    kernel: int = 4
+    batch_norm: bool = False
+    bias: bool = True
+    norm_rows: int = 0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Images, labels: Labels = None, mean: Callable | None = None) -> Scores:
+        """A score an image, unbounded; higher is more real."""
+        h = images
+        for level, width in enumerate(self.channels):
+            normed = self.batch_norm and level > 0
+            bias, size, init = self.bias and not normed, (self.kernel, self.kernel), DCGAN_INIT
+            h = nn.Conv(width, size, 2, use_bias=bias, dtype=self.dtype, kernel_init=init, name=f"down_{level}")(h)
+            if normed:
+                h = BatchNorm(rows=self.norm_rows, name=f"norm_{level}")(h, None, mean)
+            h = nn.leaky_relu(h, SLOPE)
+        return Head(self.num_classes, self.bias, DCGAN_INIT, name="head")(h.reshape(h.shape[0], -1), labels)
+
+
+def _conv(x: Images, width: int, size: int, dtype: Dtype, name: str) -> Maps:
+    """`size` 3 is a residual branch's, 1 a shortcut's; they differ in the gain of their first weights."""
+    init = GLOROT if size == 1 else GLOROT_RELU
+    return nn.Conv(width, (size, size), dtype=dtype, kernel_init=init, name=name)(x)
+
+
+def _halved(x: Images) -> Maps:
+    return nn.avg_pool(x, (2, 2), (2, 2))
+
+
+def _doubled(x: Images) -> Maps:
+    return upsample_to(x, 2 * x.shape[1], 2 * x.shape[2])
+
+
+class UpBlock(nn.Module):
+    """Residual block that doubles the size: norm, relu, double, conv, norm, relu, conv; the shortcut a 1x1 conv."""
+
+    width: int
+    num_classes: int
+    norm_rows: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Images, labels: Labels, mean: Callable | None) -> Maps:
+        """See DCGANGenerator."""
+
+        def rectified(h, name):
+            return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
+
+        h = _conv(_doubled(rectified(x, "norm_0")), self.width, 3, self.dtype, "conv_0")
+        h = _conv(rectified(h, "norm_1"), self.width, 3, self.dtype, "conv_1")
+        return h + _doubled(_conv(x, self.width, 1, self.dtype, "shortcut"))  # a 1x1 convolution may as well come first
+
+
+class ResNetGenerator(nn.Module):
+    """Latent to a small map of channels[0], a residual block and a doubling to each further width, norm, relu, conv."""
+
+    base: tuple[int, int]
+    channels: tuple[int, ...]
+    out_channels: int
+    num_classes: int = 0
+    norm_rows: int = 0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, latents: Latents, labels: Labels = None, mean: Callable | None = None) -> Images:
+        """See DCGANGenerator."""
+        first = self.base[0] * self.base[1] * self.channels[0]
+        h = nn.Dense(first, dtype=self.dtype, kernel_init=GLOROT, name="project")(latents)
+        h = h.reshape(-1, *self.base, self.channels[0])
+        for level, width in enumerate(self.channels[1:]):
+            h = UpBlock(width, self.num_classes, self.norm_rows, self.dtype, name=f"up_{level}")(h, labels, mean)
+        h = nn.relu(BatchNorm(rows=self.norm_rows, name="norm")(h, None, mean))
+        h = nn.Conv(self.out_channels, (3, 3), dtype=jnp.float32, kernel_init=GLOROT, name="image")(h)
+        return jnp.tanh(h)
+
+
+class DownBlock(nn.Module):
+    """Residual block of the discriminator: relu, conv, relu, conv, and halved if asked; without norms.
+
+    Attributes:
+      first: it sees the image, which is not rectified.
+    """
+
+    width: int
+    halve: bool
+    first: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Images) -> Maps:
+        """The shortcut has a 1x1 convolution where size or width change."""
+        hidden = self.width if self.first else x.shape[-1]
+        h = x if self.first else nn.relu(x)
+        h = nn.relu(_conv(h, hidden, 3, self.dtype, "conv_0"))
+        h = _conv(h, self.width, 3, self.dtype, "conv_1")
+        changes = self.halve or x.shape[-1] != self.width
+        if self.halve:
+            h, x = _halved(h), _halved(x)
+        return h + (_conv(x, self.width, 1, self.dtype, "shortcut") if changes else x)
+
+
+class ResNetDiscriminator(nn.Module):
+    """Residual blocks, of which the first `halvings` halve the size, relu, the sum over space, a score."""
+
+    channels: tuple[int, ...]
+    halvings: int
+    num_classes: int = 0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Images, labels: Labels = None, mean: Callable | None = None) -> Scores:
+        """A score an image; `mean` is of no use to a network without batch norm."""
+        h = images
+        for level, width in enumerate(self.channels):
+            h = DownBlock(width, level < self.halvings, level == 0, self.dtype, name=f"down_{level}")(h)
+        features = jnp.sum(nn.relu(h.astype(jnp.float32)), axis=(1, 2))
+        return Head(self.num_classes, True, GLOROT, name="head")(features, labels)
+
+
+ARCHITECTURES = ("dcgan", "resnet")
+NORMS = ("spectral", "batch", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """`config.model` of a GAN: both networks, for images of one shape.
+
+    Attributes:
+      image_shape, num_classes: of the data; 0 classes is unconditional.
+      architecture: dcgan or resnet.
+      latent: numbers in a latent, standard normal.
+      channels: the generator's width at its smallest map and after each doubling; a dcgan's last doubling is the image.
+      discriminator_channels: its width after each convolution or block; () are the generator's in reverse.
+      discriminator_halvings: how many blocks of a resnet halve the size; 0 are as many as the generator doubles.
+      discriminator_norm: spectral, batch (dcgan, as in its paper) or none.
+      kernel: side of a dcgan's kernels: 5 in the paper, 4 in most code.
+      bias: of a dcgan's layers that no batch norm follows.
+      norm_rows: the batch norms' group: 0 is the batch over all devices, else so many contiguous rows of it.
+      dtype: of the computation: float32 or bfloat16.
+    Raises:
+      ValueError: a value out of range, or images that do not halve so often.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    architecture: str = "dcgan"
+    latent: int = 100
+    channels: tuple[int, ...] = (128, 64)
+    discriminator_channels: tuple[int, ...] = ()
+    discriminator_halvings: int = 0
+    discriminator_norm: str = "spectral"
+    kernel: int = 4
+    bias: bool = True
+    norm_rows: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for name, known in (
+            ("architecture", ARCHITECTURES),
+            ("discriminator_norm", NORMS),
+            ("dtype", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if min(self.latent, self.kernel - 1, *self.channels, *self.discriminator_channels, len(self.channels)) < 1:
+            raise ValueError("latent, channels and discriminator_channels must be at least 1, kernel at least 2")
+        if self.norm_rows < 0 or self.discriminator_halvings < 0:
+            raise ValueError("norm_rows and discriminator_halvings must not be negative")
+        if self.architecture == "resnet" and self.discriminator_norm == "batch":
+            raise ValueError("discriminator_norm=batch is of architecture=dcgan; a resnet takes spectral or none")
+        if self.architecture == "dcgan" and self.discriminator_halvings:
+            raise ValueError("discriminator_halvings is of architecture=resnet; a dcgan halves at every width")
+        if self.halvings > len(self.discriminator_widths):
+            raise ValueError(
+                f"discriminator_halvings={self.halvings} needs as many discriminator_channels, "
+                f"got {len(self.discriminator_widths)}"
+            )
+        for name, times in (("channels", self.doublings), ("discriminator_channels", self.halvings)):
+            step = 2**times
+            bad = [side for side in self.image_shape[:2] if side % step]
+            if bad:
+                fitting = ", ".join(str(side) for side in range(step, 4 * bad[0] + 1, step) if side * 2 >= bad[0])
+                raise ValueError(
+                    f"images of side {bad[0]} do not halve {times} times, as {name}={getattr(self, name)} has it; "
+                    f"sizes that do: {fitting or step}. Set data.size, or fewer channels"
+                )
+
+    @property
+    def doublings(self) -> int:
+        """Of the generator."""
+        return len(self.channels) - (self.architecture == "resnet")
+
+    @property
+    def discriminator_widths(self) -> tuple[int, ...]:
+        """Of the discriminator's convolutions or blocks."""
+        return tuple(self.discriminator_channels or self.channels[::-1])
+
+    @property
+    def halvings(self) -> int:
+        """Of the discriminator."""
+        if self.architecture == "dcgan":
+            return len(self.discriminator_widths)
+        return self.discriminator_halvings or self.doublings
+
+    def generator(self) -> nn.Module:
+        """(latents, labels, mean) to images."""
+        height, width, colours = self.image_shape
+        base = (height >> self.doublings, width >> self.doublings)
+        common = (base, tuple(self.channels), colours, self.num_classes)
+        if self.architecture == "resnet":
+            return ResNetGenerator(*common, self.norm_rows, self.dtype)
+        return DCGANGenerator(*common, self.kernel, self.bias, self.norm_rows, self.dtype)
+
+    def discriminator(self) -> nn.Module:
+        """(images, labels, mean) to scores; `nn.spectral_norm` acts on its parameters from outside."""
+        widths = self.discriminator_widths
+        if self.architecture == "resnet":
+            return ResNetDiscriminator(widths, self.halvings, self.num_classes, self.dtype)
+        batch_norm = self.discriminator_norm == "batch"
+        return DCGANDiscriminator(
+            widths, self.num_classes, self.kernel, batch_norm, self.bias, self.norm_rows, self.dtype
+        )

@@ -1,0 +1,238 @@
+"""The GAN task beyond what every task promises: the turns of the two players, their settings, alarms, and samples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genmodels import loop
+from genmodels.errors import ConfigError
+from genmodels.nn import spectral_norm
+from genmodels.parallel import Dist, whole_view
+from genmodels.state import Average
+from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks.gan import spread
+from tests.helpers import experiment
+
+SPEC = DataSpec((8, 8, 1), 10)
+SMALL = {"model.channels": (4,), "model.discriminator_channels": (4,)}
+
+
+def built(name="gan_digits", **overrides):
+    task = make_task(experiment(name, **(SMALL | overrides)), SPEC, 100)
+    return task, jax.jit(task.init)(
+        jax.random.key(0), {"image": jnp.zeros((1, 8, 8, 1)), "label": jnp.zeros(1, jnp.int32)}
+    )
+
+
+def batch_of(rows=24, seed=1):
+    images = jnp.sign(jax.random.normal(jax.random.key(seed), (rows, 8, 8, 1)))
+    return {"image": images, "label": jnp.arange(rows, dtype=jnp.int32) % 10}
+
+
+def stepper(task):
+    return jax.jit(lambda s, b, r: task.train_step(s, {}, b, r, whole_view(b)))
+
+
+def after(task, state, steps, batch=None):
+    """The state after some steps, and their metrics."""
+    step, metrics = stepper(task), []
+    for t in range(steps):
+        state, found = step(state, batch or batch_of(), jax.random.key(t))
+        state = state.replace(step=state.step + 1)
+        metrics.append(jax.device_get(found))
+    return state, metrics
+
+
+def test_the_discriminator_moves_n_times_a_step_by_its_own_rate():
+    rates = {"optim.generator.learning_rate": 0.25, "optim.discriminator.learning_rate": 0.5}
+    task, state = built(**{"gan.discriminator_steps": 3, "optim.decay": "linear", **rates})
+    state, metrics = after(task, state, 2)
+    counts = {name: int(adam[0].count) for name, adam in state.opt_state.items()}
+    assert counts == {"generator": 2, "discriminator": 6}
+    for rate, name in ((0.25, "generator"), (0.5, "discriminator")):  # of 100 steps, whatever the updates
+        np.testing.assert_allclose([m[f"learning_rate_{name}"] for m in metrics], [rate, 0.99 * rate], rtol=1e-5)
+    assert set(state.ema_params) == {"generator"}
+    assert set(state.variables()["params"]) == {"generator", "discriminator"}
+
+
+def test_each_discriminator_step_sees_its_own_part_of_the_batch():
+    settings = {"gan.discriminator_steps": 2, "optim.generator.learning_rate": 0.0}
+    batch = batch_of()
+    for row, moved in ((0, True), (1, True)):  # each in another part
+        task, state = built(**settings)
+        other = batch | {"image": batch["image"].at[row].multiply(-1)}
+        a, b = (after(task, state, 1, one)[0].params["discriminator"] for one in (batch, other))
+        assert any((x != y).any() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)) == moved
+
+
+def test_the_vectors_follow_the_kernels():
+    task, first = built(**{"optim.discriminator.learning_rate": 0.001})
+    state, _ = after(task, first, 60)
+    kernel = state.params["discriminator"]["down_0"]["kernel"]
+    largest = np.linalg.svd(np.asarray(kernel, np.float64).reshape(-1, 4), compute_uv=False)[0]
+    now, then = (
+        spectral_norm.sigma(kernel, s.extra["discriminator"]["spectral"]["down_0/kernel"]) for s in (state, first)
+    )
+    assert 0.96 < now / largest < 1.00001
+    assert then < 0.9 * largest
+
+
+def test_a_lazy_penalty_is_as_heavy_as_a_steady_one():
+    settings = {"optim.name": "sgd", "optim.momentum": 0.0, "optim.discriminator.learning_rate": 0.01}
+    settings |= {"gan.penalty": "r1", "model.discriminator_norm": "none"}
+    moves = {}
+    for interval in (1, 3):
+        task, state = built(**settings, **{"gan.penalty_interval": interval})
+        steep = jax.tree.map(lambda x: 10 * x, state.params["discriminator"])
+        state, step = state.replace(params=state.params | {"discriminator": steep}), stepper(task)
+        for t in (0, 1, 3):
+            new, metrics = step(state.replace(step=jnp.int32(t)), batch_of(), jax.random.key(0))
+            assert metrics["penalty"].count == (t % interval == 0)
+            before, now = (s.params["discriminator"]["head"]["score"]["kernel"] for s in (state, new))
+            moves[interval, t] = np.asarray(now - before)
+    felt = moves[1, 0] - moves[3, 1]  # the latter is of the game alone
+    assert np.abs(felt).max() > 1e-5
+    for t in (0, 3):
+        np.testing.assert_allclose(moves[3, t] - moves[3, 1], 3 * felt, rtol=1e-3, atol=1e-7)
+
+
+def test_spread_is_half_the_mean_squared_distance_of_pairs_on_any_number_of_devices():
+    images = jax.random.normal(jax.random.key(0), (16, 4, 4, 1))
+    flat = np.asarray(images, np.float64).reshape(16, -1)
+    wanted = np.square(flat[:, None] - flat[None]).sum(-1).mean() / 2
+    np.testing.assert_allclose(spread(images, whole_view(images)), wanted, rtol=1e-5)
+    split = images.reshape(8, 2, 4, 4, 1)
+    found = jax.pmap(lambda x: spread(x, Dist(jnp.arange(2), "d")), axis_name="d")(split)
+    np.testing.assert_allclose(found, np.full(8, wanted), rtol=1e-5)
+
+
+def values_of(metrics, step):
+    """As the loop hands them to `watch`."""
+    last = metrics[-1]
+    return {"step": step} | {name: float(value) for name, value in last.items() if not isinstance(value, Average)}
+
+
+def test_a_generator_of_one_image_raises_both_alarms_and_a_fresh_one_none():
+    task, state = built(**{"optim.generator.learning_rate": 0.0, "optim.discriminator.learning_rate": 0.02})
+    _, metrics = after(task, state, 1)
+    assert not list(task.watch(values_of(metrics, step=1)))
+    silent = jax.tree.map(jnp.zeros_like, state.params["generator"])
+    stuck = state.replace(params=state.params | {"generator": silent})
+    _, metrics = after(task, stuck, 40)
+    assert metrics[-1]["sample_diversity"] < 1e-5
+    kinds = [line.partition(":")[0] for line in task.watch(values_of(metrics, step=1000))]
+    assert kinds == ["collapse", "discriminator"]
+
+
+def test_a_discriminator_that_calls_everything_real_is_named():
+    task, state = built(**{"optim.generator.learning_rate": 0.0, "optim.discriminator.learning_rate": 0.0})
+    state.params["discriminator"]["head"]["score"]["bias"] += 100
+    _, metrics = after(task, state, 1)
+    assert (metrics[0]["discriminator_accuracy_real"], metrics[0]["discriminator_accuracy_fake"]) == (1, 0)
+    lines = list(
+        task.watch(
+            {"step": 1000, "sample_diversity": 1.0}
+            | {k: v for k, v in values_of(metrics, 1).items() if "accuracy" in k}
+        )
+    )
+    assert len(lines) == 1
+    assert lines[0].startswith("discriminator: right on 100% of real and 0% of fake images: it tells nothing apart")
+
+
+def drawn(task, state, name, keys, **inputs):
+    predict = task.predict[name]
+    return jax.jit(lambda v, i: predict.fn(v, {}, i, whole_view(i), **predict.options))(
+        state.variables(), {"key": keys, **inputs}
+    )
+
+
+def test_a_sample_is_its_keys_and_labels_alone():
+    task, state = built(**{"gan.conditional": True, "optim.generator.learning_rate": 0.05})
+    state, _ = after(task, state, 3)  # the classes' norms begin alike
+    keys, labels = jax.random.split(jax.random.key(5), 6), jnp.arange(6, dtype=jnp.int32)
+    images = drawn(task, state, "sample", keys, label=labels)["image"]
+    some = drawn(task, state, "sample", keys[2:4], label=labels[2:4])["image"]
+    np.testing.assert_allclose(some, images[2:4], atol=1e-6)
+    other = drawn(task, state, "sample", keys, label=labels[::-1])["image"]
+    assert np.abs(other - images).max() > 1e-3
+    frames = drawn(task, state, "interpolate", keys, label=labels)["frames"]
+    assert frames.shape == (6, 8, 8, 8, 1)
+    np.testing.assert_allclose(frames[:, 0], images, atol=1e-5)
+    assert np.abs(frames[:, -1] - frames[:, 0]).max() > 1e-3
+    scores = task.predict["discriminate"].fn(state.variables(), {}, {"image": images, "label": labels}, None)["score"]
+    assert scores.shape == (6,)
+
+
+def test_samples_use_the_average_of_batch_statistics():
+    task, state = built(**{"ema.horizon": 0.0, "optim.generator.learning_rate": 0.0})
+    state, _ = after(task, state, 60)
+    found = state.extra["generator"]["batch_stats"]["norm_0"]
+    # The first norm sees a linear map of standard normal latents.
+    kernel = np.asarray(state.params["generator"]["project"]["kernel"], np.float64)
+    variance = np.square(kernel).sum(0).reshape(-1, 4).mean(0)
+    np.testing.assert_allclose(found["variance"], variance, rtol=0.3)
+    np.testing.assert_allclose(found["mean"], 0, atol=0.3 * np.sqrt(variance.max()))
+
+
+def test_a_residual_network_trains_in_bfloat16_with_float32_parameters():
+    task, state = built(
+        "sngan_cifar10",
+        **{
+            "model.channels": (4, 4),
+            "model.discriminator_channels": (4, 4),
+            "model.dtype": "bfloat16",
+            "gan.discriminator_steps": 2,
+            "gan.generator_multiple": 2,
+        },
+    )
+    state, metrics = after(task, state, 3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.float32)}
+    assert task.row_multiple == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"gan.loss": "hinges"}, "config.gan.loss 'hinges': did you mean 'hinge'"),
+        ({"gan.penalty": "r2"}, "config.gan.penalty 'r2': did you mean 'r1'"),
+        ({"gan.augment": ("color",)}, "config.gan.augment 'color': did you mean 'colour'"),
+        ({"gan.penalty_weight": -1.0}, "config.gan: penalty_weight=-1.0 must be finite and not negative"),
+        ({"gan.discriminator_steps": 0}, "discriminator_steps=0 must be at least 1"),
+        ({"gan.penalty_interval": 0}, "penalty_interval=0 must be at least 1"),
+        ({"train.accumulate": 2}, "config.train.accumulate=2: .* so a GAN takes 1"),
+        ({"gan.penalty": "r1", "model.discriminator_norm": "batch"}, "config.model.discriminator_norm=batch couples"),
+        ({"model.channels": (8,) * 4}, "config.model: images of side 8 do not halve 4 times.* sizes that do: 16, 32"),
+        ({"optim.generatr": {}}, "config.optim.generatr 'generatr': did you mean 'generator'"),
+        ({"optim.generator": {"rate": 1.0}}, r"config\.optim\.generator\.rate"),
+    ],
+)
+def test_bad_settings_are_named(overrides, words):
+    config = experiment("gan_digits")
+    for key, value in overrides.items():
+        section, _, leaf = key.rpartition(".")
+        config[section][leaf] = value
+    with pytest.raises(ConfigError, match=words):
+        make_task(config, SPEC, 10)
+
+
+def test_a_conditional_model_wants_labelled_data():
+    with pytest.raises(ConfigError, match=r"has no labels, which config\.gan\.conditional=True needs"):
+        make_task(experiment("gan_digits", **{"gan.conditional": True}), DataSpec((8, 8, 1), 0), 10)
+
+
+def test_what_only_the_loop_can_see_is_named_before_anything_is_written(tmp_path):
+    for overrides, words in (
+        ({"gan.discriminator_steps": 3}, "batch_size=16 must be a multiple of 8 devices x 3"),
+        ({"model.norm_rows": 4}, "batch_size=16 must be a multiple of 8 devices x 4"),
+        ({"optim.discriminator.learning_rate": -1.0}, "config.optim.discriminator.learning_rate must be finite"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            loop.train(experiment("gan_digits", **overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_methods_work_directory_is_left_alone(trained):
+    with pytest.raises(ConfigError, match=r"config\.task was diffusion, is gan"):
+        loop.train(experiment("gan_digits"), trained)
