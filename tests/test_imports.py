@@ -16,7 +16,10 @@ ALLOWED = {
     "errors": set(),
     "xla": set(),
     "signals": {"errors"},
+    "paths": LOWEST,
+    "experiment": LOWEST,
     "nn": {"nn"},
+    "losses": {"losses", "nn"},
     "diffusion": {"diffusion"},
     "metrics": {"metrics"},
     "models": {"nn", "models"},
@@ -24,21 +27,24 @@ ALLOWED = {
     "config": LOWEST,
     "state": set(),
     "parallel": set(),
-    "optim": LOWEST | {"parallel", "state"},
-    "workdir": LOWEST | {"config"},
+    "optim": LOWEST | {"parallel", "paths", "state"},
+    "workdir": LOWEST | {"config", "experiment"},
     "data": LOWEST | {"data", "config"},
     "checkpoint": LOWEST,
-    "tasks": LOWEST | {"tasks", "models", "diffusion", "nn", "optim", "parallel", "state", "config"},
+    "tasks": LOWEST | {"tasks", "models", "diffusion", "losses", "nn", "optim", "parallel", "state", "config"},
     "evaluators": LOWEST | {"parallel", "evaluators", "metrics", "extractors", "data"},
     "reporting": LOWEST | {"reporting", "evaluators", "data", "metrics", "config", "state", "workdir", "inference"},
     "inference": LOWEST | {"tasks", "data", "checkpoint", "config", "parallel", "state", "workdir"},
+    "transfer": LOWEST
+    | {"checkpoint", "config", "experiment", "inference", "parallel", "paths", "state", "tasks", "workdir"},
     "metric_flags": set(),
     "evaluation": LOWEST | {"extractors", "inference", "evaluators", "data", "reporting", "workdir"},
     "loop": LOWEST
-    | {"tasks", "evaluators", "data", "checkpoint", "reporting", "parallel", "inference", "state", "config", "workdir"},
+    | {"tasks", "evaluators", "data", "checkpoint", "reporting", "parallel", "inference", "state", "config", "workdir"}
+    | {"paths", "transfer"},
     "diffusers_folder": LOWEST
     | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir", "diffusion"},
-    "cli": LOWEST | {"config", "xla"},
+    "cli": LOWEST | {"config", "experiment", "xla"},
 }
 MAINS = {"train", "sample", "evaluate", "statistics", "report", "export", "convert", "data/inspect", "data/prepare"}
 

@@ -1,0 +1,1 @@
+"""What networks are trained to make small: pure functions of outputs and targets."""
