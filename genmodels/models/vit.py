@@ -47,7 +47,7 @@ class Trunk(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, images: Images, keys: Keys = None) -> Float[Array, "batch tokens width"]:
+    def __call__(self, images: Images, keys: Keys = None) -> Float[Array, "batch tokens dim"]:
         """Images in [-1, 1]; `keys` turn dropout and stochastic depth on. Tokens are in row-major order.
 
         Raises:
@@ -119,7 +119,7 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(
         self, images: Images, keys: Keys = None
-    ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch width"]]:
+    ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch dim"]]:
         """Images in [-1, 1] to (logits, features); `keys` turn dropout and stochastic depth on.
 
         Raises:

@@ -9,7 +9,7 @@ from genmodels.nn.norms import GroupNorm
 
 IMPLEMENTATIONS = ("xla", "cudnn")
 
-Tokens = Float[Array, "batch tokens width"]
+Tokens = Float[Array, "batch tokens dim"]
 
 
 def attend(query: Tokens, key: Tokens, value: Tokens, heads: int, implementation: str) -> Tokens:
