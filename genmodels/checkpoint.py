@@ -82,6 +82,11 @@ def _is_echo(error: BaseException | None) -> bool:
     return type(error) is Exception or (isinstance(error, RuntimeError) and "Event loop is closed" in str(error))
 
 
+def newest(folder: pathlib.Path) -> int | None:
+    """The newest step in a `checkpoints/` folder, intact or not, without opening it; None where there is none."""
+    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=None)
+
+
 class _BestStep:
     """Orbax preservation policy: the newest step of the smallest finite value, by a dictionary `Checkpoints` fills.
 

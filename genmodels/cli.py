@@ -2,15 +2,13 @@
 
 import difflib
 import logging as standard_logging
-import pathlib
-import runpy
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
 from genmodels import config as config_lib
-from genmodels import xla
+from genmodels import experiment, xla
 from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError, choose
 
 
@@ -33,20 +31,7 @@ def check_experiment(argv: Sequence[str]) -> None:
       ConfigError: the file is missing, does not run or has no get_config; or an override names an unknown key.
     """
     for value in _values(argv, "config"):
-        name, _, variant = value.partition(":")
-        path = pathlib.Path(name)
-        if not path.is_file():
-            near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
-            hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-            raise ConfigError(f"--config={value}: no such file{hint}")
-        try:
-            config = runpy.run_path(name)["get_config"](*([variant] if variant else []))
-        except GenmodelsError as error:
-            raise ConfigError(f"--config={value}: {error}") from error
-        except KeyError as error:
-            raise ConfigError(f"--config={value}: the file has no {error}") from error
-        except Exception as error:  # any mistake in a user's file
-            raise ConfigError(f"--config={value}: the file does not run: {type(error).__name__}: {error}") from error
+        config = experiment.load("--config", value)
         flat = config_lib.flatten(config)
         sections = {key.rpartition(".")[0] for key in flat}
         for arg in argv:

@@ -7,6 +7,7 @@ Those two are checked by the task that reads them; everything here is checked by
 import dataclasses
 import json
 import math
+import re
 import typing
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,9 +19,11 @@ from genmodels.errors import ConfigError, choose
 
 DURATIONS = ("steps", "epochs", "examples")
 
+ORIGINS = "origins"  # a section that config.json has besides: the identity of every run that this one came from
+
 # Sections and keys that may differ when a work directory is resumed: how long the run lasts, on what, and what it
-# writes. A new length moves a decaying learning rate and the EMA's horizon; the loop says so. The data may have moved:
-# it is known by its contents.
+# writes. A new length moves a decaying learning rate and the EMA's horizon; the loop says so. The data and the teacher
+# may have moved: they are known by their contents.
 RESUMABLE = (
     "train.steps",
     "train.epochs",
@@ -30,8 +33,9 @@ RESUMABLE = (
     "data.source",
     "data.memory_gb",
     "data.workers",
+    "distill.teacher",
 )
-RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "likelihood", "expect")
+RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "likelihood", "expect", ORIGINS)
 
 
 def defaults() -> ConfigDict:
@@ -42,6 +46,9 @@ def defaults() -> ConfigDict:
             "seed": 0,
             "parallel": "pmap",  # or "sharded"
             "shard_parameters": False,  # split parameters over the devices; needs parallel="sharded"
+            "init_from": "",  # work directory, or FILE.py[:VARIANT], whose parameters the run begins with
+            "init_fresh": (),  # regular expressions: parameters that begin anew all the same
+            "frozen": (),  # regular expressions: parameters, "network/module/leaf", that training leaves as they are
             "data": {
                 "source": "digits",  # see genmodels/data/sources.py and the README
                 "size": 0,  # height and width of every image; 0 leaves them
@@ -80,6 +87,7 @@ def defaults() -> ConfigDict:
                 "b2": 0.999,
                 "eps": 1e-8,
                 "weight_decay": 0.0,  # adamw and lion
+                "no_decay": (),  # regular expressions: weights that do not decay
                 "momentum": 0.9,  # sgd
             },
             "ema": {
@@ -210,6 +218,20 @@ def _with_networks(flat: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple
     return [(key, flat[key]) for key in keys] + [(key, flat[key]) for key, shared in alike.items() if shared in keys]
 
 
+PATTERNS = ("init_fresh", "frozen", "optim.no_decay")
+
+
+def check_patterns(name: str, patterns: Any) -> None:
+    """Raises ConfigError unless `patterns` is a tuple of regular expressions."""
+    if not fits(patterns, tuple[str, ...]):
+        raise ConfigError(f"{name}={patterns!r}: must be a tuple of regular expressions")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"{name}: {pattern!r} is not a regular expression: {error}") from error
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises ConfigError unless `seed` is an unsigned 32-bit number, which random generators take."""
     if not 0 <= seed < 2**32:
@@ -243,6 +265,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         raise ConfigError(f"config.eval.timesteps={config.eval.timesteps!r}: must be a tuple of integers")
     if not fits(config.eval.likelihoods, tuple[str, ...]):
         raise ConfigError(f"config.eval.likelihoods={config.eval.likelihoods!r}: must be a tuple of names")
+    for key in PATTERNS:
+        check_patterns(f"config.{key}", flat[key])
     for key in ("seed", "eval.seed"):
         check_seed(f"config.{key}", flat[key])
     for promise in config.expect:

@@ -194,7 +194,7 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
         checkpoints = Checkpoints(workdir / "checkpoints")
         checkpoints.save(zeros.replace(params=params, ema_params=params), 0)
         checkpoints.close()
-        workdir_lib.claim(workdir, config, described)
+        workdir_lib.claim(workdir, config, described, {})
 
 
 def _read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:

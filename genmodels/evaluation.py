@@ -121,7 +121,8 @@ def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[
 
 def _as_set(source: Source, role: str, lazy: bool) -> ImageSet:
     origin = {role: source.name, f"{role}_split": source.split, f"{role}_sha256": source.fingerprint}
-    return ImageSet(source.pixels if lazy else source.images, source.labels, origin, source.fingerprint)
+    images = source.pixels if lazy else source.images
+    return ImageSet(images, source.labels, origin, source.fingerprint, source.class_names)
 
 
 def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Mapping[str, Any]) -> np.ndarray:

@@ -4,8 +4,10 @@ Row i of a call gets the key fold_in(key(seed), i), whatever the batch size and 
 """
 
 import dataclasses
+import hashlib
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -15,13 +17,15 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from genmodels import workdir as workdir_lib
-from genmodels.checkpoint import Checkpoints
+from genmodels.checkpoint import Checkpoints, flat
 from genmodels.config import check_seed, fits, total_steps
 from genmodels.data import pipeline, transforms
 from genmodels.errors import ConfigError, StorageError, choose
 from genmodels.parallel import Parallel
 from genmodels.state import TrainState
-from genmodels.tasks import DataSpec, Task, make_task
+from genmodels.tasks import DataSpec, FrozenNetwork, Pretrained, Task, make_task
+
+NOTHING: Mapping[str, FrozenNetwork] = MappingProxyType({})
 
 
 def abstract_state(task: Task, data: DataSpec) -> TrainState:
@@ -58,15 +62,47 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+def check_pretrained(wanted: Pretrained, run: "Run", data: DataSpec) -> None:
+    """Checks that a trained run can serve as the network that a task wants.
+
+    Raises:
+      ConfigError: it has not the predict function, or its data is of another kind.
+    """
+    where = f"{wanted.key}={wanted.workdir}"
+    if wanted.predict not in run.predictor.task.predict:
+        raise ConfigError(f"{where}: a run of config.task={run.config.task} has no predict function {wanted.predict!r}")
+    for field in wanted.alike:
+        theirs, ours = getattr(run.data, field), getattr(data, field)
+        if theirs != ours:
+            raise ConfigError(f"{where}: its {field} is {theirs}, that of config.data.source is {ours}; choose another")
+
+
+def same_network(key: str, run: "Run", known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The run's identity, once it is seen to be that which was `known` by `key`, if any.
+
+    Raises:
+      StorageError: it is another one.
+    """
+    found = run.identity()
+    if known is not None and known["sha256"] != found["sha256"]:
+        raise StorageError(
+            f"{key}={run.workdir}: is no longer the network that this run began with (step {known['step']}, sha256 was "
+            f"{known['sha256'][:12]}..., is {found['sha256'][:12]}...); restore it, or choose another --workdir"
+        )
+    return found
+
+
 class Predictor:
     """Calls a task's predict functions on any number of rows.
 
     Args:
       batch_size: rows a call of the compiled function, rounded up to a multiple of the devices.
+      frozen: the networks that predict functions want beside their own.
     """
 
-    def __init__(self, task: Task, parallel: Parallel, batch_size: int):
+    def __init__(self, task: Task, parallel: Parallel, batch_size: int, frozen: Mapping[str, FrozenNetwork] = NOTHING):
         self.task = task
+        self.frozen = dict(frozen)
         self._parallel = parallel
         devices = len(parallel.devices)
         self._batch_size = -(-batch_size // devices) * devices
@@ -135,7 +171,7 @@ class Predictor:
             for start in range(0, num, self._batch_size):
                 part = jax.tree.map(lambda x, s=start: x[s : s + self._batch_size], rows)
                 padded, real = pipeline.pad_rows(part, self._batch_size)
-                outputs = self._compiled[key](variables, {}, padded)
+                outputs = self._compiled[key](variables, self.frozen, padded)
                 yield {field: value[real] for field, value in outputs.items()}
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
@@ -161,13 +197,17 @@ class Run:
     predictor: Predictor
 
     @classmethod
-    def load(cls, workdir: str | pathlib.Path, checkpoint: str | int = "latest") -> "Run":
+    def load(
+        cls, workdir: str | pathlib.Path, checkpoint: str | int = "latest", parallel: Parallel | None = None
+    ) -> "Run":
         """Loads a run on all devices, leaving its directory untouched.
 
         Args:
           checkpoint: "latest", "best" or a step.
+          parallel: where to; None is as it was trained.
         Raises:
-          StorageError: not a work directory, or no intact checkpoint in it.
+          StorageError: not a work directory, or no intact checkpoint in it; or a network that it wants is missing or
+            not the one that it was trained with.
         """
         workdir = pathlib.Path(workdir)
         config = workdir_lib.read_config(workdir)
@@ -176,7 +216,14 @@ class Run:
             tuple(described["image_shape"]), described["num_classes"], tuple(described.get("fields", ("image",)))
         )
         task = make_task(config, data, total_steps(config, described["count"]))
-        parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
+        if parallel is None:
+            parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
+        frozen = {}
+        for name, wanted in task.pretrained.items():
+            if not wanted.training_only:
+                other = cls.load(workdir_lib.locate(wanted.workdir, workdir), parallel=parallel)
+                same_network(wanted.key, other, workdir_lib.origins_of(config).get(name))
+                frozen[name] = other.as_network()
         target = abstract_state(task, data)
         checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
         state = checkpoints.restore(target, parallel.state_shardings(target), checkpoint)
@@ -191,8 +238,31 @@ class Run:
             int(state.step),
             "ema" if state.ema_params else "raw",
             state.variables(),
-            Predictor(task, parallel, config.eval.batch_size),
+            Predictor(task, parallel, config.eval.batch_size, frozen),
         )
+
+    def as_network(self) -> FrozenNetwork:
+        """Its variables and predict functions, to be handed to another run's step."""
+        task, frozen = self.predictor.task, self.predictor.frozen
+
+        def predict(name, variables, inputs, dist):
+            return task.predict[name].fn(variables, frozen, inputs, dist, **task.predict[name].options)
+
+        return FrozenNetwork(self.variables, predict)
+
+    def identity(self) -> dict[str, Any]:
+        """Where it lies, and what it is: the checkpoint's step and a hash of its weights."""
+        total = hashlib.sha256()
+        for name, leaf in flat(self.variables).items():
+            array = np.ascontiguousarray(jax.device_get(leaf))
+            total.update(f"{name} {array.dtype} {array.shape}".encode())
+            total.update(array.tobytes())
+        return {
+            "workdir": str(self.workdir),
+            "step": self.step,
+            "weights": self.weights,
+            "sha256": total.hexdigest(),
+        }
 
     def predict(self, name: str, num: int, inputs: dict[str, np.ndarray] | None = None, *, seed: int = 0, **options):
         """Runs the predict function `name`; see `Predictor`."""

@@ -1,6 +1,7 @@
 """The one training loop. It knows Task and nothing of the method: place a batch, call the step, write down, save."""
 
 import dataclasses
+import functools
 import pathlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,9 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
-from genmodels import evaluators
+from genmodels import evaluators, paths
 from genmodels import workdir as workdir_lib
-from genmodels.checkpoint import Checkpoints
+from genmodels.checkpoint import Checkpoints, newest
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
 from genmodels.data.base import Pair, Source
@@ -28,7 +29,8 @@ from genmodels.reporting import pictures
 from genmodels.reporting.grids import save_sheet
 from genmodels.reporting.writers import Meter, Writer
 from genmodels.state import TrainState, guarded, parameter_table
-from genmodels.tasks import DataSpec, Task, make_task
+from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
+from genmodels.transfer import Ancestors, begin
 
 NOTHING = Augment()
 AUGMENTATION = 0x617567  # tells its random stream from the task's, which folds in example indices
@@ -69,6 +71,7 @@ class Session:
     state: TrainState
     last: int
     augment: Augment
+    frozen: dict[str, FrozenNetwork]
     judges: list[Selection]  # of the samples it draws
     health: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -98,14 +101,14 @@ class Session:
         rng = self.parallel.place(jax.random.fold_in(jax.random.key(config.seed), 1))
         first = step = int(self.state.step)
         meter = Meter(train.batch_size)
-        predictor = Predictor(self.task, self.parallel, config.eval.batch_size)
+        predictor = Predictor(self.task, self.parallel, config.eval.batch_size, self.frozen)
         pending: deque[tuple[int, Any]] = deque()
         loss = self.writer.resumed.get(config.checkpoint.best, np.inf)
         code = stop(step)
         while code is None and step < self.last:
             with meter.waiting():
                 batch = next(batches)
-            self.state, metrics = step_fn(self.state, {}, batch, rng)
+            self.state, metrics = step_fn(self.state, self.frozen, batch, rng)
             step += 1
             pending.append((step, metrics))
             flush = step == self.last or step == first + 1 or self._due(config.log.every, step)
@@ -213,6 +216,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             f"x {task.row_multiple}, the rows that a step of config.task={config.task} takes together on each"
         )
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
+    paths.check_matches("config.frozen", config.frozen, paths.named(abstract.params))
+    find = functools.partial(Ancestors.find, config, task, data, abstract.params)
+    ancestors = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     evaluation = config.eval
     extractor = evaluators.Default(evaluation.extractor, evaluation.resize, evaluation.layer)
     metrics = evaluators.resolve(evaluation.metrics, extractor)
@@ -240,21 +246,27 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             "fields": list(source.fields),
             "fingerprint": source.fingerprint,
         }
-        before = workdir_lib.check_owner(workdir, config, described, task.defaults)
+        absent = config_lib.flatten(config_lib.defaults()) | dict(task.defaults)
+        before = workdir_lib.check_owner(workdir, config, described, absent)
+        origins = workdir_lib.origins_of(before)
         shardings = parallel.state_shardings(abstract)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:
             state = checkpoints.restore(abstract, shardings)
             first = 0 if state is None else int(state.step)
-            if first <= last:  # a shorter length than what is done changes nothing
-                workdir_lib.claim(workdir, config, described)
             if first >= last:
+                if first == last:  # a shorter length than what is done changes nothing
+                    workdir_lib.claim(workdir, config, described, origins)
                 print(f"{workdir}: already finished at step {first}; raise config.train.steps to go on")
                 return 0
             if first and before is not None:
                 _note_new_length(before, config, last, len(source))
+            ancestors = ancestors or find(fresh=state is None)
+            if code := ancestors.train_missing(workdir, functools.partial(train, stop=stop)):
+                return code
+            workdir_lib.claim(workdir, config, described, ancestors.identities(origins))
             if state is None:
-                state = initial_state(task, source, config.seed, shardings)
+                state = begin(initial_state(task, source, config.seed, shardings), ancestors.found)
             if not (workdir / "data.png").exists():
                 save_sheet(workdir / "data.png", source)
             workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
@@ -266,9 +278,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             )
             writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
             judges = health.judges([metric.selection for metric in metrics.values()], data.image_shape)
-            session = Session(
-                config, workdir, source, task, parallel, checkpoints, writer, state, last, augment, judges
-            )
+            rest = augment, ancestors.networks(parallel), judges
+            session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last, *rest)
             try:
                 return session.run(stop)
             finally:

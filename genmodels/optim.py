@@ -2,8 +2,12 @@
 
 EMA: ema <- d ema + (1 - d) params, d_t = min(decay, (1 + t) / (10 + t)) with warm-up. A short run lives by the ratio of
 the averaging time 1 / (1 - decay) to its length; `ema.horizon` sets that ratio and derives the decay from it.
+
+Frozen parameters are left out of what is differentiated: no gradient, optimizer state or average is kept for them, and
+the backward pass ends where only frozen ones are left.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from genmodels import paths
 from genmodels.errors import choose
 from genmodels.parallel import Dist
 from genmodels.state import Average, Rows, TrainState
@@ -19,10 +24,10 @@ from genmodels.state import Average, Rows, TrainState
 PyTree = Any
 
 PRECONDITIONERS = {
-    "adam": lambda c: [optax.scale_by_adam(c.b1, c.b2, c.eps)],
-    "adamw": lambda c: [optax.scale_by_adam(c.b1, c.b2, c.eps), optax.add_decayed_weights(c.weight_decay)],
-    "lion": lambda c: [optax.scale_by_lion(c.b1, c.b2), optax.add_decayed_weights(c.weight_decay)],
-    "sgd": lambda c: [optax.trace(c.momentum)] if c.momentum else [],
+    "adam": lambda c, decays: [optax.scale_by_adam(c.b1, c.b2, c.eps)],
+    "adamw": lambda c, decays: [optax.scale_by_adam(c.b1, c.b2, c.eps), decays],
+    "lion": lambda c, decays: [optax.scale_by_lion(c.b1, c.b2), decays],
+    "sgd": lambda c, decays: [optax.trace(c.momentum)] if c.momentum else [],
 }
 
 DECAYS = {
@@ -42,8 +47,33 @@ def learning_rate(config: Any, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup])
 
 
-def make_optimizer(config: Any, num_steps: int, updates: int = 1) -> optax.GradientTransformation:
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Which parameters of a network stay as they are: those whose "network/module/leaf" a pattern matches."""
+
+    network: str = ""
+    patterns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: Any, network: str) -> "Frozen":
+        """What `config.frozen` says of the parameters called `network`; configs older than the key freeze none."""
+        return cls(network, tuple(config.get("frozen", ())))
+
+    def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        """(trained, frozen), see `paths.split`."""
+        return paths.split(params, self.patterns, self.network)
+
+
+NOTHING = Frozen()
+
+
+def make_optimizer(
+    config: Any, num_steps: int, frozen: Frozen = NOTHING, updates: int = 1
+) -> optax.GradientTransformation:
     """The optax chain of `config.optim`: clip by global norm, precondition, decay weights, scale by the rate.
+
+    Its state is made for the parameters that are trained; `apply_gradients` hands it those alone. Weights whose names,
+    "network/module/leaf", match `config.optim.no_decay` do not decay.
 
     Args:
       updates: how many a step; the rate stays the step's.
@@ -52,9 +82,15 @@ def make_optimizer(config: Any, num_steps: int, updates: int = 1) -> optax.Gradi
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     scale_by_rate = optax.inject_hyperparams(optax.scale_by_learning_rate)  # keeps the rate in the state, for the log
     schedule = learning_rate(config, num_steps)
-    by_update = schedule if updates == 1 else lambda count: schedule(count // updates)
-    rate = scale_by_rate(learning_rate=by_update)
-    return optax.chain(*clip, *PRECONDITIONERS[name](config), rate)
+    rate = scale_by_rate(learning_rate=schedule if updates == 1 else lambda count: schedule(count // updates))
+    spared = tuple(config.get("no_decay", ()))  # older configs have no such key: all weights decay
+
+    def decaying(params):
+        return jax.tree.map(lambda hit: not hit, paths.mask(params, spared, frozen.network))
+
+    decays = optax.add_decayed_weights(config.weight_decay, decaying if spared else None)
+    chain = optax.chain(*clip, *PRECONDITIONERS[name](config, decays), rate)
+    return optax.GradientTransformation(lambda params: chain.init(frozen.split(params)[0]), chain.update)
 
 
 def make_optimizers(
@@ -63,18 +99,20 @@ def make_optimizers(
     """An optimizer for each network: `config.optim`, with what its section `config.optim.NETWORK` has instead.
 
     Args:
+      config: the whole.
       updates: of each network, by its name: how many a step.
     Raises:
       ConfigError: a section that no network has, or a key that `config.optim` does not have.
     """
-    shared = {key: value for key, value in config.items() if not isinstance(value, ConfigDict)}
-    sections = {key: value for key, value in config.items() if key not in shared}
+    shared = {key: value for key, value in config.optim.items() if not isinstance(value, ConfigDict)}
+    sections = {key: value for key, value in config.optim.items() if key not in shared}
     for network, section in sections.items():
         choose("section config.optim." + network, network, updates)
         for key in section:
             choose(f"key config.optim.{network}.{key}", key, shared)
+    own = {network: ConfigDict(shared | dict(sections.get(network, {}))) for network in updates}
     return {
-        network: make_optimizer(ConfigDict(shared | dict(sections.get(network, {}))), num_steps, count)
+        network: make_optimizer(own[network], num_steps, Frozen.of(config, network), count)
         for network, count in updates.items()
     }
 
@@ -95,8 +133,11 @@ def gradients(
     batch: PyTree,
     dist: Dist,
     accumulate: int = 1,
+    frozen: Frozen = NOTHING,
 ) -> tuple[PyTree, dict[str, Any]]:
     """Gradient of the mean loss over the *global* batch, and the metrics, averaged over devices after `grad`.
+
+    The gradient has None in the place of frozen parameters.
 
     Args:
       loss_fn: (params, rows) to (mean loss over these rows, metrics). Metrics that are `Rows` come back as they are,
@@ -105,10 +146,11 @@ def gradients(
       accumulate: micro-batches scanned one after another; each takes every `accumulate`-th row, so that a batch
         sharded over devices stays so.
     """
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    trained, fixed = frozen.split(params)
+    value_and_grad = jax.value_and_grad(lambda p, rows: loss_fn(paths.merge(p, fixed), rows), has_aux=True)
 
     def one(rows):
-        (loss, metrics), grads = value_and_grad(params, rows)
+        (loss, metrics), grads = value_and_grad(trained, rows)
         per_row = {name: metrics.pop(name) for name in list(metrics) if isinstance(metrics[name], Rows)}
         return (grads, {"loss": loss, **metrics}), per_row
 
@@ -139,18 +181,21 @@ def apply_gradients(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Updates the parameters, optimizer state and EMA called `name`; also returns both norms and the rate.
 
-    `tx` comes from `make_optimizer`, whose last link holds the rate.
+    `tx` comes from `make_optimizer`, whose last link holds the rate. Where `grads` has None, all stays as it is.
     """
-    updates, opt_state = tx.update(grads, state.opt_state[name], state.params[name])
-    params = optax.apply_updates(state.params[name], updates)
+    trained = paths.only(grads, state.params[name])
+    updates, opt_state = tx.update(grads, state.opt_state[name], trained)
+    trained = optax.apply_updates(trained, updates)
+    params = paths.merge(trained, state.params[name])
     changes = {
         "params": state.params | {name: params},
         "opt_state": state.opt_state | {name: opt_state},
     }
     if decay is not None:
         d = decay(state.step)
-        average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, state.ema_params[name], params)
-        changes["ema_params"] = state.ema_params | {name: average}
+        before = state.ema_params[name]
+        average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, paths.only(grads, before), trained)
+        changes["ema_params"] = state.ema_params | {name: paths.merge(average, before)}
     seen = {
         "grad_norm": optax.tree.norm(grads),
         "update_norm": optax.tree.norm(updates),

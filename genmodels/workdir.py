@@ -5,6 +5,7 @@ data.json        what the data was              data.png       a contact sheet o
 samples/         pictures, each with its own title
 metrics.jsonl    one JSON object a line         eval/          results of evaluate
 parameters.txt   the parameter table            report.html    the report
+prerequisites/   work directories of experiments that were trained first
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.errors import ConfigError, StorageError
+from genmodels.experiment import is_experiment
 
 
 @contextlib.contextmanager
@@ -145,7 +147,25 @@ def check_owner(
     return old
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any]) -> None:
-    """Makes the directory belong to this config and data."""
+def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], origins: dict[str, Any]) -> None:
+    """Makes the directory belong to this config and data.
+
+    Args:
+      origins: the identity of every run that this one came from; config.json keeps it beside the config.
+    """
     write_text(workdir / "data.json", json.dumps(data, indent=2))
-    write_text(workdir / "config.json", config_lib.to_json(config))
+    described = ConfigDict(config.to_dict() | ({config_lib.ORIGINS: origins} if origins else {}))
+    write_text(workdir / "config.json", config_lib.to_json(described))
+
+
+def origins_of(config: ConfigDict | None) -> dict[str, Any]:
+    """What `claim` kept of the runs that a run came from."""
+    return {} if config is None else config.to_dict().get(config_lib.ORIGINS, {})
+
+
+def locate(value: str, workdir: pathlib.Path) -> pathlib.Path:
+    """The work directory that `value` names: itself, or, of an experiment, the one inside `workdir`."""
+    if not is_experiment(value):
+        return pathlib.Path(value)
+    file, _, variant = value.partition(":")
+    return workdir / "prerequisites" / "-".join([pathlib.Path(file).stem, *([variant] if variant else [])])

@@ -1,5 +1,6 @@
 """The promises every task keeps, one test each over the registry. A new task adds a row to RUNS."""
 
+import re
 import shutil
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import evaluation, loop
+from genmodels import evaluation, loop, paths
 from genmodels.checkpoint import Checkpoints
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
@@ -16,6 +17,7 @@ from genmodels.parallel import AXIS, Parallel, device_view, whole_view
 from genmodels.state import Average
 from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
+from genmodels.transfer import Ancestors
 from tests.helpers import EXPERIMENTS, digest, experiment, final_state
 
 RUNS = {  # task, and after a slash what is special about the row; of diffusion it has a stand-in for its network
@@ -46,6 +48,10 @@ RUNS = {  # task, and after a slash what is special about the row; of diffusion 
             "gan.conditional": True,
         },
     ),
+    "classifier/vit": (
+        "vit_digits",
+        {"model.pooling": "class", "model.dropout": 0.1, "model.stochastic_depth": 0.5, "distill.teacher": "TEACHER"},
+    ),
 }
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "folder": (64, 64, 3)}  # by a word in the experiment's name
@@ -57,15 +63,32 @@ def config_of(request):
 
     def made(name, **overrides):
         file, settings = RUNS[name]
+        if settings.get("distill.teacher"):
+            settings = settings | {"distill.teacher": str(request.getfixturevalue("teacher"))}
         way = request.getfixturevalue("small") if name.startswith("diffusion/") else experiment
         return way(file, **(settings | {"data.source": "digits"} | overrides))
 
     return made
 
 
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """A work directory to learn from."""
+    workdir = tmp_path_factory.mktemp("teacher") / "run"
+    assert loop.train(experiment("classifier_digits"), workdir) == 0
+    return workdir
+
+
 def built(config):
     source = make_source(config.data.source)
     return source, make_task(config, DataSpec(source.image_shape, source.num_classes), 20)
+
+
+def frozen_of(config, task, parallel=None):
+    """The networks that the task wants beside its own."""
+    spec = DataSpec((8, 8, 1), 10)
+    ancestors = Ancestors.find(config, task, spec, abstract_state(task, spec).params, fresh=False)
+    return ancestors.networks(parallel or Parallel("sharded", jax.devices()[:1]))
 
 
 def test_every_task_has_a_row():
@@ -106,10 +129,11 @@ def train_on(config, devices, mode, steps=20, shard=False):
     state = parallel.place(loop.initial_state(task, source, 0))
     step = parallel.compile_step(loop.compose_step(task), state)
     rng = parallel.place(jax.random.key(1))
+    frozen = frozen_of(config, task, parallel)
     states = []
     for t in range(steps):
         batch = pipeline.make_batch(source, 0, t, config.train.batch_size)
-        state, _ = step(state, {}, batch, rng)
+        state, _ = step(state, frozen, batch, rng)
         if t >= steps - 2:
             states.append(jax.device_get(state))
         jax.block_until_ready(state)
@@ -164,14 +188,15 @@ def test_replicas_agree(config_of, name):
     source, task = built(config)
     state = loop.initial_state(task, source, 0)
 
-    def step(state, batch, rng):
-        new, metrics = task.train_step(state, {}, transforms.normalize(batch), rng, device_view(batch))
+    def step(state, frozen, batch, rng):
+        new, metrics = task.train_step(state, frozen, transforms.normalize(batch), rng, device_view(batch))
         return new.params, new.ema_params, new.extra, metrics
 
-    every = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0)
+    every = jax.pmap(step, axis_name=AXIS, in_axes=(None, None, 0, None), out_axes=0)
     batch = pipeline.make_batch(source, 0, 0, config.train.batch_size)
     split = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)
-    for leaf in jax.tree.leaves(jax.device_get(every(state, split, jax.random.key(1)))):
+    frozen = frozen_of(config, task, Parallel())
+    for leaf in jax.tree.leaves(jax.device_get(every(state, frozen, split, jax.random.key(1)))):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
 
 
@@ -182,7 +207,8 @@ def test_steps_and_predict_functions_lower(config_of, name, platform):
     source, task = built(config)
     spec = DataSpec(source.image_shape, source.num_classes)
     state = abstract_state(task, spec)
-    lower_step(task, state, source.image_shape, platform)
+    frozen = frozen_of(config, task)
+    lower_step(task, state, source.image_shape, platform, frozen)
     every = {
         "key": jax.random.split(jax.random.key(0), 8),
         "image": jnp.zeros((8, *source.image_shape)),
@@ -194,26 +220,29 @@ def test_steps_and_predict_functions_lower(config_of, name, platform):
         for fields in {predict.inputs, predict.inputs + predict.optional}:
             inputs = {field: every[field] for field in fields}
             jax.export.export(
-                jax.jit(lambda v, i, p=predict: p.fn(v, {}, i, whole_view(i), **p.options)), platforms=[platform]
-            )(state.variables(), inputs)
+                jax.jit(lambda v, f, i, p=predict: p.fn(v, f, i, whole_view(i), **p.options)), platforms=[platform]
+            )(state.variables(), frozen, inputs)
 
 
-def lower_step(task, state, image_shape, platform):
+def lower_step(task, state, image_shape, platform, frozen):
     step = loop.compose_step(task)
     rows = 8 * task.row_multiple
     batch = {"image": jnp.zeros((rows, *image_shape), jnp.uint8), "label": jnp.zeros(rows, jnp.int32)}
-    return jax.export.export(jax.jit(lambda s, b, r: step(s, {}, b, r, whole_view(b))), platforms=[platform])(
-        state, batch, jax.random.key(0)
+    return jax.export.export(jax.jit(lambda s, f, b, r: step(s, f, b, r, whole_view(b))), platforms=[platform])(
+        state, frozen, batch, jax.random.key(0)
     )
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_at_full_size_are_shaped_and_lower(name):
     image_shape = next((shape for word, shape in SHAPES.items() if word in name), (8, 8, 1))
+    config = experiment(name, "")
+    if config.data.size:
+        image_shape = (config.data.size, config.data.size, image_shape[-1])
     spec = DataSpec(image_shape, 10)
-    task = make_task(experiment(name, ""), spec, 100)
+    task = make_task(config, spec, 100)
     state = abstract_state(task, spec)
-    exported = lower_step(task, state, image_shape, "cuda")
+    exported = lower_step(task, state, image_shape, "cuda", {})
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     assert [leaf.shape for leaf in exported.out_avals[: len(shapes)]] == shapes
 
@@ -230,10 +259,11 @@ def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
 
     parallel = Parallel("pmap", jax.devices()[:1])
     step = parallel.compile_step(loop.compose_step(Task(task.init, poisoned, {}, {})), state)
+    frozen = frozen_of(config, task, parallel)
     states = [jax.device_get(state)]
     state = parallel.place(state)
     for t in range(3):
-        state, metrics = step(state, {}, pipeline.make_batch(source, 0, t, 16), jax.random.key(0))
+        state, metrics = step(state, frozen, pipeline.make_batch(source, 0, t, 16), jax.random.key(0))
         states.append(jax.device_get(state))
         assert isinstance(metrics.get("loss_quartile_0", Average(0, 0)), Average)
     first, second, third = (s.replace(step=0, skipped=0) for s in states[1:])
@@ -242,3 +272,19 @@ def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
     assert [int(s.step) for s in states] == [0, 1, 2, 3]
     assert [int(s.skipped["in_row"]) for s in states] == [0, 0, 1, 0]
     assert int(states[-1].skipped["total"]) == 1
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_frozen_parameters_stay_and_nothing_is_kept_for_them(config_of, name):
+    """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
+    settings = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}
+    source, task = built(config_of(name, **settings))
+    names = sorted(paths.named(abstract_state(task, DataSpec(source.image_shape, source.num_classes)).params))
+    chosen = tuple(map(re.escape, names[::2]))
+    first, last = train_on(config_of(name, **settings, frozen=chosen), 8, "pmap", steps=2)
+    for kept in ("params", "ema_params"):
+        before, after = (paths.named(getattr(state, kept)) for state in (first, last))
+        assert {n for n in names if np.array_equal(before[n], after[n])} >= set(names[::2])
+        assert {n for n in names if not np.array_equal(before[n], after[n])}
+    sizes = sum(leaf.ndim > 0 for leaf in jax.tree.leaves(last.opt_state))
+    assert sizes == 2 * len(names[1::2])  # Adam's two moments of each of the others

@@ -18,12 +18,14 @@ class ImageSet:
     Attributes:
       images: an array; or a stack that reads its rows when asked, whose images may even differ in size (data.pixels).
       fingerprint: of its contents, by which what was computed from it is kept on disk; "" where it is not worth it.
+      class_names: of the labels, where they are known.
     """
 
     images: UInt8[np.ndarray, "N height width channel"] | Pixels | Mixed
     labels: Int[np.ndarray, " N"] | None
     origin: Mapping[str, Any]
     fingerprint: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -48,17 +50,20 @@ class Result:
 
     Attributes:
       curve: {"title", "x_label", "y_label", "x": [...], "y": [...]}, a picture of what the number is made of.
+      table: {"title", "row_label", "column_label", "names": [...], "counts": [[...]]}, a square of counts likewise.
     """
 
     name: str
     value: float
     protocol: Mapping[str, Any]
     curve: Mapping[str, Any] | None = None
+    table: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """{"name", "value", "protocol"} and the "curve" where there is one."""
-        curve = {} if self.curve is None else {"curve": dict(self.curve)}
-        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)} | curve
+        """{"name", "value", "protocol"}, and "curve" and "table" where there are such."""
+        shown = {"curve": self.curve, "table": self.table}
+        more = {key: dict(value) for key, value in shown.items() if value is not None}
+        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)} | more
 
 
 @dataclasses.dataclass(frozen=True)

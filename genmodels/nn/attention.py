@@ -1,4 +1,4 @@
-"""Multi-head self-attention over the positions of a feature map (Vaswani et al. 2017; DDPM's attention block)."""
+"""Multi-head self-attention (Vaswani et al. 2017): over the positions of a feature map, as in DDPM, or over tokens."""
 
 import jax
 from flax import linen as nn
@@ -9,15 +9,61 @@ from genmodels.nn.norms import GroupNorm
 
 IMPLEMENTATIONS = ("xla", "cudnn")
 
+Tokens = Float[Array, "batch tokens dim"]
+
+
+def attend(query: Tokens, key: Tokens, value: Tokens, heads: int, implementation: str) -> Tokens:
+    """softmax(q k^T / sqrt(d)) v in each head, heads side by side in the width; the softmax is float32.
+
+    Args:
+      implementation: "xla" runs everywhere; "cudnn" is the fused kernel, on NVIDIA GPUs in bfloat16 only.
+    """
+    split = lambda x: x.reshape(*x.shape[:2], heads, -1)  # noqa: E731
+    out = jax.nn.dot_product_attention(split(query), split(key), split(value), implementation=implementation)
+    return out.reshape(query.shape)
+
+
+def check_attention(heads: int, width: int, implementation: str) -> None:
+    """Raises ValueError when the heads do not divide the width, or for an unknown implementation."""
+    if width % heads:
+        raise ValueError(f"{heads} attention heads do not divide {width} channels")
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"unknown attention {implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
+
+
+class SelfAttention(nn.Module):
+    """project(attention) of tokens, without norm or residual: the part that transformer blocks share.
+
+    Raises:
+      ValueError: see `check_attention`.
+    """
+
+    heads: int
+    dtype: Dtype
+    implementation: str = "xla"
+    kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
+
+    @nn.compact
+    def __call__(self, x: Tokens) -> Tokens:
+        """All tokens attending to all."""
+        width = x.shape[-1]
+        check_attention(self.heads, width, self.implementation)
+
+        def dense(name):
+            return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
+
+        out = attend(dense("query")(x), dense("key")(x), dense("value")(x), self.heads, self.implementation)
+        return dense("project")(out)
+
 
 class SpatialAttention(nn.Module):
-    """x + project(attention(norm(x))), all positions attending to all; the softmax is float32.
+    """x + project(attention(norm(x))), all positions attending to all.
 
     Attributes:
       heads: must divide the channels.
-      implementation: "xla" runs everywhere; "cudnn" is the fused kernel, on NVIDIA GPUs in bfloat16 only.
+      implementation: see `attend`.
     Raises:
-      ValueError: heads do not divide the channels, or an unknown implementation.
+      ValueError: see `check_attention`.
     """
 
     heads: int
@@ -31,19 +77,12 @@ class SpatialAttention(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch height width channel"]:
         """The residual attention block."""
         batch, height, width, channels = x.shape
-        if channels % self.heads:
-            raise ValueError(f"{self.heads} attention heads do not divide {channels} channels")
-        if self.implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"unknown attention {self.implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
+        check_attention(self.heads, channels, self.implementation)
         h = GroupNorm(self.norm_epsilon, self.norm_groups, name="norm")(x).reshape(batch, height * width, channels)
 
-        def heads_of(name):
-            dense = nn.Dense(channels, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
-            return dense(h).reshape(batch, height * width, self.heads, channels // self.heads)
+        def dense(name, init=self.kernel_init):
+            return nn.Dense(channels, dtype=self.dtype, kernel_init=init, name=name)
 
-        out = jax.nn.dot_product_attention(
-            heads_of("query"), heads_of("key"), heads_of("value"), implementation=self.implementation
-        ).reshape(batch, height * width, channels)
-        zeros = nn.initializers.zeros
-        out = nn.Dense(channels, dtype=self.dtype, kernel_init=zeros, name="project")(out)
+        out = attend(dense("query")(h), dense("key")(h), dense("value")(h), self.heads, self.implementation)
+        out = dense("project", nn.initializers.zeros)(out)
         return x + out.reshape(x.shape)

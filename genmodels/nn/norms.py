@@ -35,3 +35,14 @@ class GroupNorm(nn.Module):
         groups = self.groups or num_groups(x.shape[-1])
         norm = nn.GroupNorm(num_groups=groups, epsilon=self.epsilon, dtype=jnp.float32, name="norm")
         return norm(x).astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) over the last axis in float32, returned in the input's dtype."""
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*axes channel"]) -> Float[Array, "*axes channel"]:
+        """Normalises each vector, then scales and shifts it by learned values."""
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=jnp.float32, name="norm")(x).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Dropout with one key per example, so that the mask of an example does not depend on the batch or device it is in.
+"""Dropout and stochastic depth with one key per example, so that an example's mask does not depend on its batch.
 
 Linen's own rng streams take a single key for the whole batch; these layers take `keys` of shape [batch] instead.
 """
@@ -9,6 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
+
+
+def _drop(
+    layer: nn.Module, rate: float, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None, shape: tuple
+) -> Float[Array, "batch ..."]:
+    """Drops with a mask of `shape` an example, from its key folded with a hash of the layer's path."""
+    if rate == 0.0 or keys is None:
+        return x
+    salt = zlib.crc32("/".join(layer.path).encode())
+
+    def mask(key):
+        return jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - rate, shape)
+
+    return jnp.where(jax.vmap(mask)(keys), x / (1 - rate), 0).astype(x.dtype)
 
 
 class Dropout(nn.Module):
@@ -22,11 +36,18 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None) -> Float[Array, "batch ..."]:
         """`keys=None` means evaluation: the identity."""
-        if self.rate == 0.0 or keys is None:
-            return x
-        layer = zlib.crc32("/".join(self.path).encode())
+        return _drop(self, self.rate, x, keys, x.shape[1:])
 
-        def mask(key):
-            return jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, x.shape[1:])
 
-        return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), 0).astype(x.dtype)
+class StochasticDepth(nn.Module):
+    """Zeroes a residual branch as a whole, for each example with probability `rate` (Huang et al. 2016).
+
+    Branches that stay are scaled by 1 / (1 - rate), so that evaluation is the identity.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None) -> Float[Array, "batch ..."]:
+        """`keys=None` means evaluation: the identity."""
+        return _drop(self, self.rate, x, keys, (1,) * (x.ndim - 1))

@@ -97,7 +97,7 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:
-    """Writes {"results": [{"name", "value", "protocol"}]}, and "curve" where there is one.
+    """Writes {"results": [{"name", "value", "protocol"}]}, and "curve" and "table" where there are such.
 
     A value that is no JSON number is "Infinity" or "NaN".
     """
@@ -117,7 +117,7 @@ def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
         return [
             {"name": row["name"], "value": float(row["value"]), "protocol": dict(row["protocol"])}
-            | ({"curve": dict(row["curve"])} if "curve" in row else {})
+            | {key: dict(row[key]) for key in ("curve", "table") if key in row}
             for row in read_json(path)["results"]
         ]
     except (KeyError, TypeError, ValueError) as error:

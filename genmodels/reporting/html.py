@@ -52,6 +52,7 @@ NOT_THE_EXPERIMENT = (
     "data.source",
     "data.workers",
     "data.memory",
+    "origins.",
 )
 
 FEW = 20  # points, which are marked
@@ -98,6 +99,15 @@ def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _tables(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tables of results that have one; each cell with its share of the row, which shades it."""
+    tables = [result["table"] for result in results if "table" in result]
+    shares = lambda counts: [(count, count / max(1, sum(counts))) for count in counts]  # noqa: E731
+    return [
+        t | {"rows": [(name, shares(row)) for name, row in zip(t["names"], t["counts"], strict=True)]} for t in tables
+    ]
+
+
 def _picture(path: pathlib.Path) -> dict[str, str]:
     title, caption = read_captions(path)
     data = base64.b64encode(path.read_bytes()).decode()
@@ -108,7 +118,10 @@ def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Results of every file in eval/, oldest first."""
     files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
     found = [(path.name, read_results(path)) for path in files]
-    return [{"file": name, "results": results, "curves": _result_svgs(results)} for name, results in found]
+    return [
+        {"file": name, "results": results, "curves": _result_svgs(results), "tables": _tables(results)}
+        for name, results in found
+    ]
 
 
 def run_section(workdir: pathlib.Path) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from genmodels.errors import choose
 from genmodels.tasks import classifier, diffusion, gan, vae
-from genmodels.tasks.base import DataSpec, Predict, Task
+from genmodels.tasks.base import DataSpec, FrozenNetwork, Predict, Pretrained, Task
 
-__all__ = ["TASKS", "DataSpec", "Predict", "Task", "make_task"]
+__all__ = ["TASKS", "DataSpec", "FrozenNetwork", "Predict", "Pretrained", "Task", "make_task"]
 
 TASKS = {"classifier": classifier.make, "diffusion": diffusion.make, "gan": gan.make, "vae": vae.make}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import optax
+from flax import struct
 
 from genmodels.errors import ConfigError
 from genmodels.state import TrainState
@@ -62,6 +63,45 @@ class Predict:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A trained network that a task wants beside its own: a teacher, a first stage.
+
+    Attributes:
+      key: the config key that names its work directory, for messages.
+      workdir: its work directory, or an experiment to train first.
+      predict: the predict function it must have.
+      alike: fields of DataSpec in which its data must equal the task's.
+      training_only: predict functions do without it, so that they need not find it.
+    """
+
+    key: str
+    workdir: str
+    predict: str
+    alike: tuple[str, ...] = ("image_shape", "num_classes")
+    training_only: bool = True
+
+
+class FrozenNetwork(struct.PyTreeNode):
+    """A trained network as an argument of a compiled function: arrays, and what they can do.
+
+    Attributes:
+      variables: what its predict functions take.
+      predict: (name, variables, inputs, dist) to the dictionary that its predict function gives.
+    """
+
+    variables: Any
+    predict: Callable[..., dict[str, Any]] = struct.field(pytree_node=False)
+
+    def __call__(self, name: str, inputs: dict[str, Any], dist: Any) -> dict[str, Any]:
+        """Calls its predict function `name`."""
+        return self.predict(name, self.variables, inputs, dist)
+
+
+def no_adaptation(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """No parameter of another shape can be used."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A method.
 
@@ -76,6 +116,11 @@ class Task:
         begins with a word or two that stay the same while it lasts, then a colon: "collapse: ...".
       row_multiple: the rows of a batch that a device holds must be a multiple of it.
       defaults: {"section.key": value} of its config sections, for configs written before there was such a key.
+      pretrained: trained networks it wants; train_step and predict functions get a FrozenNetwork of each in `frozen`,
+        by the same name.
+      heads: regular expressions: parameters, "network/module/leaf", that begin anew where `config.init_from` has them
+        in another shape.
+      adapt: (name, array, shape) to another run's parameter brought to that shape, or None where that has no meaning.
     """
 
     init: Callable[[Any, Any], TrainState]
@@ -85,3 +130,6 @@ class Task:
     watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()
     row_multiple: int = 1
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pretrained: Mapping[str, Pretrained] = dataclasses.field(default_factory=dict)
+    heads: tuple[str, ...] = ()
+    adapt: Callable[[str, Any, tuple[int, ...]], Any] = no_adaptation

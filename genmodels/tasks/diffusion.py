@@ -43,7 +43,8 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     for timestep in config.eval.timesteps:
         if not 0 <= timestep < way.num_steps:
             raise ConfigError(f"config.eval.timesteps: {timestep} is not within [0, {way.num_steps})")
-    tx = optim.make_optimizer(config.optim, num_steps)
+    frozen_parts = optim.Frozen.of(config, NETWORK)
+    tx = optim.make_optimizer(config.optim, num_steps, frozen_parts)
     decay = optim.ema_decay(config.ema, num_steps)
     kind = settings.parameterization
     denoiser = Denoiser(model, way, settings.learns_variance, num_classes)
@@ -108,7 +109,9 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         keys = dist.example_keys(rng)
         time, weights = draw_times(state.extra, jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
         rows = batch | {"key": keys, "time": time, "weight": weights}
-        grads, metrics = optim.gradients(loss_fn, state.params[NETWORK], rows, dist, config.train.accumulate)
+        grads, metrics = optim.gradients(
+            loss_fn, state.params[NETWORK], rows, dist, config.train.accumulate, frozen_parts
+        )
         state, norms = optim.apply_gradients(state, NETWORK, tx, grads, decay)
         if importance is not None:
             seen = dist.all_gather((time.astype(jnp.int32), metrics.pop(HISTORY).values))

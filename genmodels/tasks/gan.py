@@ -121,7 +121,8 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             "config.model.discriminator_norm=batch couples to others; set it to spectral or none"
         )
     players, n = Players(networks), settings.discriminator_steps
-    tx = optim.make_optimizers(config.optim, {GENERATOR: 1, DISCRIMINATOR: n}, num_steps)
+    tx = optim.make_optimizers(config, {GENERATOR: 1, DISCRIMINATOR: n}, num_steps)
+    frozen_parts = {network: optim.Frozen.of(config, network) for network in tx}
     decay = optim.ema_decay(config.ema, num_steps)
     loss = LOSSES[settings.loss]
 
@@ -195,7 +196,9 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             metrics["penalty"] = Average(extra, 1.0 * due)
             return game + settings.penalty_weight * settings.penalty_interval * extra, metrics
 
-        grads, metrics = optim.gradients(loss_fn, state.params[DISCRIMINATOR], rows | {"fake": fakes}, dist)
+        grads, metrics = optim.gradients(
+            loss_fn, state.params[DISCRIMINATOR], rows | {"fake": fakes}, dist, frozen=frozen_parts[DISCRIMINATOR]
+        )
         state = state.replace(extra=state.extra | {DISCRIMINATOR: own})
         state = averaged_statistics(state, DISCRIMINATOR, metrics.pop("seen"))
         state, norms = optim.apply_gradients(state, DISCRIMINATOR, tx[DISCRIMINATOR], grads, None)
@@ -221,7 +224,9 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             scores, _ = players.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], shown, labels, dist.mean)
             return loss.generator(scores), {"seen": dict(seen)}
 
-        grads, metrics = optim.gradients(loss_fn, state.params[GENERATOR], latent_rows, dist)
+        grads, metrics = optim.gradients(
+            loss_fn, state.params[GENERATOR], latent_rows, dist, frozen=frozen_parts[GENERATOR]
+        )
         state = averaged_statistics(state, GENERATOR, metrics.pop("seen"))
         state, norms = optim.apply_gradients(state, GENERATOR, tx[GENERATOR], grads, decay)
         return state, metrics | _named(norms, GENERATOR)

@@ -63,7 +63,8 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     if settings.free_bits and config.train.accumulate > 1:
         raise ConfigError("config.vae.free_bits is of a whole batch's mean: set config.train.accumulate=1")
     model = Model(network, settings)
-    tx = optim.make_optimizer(config.optim, num_steps)
+    frozen_parts = optim.Frozen.of(config, NETWORK)
+    tx = optim.make_optimizer(config.optim, num_steps, frozen_parts)
     decay = optim.ema_decay(config.ema, num_steps)
     quantized = settings.latent == "vq"
 
@@ -116,7 +117,9 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             return nll + added, metrics
 
         rows = batch | {"key": dist.example_keys(rng)}
-        grads, metrics = optim.gradients(loss_fn, state.params[NETWORK], rows, dist, config.train.accumulate)
+        grads, metrics = optim.gradients(
+            loss_fn, state.params[NETWORK], rows, dist, config.train.accumulate, frozen_parts
+        )
         state, norms = optim.apply_gradients(state, NETWORK, tx, grads, decay)
         if quantized:
             latents = metrics.pop(CODEBOOK).values.reshape(-1, network.latent_dim)

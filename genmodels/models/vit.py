@@ -1,0 +1,154 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021): patches as tokens, a pre-norm encoder, a linear head.
+
+Options that followed it: mean pooling in the place of the class token and fixed sine-cosine positions (Beyer et al.
+2022, "Better plain ViT baselines"), stochastic depth (DeiT, Touvron et al. 2021). `Trunk` gives the tokens alone.
+
+    width  depth  heads
+    192    12     3      Ti/16  DeiT
+    384    12     6      S/16   DeiT: 22,050,664 parameters at 224 with 1,000 classes
+    768    12     12     B/16   86,567,656
+    1024   24     16     L/16
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float, Key
+
+from genmodels.nn.norms import LayerNorm
+from genmodels.nn.positions import PatchEmbedding, resize_positions, sincos_2d
+from genmodels.nn.stochastic import Dropout
+from genmodels.nn.transformer import EncoderBlock, depth_rates
+
+Images = Float[Array, "batch height width channel"]
+Keys = Key[Array, " batch"] | None
+POOLINGS = ("class", "mean")
+POSITIONS = ("learned", "sincos")
+HEAD = "logits"
+GRID = "position_embedding"  # [rows, columns, width]
+
+
+class Trunk(nn.Module):
+    """Images to normalised tokens, the class token first where there is one. Attributes: see `ViT`."""
+
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    class_token: bool
+    positions: str
+    dropout: float
+    stochastic_depth: float
+    norm_epsilon: float
+    attention: str
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, images: Images, keys: Keys = None) -> Float[Array, "batch tokens dim"]:
+        """Images in [-1, 1]; `keys` turn dropout and stochastic depth on. Tokens are in row-major order.
+
+        Raises:
+          ValueError: patches do not tile the images, or a setting is refused.
+        """
+        grid = PatchEmbedding(self.patch_size, self.width, self.dtype, name="patches")(images.astype(self.dtype))
+        batch, rows, columns, width = grid.shape
+        if self.positions == "sincos":
+            places = sincos_2d(rows, columns, width)
+        else:
+            places = self.param(GRID, nn.initializers.normal(0.02), (rows, columns, width))
+        x = (grid + places.astype(self.dtype)).reshape(batch, rows * columns, width)
+        if self.class_token:
+            token = self.param("class_token", nn.initializers.zeros, (width,))
+            if self.positions == "learned":
+                token += self.param("class_position", nn.initializers.normal(0.02), (width,))
+            x = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (batch, 1, width)), x], axis=1)
+        x = Dropout(self.dropout, name="dropout")(x, keys)
+        for index, rate in enumerate(depth_rates(self.stochastic_depth, self.depth)):
+            settings = (self.heads, self.hidden, self.dropout, rate, self.norm_epsilon, self.attention, self.dtype)
+            x = EncoderBlock(*settings, name=f"block_{index}")(x, keys)
+        return LayerNorm(self.norm_epsilon, name="norm")(x)
+
+
+class ViT(nn.Module):
+    """A Vision Transformer that classifies; its pooled tokens serve as features.
+
+    Attributes:
+      num_classes: number of logits; 0 is no head, and the logits are then the features.
+      patch_size: side of a patch in pixels, which must divide the images.
+      width, depth, heads: of the encoder; the heads must divide the width.
+      hidden: width of the blocks' MLP; 0 is four times the width.
+      pooling: "class" reads the class token, "mean" has none and averages the tokens.
+      positions: "learned", or "sincos", which are fixed.
+      dropout: of the embedded tokens and in the blocks.
+      stochastic_depth: probability that a branch of the last block is left out; it rises linearly from 0.
+      norm_epsilon: 1e-6 as published; transformers' models have 1e-12.
+      attention: "xla" or "cudnn", see `nn.attention.attend`.
+      dtype: of the computation; parameters, norms, softmax, features and logits stay float32.
+    """
+
+    num_classes: int
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    hidden: int = 0
+    pooling: str = "class"
+    positions: str = "learned"
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    norm_epsilon: float = 1e-6
+    attention: str = "xla"
+    dtype: Dtype = jnp.float32
+
+    def __post_init__(self):
+        if min(self.patch_size, self.width, self.depth, self.heads) < 1 or self.hidden < 0:
+            raise ValueError("patch_size, width, depth and heads must be at least 1, hidden not negative")
+        for name in ("dropout", "stochastic_depth"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be within [0, 1), got {getattr(self, name)}")
+        for name, known in (("pooling", POOLINGS), ("positions", POSITIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if not self.norm_epsilon > 0:
+            raise ValueError("norm_epsilon must be positive")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Images, keys: Keys = None
+    ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch dim"]]:
+        """Images in [-1, 1] to (logits, features); `keys` turn dropout and stochastic depth on.
+
+        Raises:
+          ValueError: patches do not tile the images, or a setting is refused.
+        """
+        trunk = Trunk(
+            self.patch_size,
+            self.width,
+            self.depth,
+            self.heads,
+            self.hidden or 4 * self.width,
+            self.pooling == "class",
+            self.positions,
+            self.dropout,
+            self.stochastic_depth,
+            self.norm_epsilon,
+            self.attention,
+            self.dtype,
+            name="trunk",
+        )
+        tokens = trunk(images, keys).astype(jnp.float32)
+        features = tokens[:, 0] if self.pooling == "class" else jnp.mean(tokens, axis=1)
+        if not self.num_classes:
+            return features, features
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name=HEAD)(features), features
+
+
+def adapt(name: str, array: Any, shape: tuple[int, ...]) -> Array | None:
+    """A parameter of a trained ViT for one of another image size: positions move to the new grid; else None."""
+    if name == GRID and array.shape[-1] == shape[-1]:
+        return resize_positions(array, *shape[:2])
+    return None

@@ -1,0 +1,156 @@
+"""The trained runs that a new one builds on: where its parameters begin, and frozen networks such as a teacher.
+
+Both are named by a work directory, or by an experiment, FILE.py[:VARIANT], which is then trained first, in
+prerequisites/ of the new work directory. config.json keeps the identity of what they were. Parameters are copied, so
+that a resume needs their run no more; frozen networks are read at every start, and must be the same.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from genmodels import experiment, paths
+from genmodels import workdir as workdir_lib
+from genmodels.errors import ConfigError, StorageError
+from genmodels.inference import Run, check_pretrained, same_network
+from genmodels.parallel import Parallel
+from genmodels.state import TrainState
+from genmodels.tasks import DataSpec, FrozenNetwork, Task
+
+INIT = "init_from"
+
+
+def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[str, np.ndarray]:
+    """What a run's parameters give for those `wanted`, by name; what is not in there begins anew.
+
+    Raises:
+      ConfigError: another task, or an array that does not fit and that nothing says how to treat.
+    """
+    where = f"config.init_from={config.init_from}"
+    if run.config.task != config.task:
+        raise ConfigError(f"{where}: is a run of config.task={run.config.task}, this one is of {config.task}")
+    ours, theirs = paths.named(wanted), paths.named(run.variables["params"])
+    paths.check_matches("config.init_fresh", config.init_fresh, ours.keys() | theirs.keys())
+    found, fresh, resized = {}, [], []
+    for name, leaf in ours.items():
+        if paths.matches(config.init_fresh, name):
+            fresh.append(name)
+            continue
+        if name not in theirs:
+            raise ConfigError(f"{where}: has no {name}; to begin it anew, name it in config.init_fresh")
+        array = np.asarray(jax.device_get(theirs[name]))
+        if array.shape != leaf.shape and paths.matches(task.heads, name):
+            fresh.append(name)
+            continue
+        if array.shape != leaf.shape:
+            resized.append(name)
+            adapted = task.adapt(name.rpartition("/")[2], array, leaf.shape)
+            if adapted is None:
+                raise ConfigError(
+                    f"{where}: {name} is {array.shape} there and {leaf.shape} here; change config.model, or name it in "
+                    f"config.init_fresh to begin it anew"
+                )
+            array = np.asarray(adapted)
+        found[name] = array.astype(leaf.dtype)
+    for name in theirs.keys() - ours.keys():
+        if not paths.matches(config.init_fresh, name):
+            raise ConfigError(f"{where}: this network has no {name}; to leave it behind, name it in config.init_fresh")
+    for what, names in (("begin anew", fresh), ("are resized", resized)):
+        if names:
+            print(f"{where}: {', '.join(names)} {what}")
+    return found
+
+
+def begin(state: TrainState, found: dict[str, np.ndarray]) -> TrainState:
+    """The state of step 0 with these parameters; its averages begin there too. Optimizers here begin without memory."""
+
+    def replaced(tree):
+        leaves = [
+            jax.device_put(np.array(found[name]), leaf.sharding) if name in found else leaf  # copied: both are donated
+            for name, leaf in paths.named(tree).items()
+        ]
+        return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), leaves)
+
+    return state.replace(params=replaced(state.params), ema_params=replaced(state.ema_params))
+
+
+@dataclasses.dataclass(eq=False)
+class Ancestors:
+    """The runs that `config` names, as far as they are loaded.
+
+    Attributes:
+      wanted: {name: (config key, value)}: "init_from", and the networks that the task wants.
+      found: the parameters to begin with, once "init_from" is loaded.
+    """
+
+    config: ConfigDict
+    task: Task
+    data: DataSpec
+    params: Any
+    wanted: dict[str, tuple[str, str]]
+    runs: dict[str, Run] = dataclasses.field(default_factory=dict)
+    found: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def find(cls, config: ConfigDict, task: Task, data: DataSpec, params: Any, *, fresh: bool) -> "Ancestors":
+        """Loads and checks those that exist; writes nothing.
+
+        Args:
+          params: shapes of the new run's parameters.
+          fresh: whether it begins, and so needs parameters to begin with.
+        Raises:
+          ConfigError, StorageError: one is missing, or does not fit.
+        """
+        wanted = {INIT: ("config.init_from", config.init_from)} if config.init_from and fresh else {}
+        wanted |= {name: (one.key, one.workdir) for name, one in task.pretrained.items()}
+        self = cls(config, task, data, params, wanted)
+        for name, (key, value) in wanted.items():
+            if experiment.is_experiment(value):
+                experiment.load(key, value)
+            else:
+                self._load(name, pathlib.Path(value))
+        return self
+
+    def _load(self, name: str, workdir: pathlib.Path) -> None:
+        key, value = self.wanted[name]
+        try:
+            run = Run.load(workdir, parallel=Parallel())
+        except StorageError as error:
+            raise StorageError(f"{key}={value}: {error}") from error
+        if name == INIT:
+            self.found = parameters(self.config, self.task, run, self.params)
+        else:
+            check_pretrained(self.task.pretrained[name], run, self.data)
+        self.runs[name] = run
+
+    def train_missing(self, workdir: pathlib.Path, train: Callable[[ConfigDict, pathlib.Path], int]) -> int:
+        """Trains the experiments among them, in turn, and loads them; returns what stopped one, else 0."""
+        for name, (key, value) in self.wanted.items():
+            if name not in self.runs:
+                place = workdir_lib.locate(value, workdir)
+                print(f"{key}={value}: in {place}", flush=True)
+                if code := train(experiment.load(key, value), place):
+                    return code
+                self._load(name, place)
+        return 0
+
+    def identities(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The identity of each, once frozen networks are seen to be those `known`; of what is not loaded, as known.
+
+        Raises:
+          StorageError: a frozen network is another one.
+        """
+        fixed = {name: known.get(name) for name in self.task.pretrained}
+        return known | {
+            name: same_network(self.wanted[name][0], run, fixed.get(name)) for name, run in self.runs.items()
+        }
+
+    def networks(self, parallel: Parallel) -> dict[str, FrozenNetwork]:
+        """What the task wants in `frozen`, on the devices."""
+        networks = {name: run.as_network() for name, run in self.runs.items() if name != INIT}
+        return {name: one.replace(variables=parallel.place(one.variables)) for name, one in networks.items()}
