@@ -124,7 +124,7 @@ def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
 def test_every_tiny_experiment_runs_through_every_command(name, tmp_path):
     run = tmp_path / "run"
     steps = [("train", f"--config=experiments/{name}.py:tiny", f"--workdir={run}")]
-    if "sampler" in experiment(name):
+    if experiment(name).task != "classifier":
         steps += [
             ("sample", f"--workdir={run}", "--num=12", f"--out={tmp_path}/{out}") for out in ("s.png", "s.npz", "s")
         ]

@@ -37,7 +37,7 @@ RUNS = {  # task, and after a slash what is special about the row, which has a s
             "gan.discriminator_steps": 2,
             "gan.penalty": "r1",
             "gan.penalty_interval": 3,
-            "gan.augment": ("colour", "translation", "cutout"),
+            "gan.augment": ("translation",),
             "gan.conditional": True,
         },
     ),

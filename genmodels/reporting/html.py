@@ -27,6 +27,9 @@ from matplotlib import pyplot as plt
 CURVES = (
     ("Loss", ("loss",), True),
     ("Loss by quartile of the timestep", ("loss_quartile_",), True),
+    ("Discriminator loss and penalty", ("discriminator_loss", "penalty"), False),
+    ("Discriminator accuracy", ("discriminator_accuracy_",), False),
+    ("Diversity of samples, over that of real images", ("sample_diversity",), False),
     ("Accuracy", ("accuracy",), False),
     ("Gradient and update norms", ("grad_norm", "update_norm"), True),
     ("Learning rate", ("learning_rate",), False),
