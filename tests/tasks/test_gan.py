@@ -11,7 +11,7 @@ from genmodels.nn import spectral_norm
 from genmodels.parallel import Dist, whole_view
 from genmodels.state import Average
 from genmodels.tasks import DataSpec, make_task
-from genmodels.tasks.gan import spread
+from genmodels.tasks.gan import spread, watch
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)
@@ -145,6 +145,13 @@ def test_a_discriminator_that_calls_everything_real_is_named():
     )
     assert len(lines) == 1
     assert lines[0].startswith("discriminator: right on 100% of real and 0% of fake images: it tells nothing apart")
+
+
+def test_a_critic_of_the_wasserstein_distance_may_be_certain():
+    values = {"step": 1000, "sample_diversity": 0.9}
+    values |= {f"discriminator_accuracy_{kind}": 1.0 for kind in ("real", "fake")}
+    assert len(list(watch(values, boundary=0.0))) == 1
+    assert not list(watch(values, boundary=None))
 
 
 def drawn(task, state, name, keys, **inputs):
