@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "conditional": variant == "conditional",
     }
     config.train.batch_size = 64  # of all discriminator steps together
-    config.train.steps = 9000
+    config.train.steps = 6000
     config.optim.b1 = 0.5
     config.optim.b2 = 0.99
     config.optim.clip_norm = 0.0

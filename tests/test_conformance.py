@@ -34,6 +34,7 @@ RUNS = {  # task, and after a slash what is special about the row, which has a s
         {
             "model.channels": (4,),
             "model.discriminator_channels": (4,),
+            "model.discriminator_norm": "spectral",
             "gan.discriminator_steps": 2,
             "gan.penalty": "r1",
             "gan.penalty_interval": 3,

@@ -15,7 +15,12 @@ from genmodels.tasks.gan import spread, watch
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)
-SMALL = {"model.channels": (4,), "model.discriminator_channels": (4,)}
+SMALL = {
+    "model.channels": (4,),
+    "model.discriminator_channels": (4,),
+    "model.discriminator_norm": "spectral",
+    "gan.penalty": "none",
+}
 
 
 def built(name="gan_digits", **overrides):
