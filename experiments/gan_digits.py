@@ -17,28 +17,28 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = {
         "architecture": "dcgan",
         "latent": 32,
-        "channels": (128, 64),
-        "discriminator_channels": (64, 128),
-        "discriminator_norm": "spectral",
+        "channels": (64, 32),
+        "discriminator_channels": (32, 64),
+        "discriminator_norm": "none",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
     }
     config.gan = {
         "loss": "non_saturating",
-        "penalty": "none",
+        "penalty": "r1",
         "penalty_weight": 1.0,
-        "penalty_interval": 1,
+        "penalty_interval": 4,
         "discriminator_steps": 1,
         "generator_multiple": 1,
         "augment": (),
         "conditional": variant == "conditional",
     }
     config.train.batch_size = 64  # of all discriminator steps together
-    config.train.steps = 4000
+    config.train.steps = 3000
     config.optim.b1 = 0.5
+    config.optim.b2 = 0.99
     config.optim.clip_norm = 0.0
-    config.optim.learning_rate = 5e-4
     config.optim.decay = "linear"
     config.optim.generator = {"learning_rate": 5e-4}
     config.optim.discriminator = {"learning_rate": 5e-4}

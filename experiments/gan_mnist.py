@@ -19,24 +19,25 @@ def get_config(variant: str = "") -> ConfigDict:
         "latent": 64,
         "channels": (64, 32),
         "discriminator_channels": (32, 64),
-        "discriminator_norm": "spectral",
+        "discriminator_norm": "none",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
     }
     config.gan = {
         "loss": "non_saturating",
-        "penalty": "none",
-        "penalty_weight": 10.0,
-        "penalty_interval": 1,
+        "penalty": "r1",
+        "penalty_weight": 1.0,
+        "penalty_interval": 4,
         "discriminator_steps": 1,
         "generator_multiple": 1,
         "augment": (),
         "conditional": variant == "conditional",
     }
     config.train.batch_size = 64  # of all discriminator steps together
-    config.train.steps = 10000
+    config.train.steps = 6000
     config.optim.b1 = 0.5
+    config.optim.b2 = 0.99
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
     config.optim.generator = {"learning_rate": 5e-4}
@@ -50,10 +51,19 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "hinge":
         config.gan.loss = "hinge"
+        config.gan.penalty = "none"
+        config.model.discriminator_norm = "spectral"
+        config.optim.generator.learning_rate = 1e-3
+        config.optim.discriminator.learning_rate = 1e-3
     if variant == "wgan_gp":
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
-        config.model.discriminator_norm = "none"
+        config.gan.penalty_weight = 10.0
+        config.gan.penalty_interval = 1
+        config.gan.discriminator_steps = 2
+        config.train.batch_size = 2 * 64
+        config.optim.b1 = 0.0
+        config.optim.b2 = 0.9
     if variant == "tiny":
         config.data.source = "digits"
         config.model.latent = 4
@@ -61,7 +71,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.discriminator_channels = (4, 8)
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
-        config.model.discriminator_norm = "none"
         config.train.batch_size = 16
         config.train.steps = 6
         config.log.every = 2

@@ -53,4 +53,6 @@ def choose(kind: str, name: str, known: Iterable[str]) -> str:
         return name
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"unknown {kind} {name!r}: {hint}there {'is' if len(known) == 1 else 'are'} {', '.join(known)}")
+    raise ConfigError(
+        f"unknown {kind} {name!r}: {hint}there {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}"
+    )

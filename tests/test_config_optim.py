@@ -8,7 +8,7 @@ import pytest
 
 from genmodels import config as config_lib
 from genmodels import optim
-from genmodels.errors import ConfigError
+from genmodels.errors import ConfigError, choose
 from genmodels.parallel import whole_view
 from genmodels.state import Rows
 from genmodels.tasks import DataSpec, make_task
@@ -221,3 +221,28 @@ def test_values_of_rows_come_back_in_their_order(accumulate):
     grads, metrics = optim.gradients(loss_fn, jnp.float32(2.0), batch, whole_view(batch), accumulate)
     np.testing.assert_array_equal(metrics["each"].values, 2 * np.arange(12))
     np.testing.assert_allclose([grads, metrics["mean"], metrics["loss"]], [5.5, 5.5, 11])
+
+
+def test_networks_have_optimizers_of_their_own():
+    config = config_lib.defaults().optim
+    config.update({"name": "sgd", "momentum": 0.0, "learning_rate": 0.5, "clip_norm": 0.0})
+    config.slow = {"learning_rate": 0.1}
+    found = optim.make_optimizers(config, {"slow": 1, "fast": 1}, 10)
+    moves = {name: tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0] for name, tx in found.items()}
+    assert moves == {"slow": pytest.approx(-0.1), "fast": pytest.approx(-0.5)}
+
+
+def test_a_rate_decays_by_steps_however_many_updates_they_have():
+    config = config_lib.defaults().optim
+    config.update({"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "clip_norm": 0.0, "decay": "linear"})
+    tx = optim.make_optimizer(config, num_steps=4, updates=3)
+    state, rates = tx.init(jnp.ones(())), []
+    for _ in range(12):
+        update, state = tx.update(jnp.ones(()), state)
+        rates.append(-float(update))
+    np.testing.assert_allclose(rates, np.repeat([1, 0.75, 0.5, 0.25], 3), rtol=1e-6)
+
+
+def test_where_there_is_no_choice_it_says_so():
+    with pytest.raises(ConfigError, match="unknown option of sample 'steps': there are none"):
+        choose("option of sample", "steps", ())

@@ -41,10 +41,11 @@ RUNS = {  # task, and after a slash what is special about the row; of diffusion 
         {
             "model.channels": (4,),
             "model.discriminator_channels": (4,),
+            "model.discriminator_norm": "spectral",
             "gan.discriminator_steps": 2,
             "gan.penalty": "r1",
             "gan.penalty_interval": 3,
-            "gan.augment": ("colour", "translation", "cutout"),
+            "gan.augment": ("translation",),
             "gan.conditional": True,
         },
     ),

@@ -282,7 +282,7 @@ class Networks:
                 fitting = ", ".join(str(side) for side in range(step, 4 * bad[0] + 1, step) if side * 2 >= bad[0])
                 raise ValueError(
                     f"images of side {bad[0]} do not halve {times} times, as {name}={getattr(self, name)} has it; "
-                    f"sizes that do: {fitting or step}. Set data.size, or fewer channels"
+                    f"sizes that do: {fitting or step}. Set config.data.size, or fewer widths"
                 )
 
     @property

@@ -9,6 +9,7 @@ stands, not how good the images are.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -75,8 +76,8 @@ class GANConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
 
-def watch(values: Mapping[str, float]) -> Iterator[str]:
-    """Lines on what is going wrong, from `Task.watch`'s averages."""
+def watch(values: Mapping[str, float], boundary: float | None) -> Iterator[str]:
+    """Lines on what is going wrong, from `Task.watch`'s averages; a critic without a boundary may well be certain."""
     if values.get("step", GRACE) < GRACE:
         return
     diversity = values.get("sample_diversity", 1.0)
@@ -85,6 +86,8 @@ def watch(values: Mapping[str, float]) -> Iterator[str]:
             f"collapse: samples differ among themselves {diversity:.2g} times as much as real images do "
             "(sample_diversity); a penalty, config.gan.augment or lower learning rates may help"
         )
+    if boundary is None:
+        return
     real, fake = (values.get(f"discriminator_accuracy_{kind}", 0.5) for kind in ("real", "fake"))
     said = f"right on {real:.0%} of real and {fake:.0%} of fake images"
     if min(real, fake) > CERTAIN:
@@ -152,19 +155,19 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         return state.replace(extra=state.extra | {network: own | {COLLECTION: moved}})
 
     def seen_by_discriminator(images, keys, purpose):
-        return augment(settings.augment, images, jax.vmap(jax.random.fold_in, (0, None))(keys, purpose))
+        return augment(settings.augment, images, _keys(keys, purpose))
 
     def discriminator_update(state, rows, count, dist):
         """One update of D on real rows and as many fakes."""
         own, labels = state.extra[DISCRIMINATOR], rows.get("label")
         if SPECTRAL in own:
             own = own | {SPECTRAL: spectral_norm.update(state.params[DISCRIMINATOR], own[SPECTRAL])}
-        latents = players.latents(jax.vmap(jax.random.fold_in, (0, None))(rows["key"], LATENT))
+        latents = players.latents(_keys(rows["key"], LATENT))
         fakes, _ = players.generate_batch(state.params[GENERATOR], state.extra[GENERATOR], latents, labels, dist.mean)
         due = count % settings.penalty_interval == 0
 
         def penalty(params, real, fake, rows):
-            keys = jax.vmap(jax.random.fold_in, (0, None))(rows["key"], PENALTY)
+            keys = _keys(rows["key"], PENALTY)
 
             def score(images):
                 return players.score(params, own, images, rows.get("label"))[0]
@@ -208,9 +211,8 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
 
     def generator_update(state, rows, dist):
         """One update of G, on `generator_multiple` latents a row."""
-        keys = jax.vmap(jax.random.fold_in, (0, None))(rows["key"], GENERATED)
-        many = jnp.arange(settings.generator_multiple)
-        keys = jax.vmap(lambda key: jax.vmap(lambda i: jax.random.fold_in(key, i))(many))(keys).reshape(-1)
+        keys = _keys(rows["key"], GENERATED)
+        keys = jax.vmap(_keys, (None, 0), 1)(keys, jnp.arange(settings.generator_multiple)).reshape(-1)
         latent_rows = {"key": keys}
         if num_classes:
             latent_rows["label"] = jnp.repeat(rows["label"], settings.generator_multiple)
@@ -256,7 +258,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         train_step=train_step,
         optimizers=tx,
         predict=predict_functions(players),
-        watch=watch,
+        watch=functools.partial(watch, boundary=loss.boundary),
         defaults=config_lib.defaults_of(gan=GANConfig, model=Networks),
         row_multiple=n * max(1, networks.norm_rows),
     )
@@ -266,6 +268,10 @@ def spread(images: jax.Array, dist: Any) -> jax.Array:
     """Half of the mean squared distance of two images of the global batch: E |x|^2 - |E x|^2."""
     square, centre = dist.mean((jnp.mean(jnp.sum(jnp.square(images), (1, 2, 3))), jnp.mean(images, 0)))
     return square - jnp.sum(jnp.square(centre))
+
+
+def _keys(keys: jax.Array, purpose: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)
 
 
 def _named(norms: dict[str, jax.Array], network: str) -> dict[str, jax.Array]:

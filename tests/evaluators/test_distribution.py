@@ -185,6 +185,22 @@ def test_class_scores_and_agreement_by_the_classifier():
         measure("agreement_digits")
 
 
+def test_the_least_class_share_counts_classes_that_never_come_too():
+    test = make_source("digits", "test")
+    classes = Selection("digits").load()(test.images).logits.argmax(1)
+    chosen = np.concatenate([np.flatnonzero(classes == c)[: 5 if c == 7 else 20] for c in range(10)])
+    result = measure_of(test.images[chosen])
+    assert result.protocol["histogram"] == [20] * 7 + [5] + [20] * 2
+    assert result.value == 5 / 185
+    assert "n_reference" not in result.protocol
+    assert measure_of(test.images[classes != 9]).value == 0
+
+
+def measure_of(pixels):
+    (result,) = evaluate(resolve(["class_share_min_digits"]), Context(generated=image_set(pixels)))
+    return result
+
+
 def statistics_of(pixels, made_with, dimension=64):
     features = Selection("digits").load()(pixels).features[:, :dimension]
     return Statistics(Moments.of(features).gaussian(), made_with, {"reference": "s.npz"})
