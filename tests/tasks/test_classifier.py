@@ -16,6 +16,7 @@ SPEC = DataSpec((8, 8, 1), 10)
 KEYS = jax.random.split(jax.random.key(3), 16)
 IMAGES = jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
 LABELS = jnp.arange(16) % 10
+PLAIN = {"channels": (4, 4), "features": 8, "dropout": 0.0}
 
 
 def test_mixup_blends_images_and_labels_alike_with_a_row_of_the_global_batch():
@@ -40,21 +41,21 @@ def test_shares_of_mixup_are_beta_distributed():
     np.testing.assert_allclose([share.mean(), share.var()], [0.5, 1 / 7.2], atol=0.02)
 
 
-def loss_of(frozen=None, **values):
-    """(loss, metrics, logits) of one step from the initial parameters, the head drawn at random."""
-    settings = {"loss.mixup": 0.0, "loss.label_smoothing": 0.0, "model.stochastic_depth": 0.0}
-    task = make_task(experiment("vit_digits", **settings | values), SPEC, 10)
+def loss_of(frozen=None, **sections):
+    """(metrics, logits) of one step from the initial parameters."""
+    config = experiment("classifier_digits")
+    config.update(sections)
+    task = make_task(config, SPEC, 10)
     batch = {"image": IMAGES, "label": LABELS}
-    state = task.init(jax.random.key(1), batch)
-    state.params["classifier"]["logits"]["kernel"] = jax.random.normal(jax.random.key(2), (8, 10))
+    state = jax.jit(task.init)(jax.random.key(1), batch)
     step = jax.jit(lambda s, f, b: task.train_step(s, f, b, jax.random.key(4), whole_view(b)))
     _, metrics = step(state, frozen or {}, batch)
-    logits = task.predict["classify"].fn(state.variables(ema=False), {}, batch, whole_view(batch))["logits"]
-    return metrics, logits
+    logits = task.predict["classify"].fn(state.variables(), {}, batch, whole_view(batch))["logits"]
+    return metrics, 1.0 * logits
 
 
 def test_label_smoothing_moves_a_share_of_the_target_to_all_classes():
-    metrics, logits = loss_of(**{"loss.label_smoothing": 0.2})
+    metrics, logits = loss_of(model=PLAIN, loss={"label_smoothing": 0.2})
     log_q = jax.nn.log_softmax(logits)
     wanted = -0.8 * log_q[jnp.arange(16), LABELS] - 0.2 * log_q.mean(-1)
     np.testing.assert_allclose(metrics["loss"], wanted.mean(), rtol=1e-5)
@@ -65,8 +66,8 @@ def test_label_smoothing_moves_a_share_of_the_target_to_all_classes():
 def test_the_teacher_has_its_share_of_the_loss(hard):
     said = 3 * jax.random.normal(jax.random.key(9), (16, 10))
     teacher = FrozenNetwork({"said": said}, lambda name, variables, inputs, dist: {"logits": variables["said"]})
-    values = {"distill.teacher": "w", "distill.alpha": 0.3, "distill.temperature": 2.0, "distill.hard": hard}
-    metrics, logits = loss_of({"teacher": teacher}, **values)
+    distill = {"teacher": "w", "alpha": 0.3, "temperature": 2.0, "hard": hard}
+    metrics, logits = loss_of({"teacher": teacher}, model=PLAIN, distill=distill)
     labels = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean()
     q, p = jax.nn.log_softmax(logits / 2), jax.nn.log_softmax(said / 2)
     soft = 4 * (jnp.exp(p) * (p - q)).sum(-1).mean()
