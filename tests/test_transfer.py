@@ -1,5 +1,6 @@
 """Runs that build on trained ones: parameters to begin with, frozen parts, teachers, prerequisites."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import loop, optim, paths
+from genmodels import loop, optim, paths, tasks
 from genmodels.errors import ConfigError, GenmodelsError, StorageError
 from genmodels.inference import Run
 from genmodels.nn.positions import resize_positions
@@ -145,6 +146,30 @@ def test_a_teacher_may_move_but_not_change(tmp_path):
     with pytest.raises(StorageError, match=r"config\.distill\.teacher=.* no such file"):
         loop.train(pupil(moved), run)
     assert Run.load(run).step == 4  # who only asks the pupil need not have the teacher
+
+
+def test_predict_functions_get_the_networks_that_they_want(tmp_path, monkeypatch):
+    """As a first stage will be used: here a predict function of the pupil hands on what the teacher says."""
+    make = tasks.TASKS["classifier"]
+
+    def with_both(config, data, num_steps):
+        task = make(config, data, num_steps)
+        wanted = {name: dataclasses.replace(one, training_only=False) for name, one in task.pretrained.items()}
+        ask = tasks.Predict(lambda v, frozen, inputs, dist: frozen["teacher"]("classify", inputs, dist), ("image",), "")
+        return dataclasses.replace(
+            task, pretrained=wanted, predict=task.predict | {"ask": ask} if wanted else task.predict
+        )
+
+    monkeypatch.setitem(tasks.TASKS, "classifier", with_both)
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+    assert loop.train(experiment("classifier_digits"), teacher) == 0
+    assert loop.train(pupil(teacher), run) == 0
+    images = {"image": np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1)).astype(np.uint8)}
+    asked, wanted = Run.load(run).predict("ask", 5, images), Run.load(teacher).predict("classify", 5, images)
+    np.testing.assert_allclose(asked["logits"], wanted["logits"], atol=1e-6)
+    assert loop.train(experiment("classifier_digits", **{"train.steps": 8}), teacher) == 0
+    with pytest.raises(StorageError, match=r"is no longer the network"):
+        Run.load(run)
 
 
 def test_experiments_stand_for_work_directories_that_are_trained_first(tmp_path):
