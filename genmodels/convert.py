@@ -1,6 +1,7 @@
 """Makes a work directory of a model that another library trained, for sample, evaluate and report.
 
 python -m genmodels.convert --diffusers=FOLDER --workdir=DIR [--source=tfds:cifar10] [--null_label]
+python -m genmodels.convert --transformers=FOLDER --workdir=DIR [--source=..]
 """
 
 import pathlib
@@ -9,9 +10,8 @@ from absl import flags
 
 from genmodels import cli
 
-DIFFUSERS = flags.DEFINE_string(
-    "diffusers", None, "Folder of a diffusers UNet2DModel and its scheduler.", required=True
-)
+DIFFUSERS = flags.DEFINE_string("diffusers", None, "Folder of a diffusers UNet2DModel and its scheduler.")
+TRANSFORMERS = flags.DEFINE_string("transformers", None, "Folder of a transformers ViTForImageClassification.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory to make.", required=True)
 SOURCE = flags.DEFINE_string("source", "", "What it was trained on, for metrics that compare with data.")
 NULL_LABEL = flags.DEFINE_bool(
@@ -21,9 +21,19 @@ NULL_LABEL = flags.DEFINE_bool(
 
 def main() -> None:
     """Reads the folder, writes the work directory, says what comes next."""
-    from genmodels import diffusers_folder
+    from genmodels import diffusers_folder, transformers_folder
+    from genmodels.errors import ConfigError
 
     workdir = pathlib.Path(WORKDIR.value)
+    if bool(DIFFUSERS.value) == bool(TRANSFORMERS.value):
+        raise ConfigError("exactly one of --diffusers and --transformers must name a folder")
+    if TRANSFORMERS.value:
+        if NULL_LABEL.value is not None:
+            raise ConfigError("--null_label: is for --diffusers")
+        transformers_folder.read(pathlib.Path(TRANSFORMERS.value), workdir, SOURCE.value)
+        print(f"{workdir}: holds the weights of {TRANSFORMERS.value} at step 0")
+        print(f"next: train with --config.init_from={workdir} or --config.distill.teacher={workdir}")
+        return
     diffusers_folder.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
     print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
     print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")

@@ -9,23 +9,18 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
+from genmodels import foreign
 from genmodels import workdir as workdir_lib
-from genmodels.checkpoint import Checkpoints
-from genmodels.data.base import Source
-from genmodels.data.sources import from_config
 from genmodels.diffusion.spacing import TIMESTEPS
 from genmodels.errors import ConfigError, DataError, StorageError
-from genmodels.inference import Run, abstract_state
+from genmodels.inference import Run
 from genmodels.models import unet_diffusers
 from genmodels.models.unet import UNet
-from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks import DataSpec
 from genmodels.tasks.diffusion_predict import NETWORK
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -52,15 +47,6 @@ VARIANCES = {name: name.removesuffix("_log") for name in ("fixed_small", "fixed_
     "fixed_large_log": "fixed_large",
     "learned_range": "learned_range",
 }
-
-
-def _existing(folder: pathlib.Path, name: str, sub: str) -> pathlib.Path:
-    for path in (folder / name, folder / sub / name):
-        if path.is_file():
-            return path
-    if not folder.is_dir():
-        raise StorageError(f"{folder}: no such folder")
-    raise StorageError(f"{folder}: neither {name} nor {sub}/{name} is there; is it a diffusers model folder?")
 
 
 def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str, str]) -> str:
@@ -157,26 +143,19 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
       StorageError: a file is missing or damaged, or the work directory is taken.
       ConfigError: the model or its scheduler is something that genmodels has no equivalent for; or has other images.
     """
-    unet = workdir_lib.read_json(_existing(folder, "config.json", "unet"))
-    scheduler = workdir_lib.read_json(_existing(folder, "scheduler_config.json", "scheduler"))
+    unet = workdir_lib.read_json(foreign.existing(folder, "config.json", "unet"))
+    scheduler = workdir_lib.read_json(foreign.existing(folder, "scheduler_config.json", "scheduler"))
     ours = workdir_lib.read_json(folder / OURS) if (folder / OURS).exists() else {}
     if not all(isinstance(content, dict) for content in (unet, scheduler, ours)):
         raise StorageError(f"{folder}: its configs must be JSON objects")
     null_label = bool(ours.get("null_label", False)) if null_label is None else null_label
-    tensors = _read_tensors(folder)
+    tensors = foreign.read_tensors(folder, WEIGHTS, "unet")
     try:
         config, data = config_of(unet, scheduler, null_label=null_label)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         raise ConfigError(f"{folder}: the configs cannot be understood: {error}") from error
-    described: dict[str, Any] = {"source": source or "unknown", "split": "train", "count": 0, "fingerprint": ""}
-    if source:
-        config.data.source = source
-        training = from_config(config.data)
-        _check_same(folder, training, data)
-        described |= {"count": len(training), "fingerprint": training.fingerprint, "source": training.name}
-    described |= {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "fields": ["image"]}
-    task = make_task(config, data, 1)
-    shapes = abstract_state(task, data)
+    described = foreign.describe(folder, config, data, source)
+    shapes = foreign.shapes_of(config, data)
     model = config_lib.build(
         UNet, config.model, "model", out_channels=unet["out_channels"], num_classes=data.num_classes
     )
@@ -186,39 +165,7 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
         )
     except ValueError as error:
         raise DataError(f"{folder}: {error}") from error
-    params = {NETWORK: params}
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    with workdir_lib.locked(workdir):
-        if (workdir / "config.json").exists():
-            raise StorageError(f"--workdir={workdir}: is a work directory already; choose another")
-        checkpoints = Checkpoints(workdir / "checkpoints")
-        checkpoints.save(zeros.replace(params=params, ema_params=params), 0)
-        checkpoints.close()
-        workdir_lib.claim(workdir, config, described, {})
-
-
-def _read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        path = _existing(folder, WEIGHTS, "unet")
-    except StorageError as error:
-        if any(folder.glob("**/*.bin")):
-            raise StorageError(
-                f"{folder}: the weights are in a .bin file, a pickle, which is never read; save them as {WEIGHTS} "
-                f"(diffusers: save_pretrained, safe_serialization=True)"
-            ) from error
-        raise
-    try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{path}: cannot be read as float tensors, copy it anew: {error}") from error
-
-
-def _check_same(folder: pathlib.Path, training: Source, data: DataSpec) -> None:
-    if training.image_shape != data.image_shape or training.num_classes < data.num_classes:
-        raise ConfigError(
-            f"--source: its images are {'x'.join(map(str, training.image_shape))} of {training.num_classes} classes, "
-            f"the model of {folder} makes {'x'.join(map(str, data.image_shape))} of {data.num_classes}"
-        )
+    foreign.write_run(workdir, config, described, shapes, {NETWORK: params})
 
 
 def write(run: Run, folder: pathlib.Path) -> None:

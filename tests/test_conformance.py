@@ -275,14 +275,14 @@ def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
     assert int(states[-1].skipped["total"]) == 1
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", {row.split("/")[0]: row for row in RUNS}.values())
 def test_frozen_parameters_stay_and_nothing_is_kept_for_them(config_of, name):
     """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
     settings = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}
     source, task = built(config_of(name, **settings))
     names = sorted(paths.named(abstract_state(task, DataSpec(source.image_shape, source.num_classes)).params))
     chosen = tuple(map(re.escape, names[::2]))
-    first, last = train_on(config_of(name, **settings, frozen=chosen), 8, "pmap", steps=2)
+    first, last = train_on(config_of(name, **settings, frozen=chosen), 1, "pmap", steps=2)
     for kept in ("params", "ema_params"):
         before, after = (paths.named(getattr(state, kept)) for state in (first, last))
         still = {name for name in before if np.array_equal(before[name], after[name])}

@@ -43,8 +43,9 @@ ALLOWED = {
     "loop": LOWEST
     | {"tasks", "evaluators", "extractors", "data", "checkpoint", "reporting", "parallel", "inference", "state"}
     | {"config", "workdir", "paths", "transfer"},
-    "diffusers_folder": LOWEST
-    | {"inference", "tasks", "models", "data", "checkpoint", "config", "workdir", "diffusion"},
+    "foreign": LOWEST | {"inference", "tasks", "state", "data", "checkpoint", "config", "workdir"},
+    "diffusers_folder": LOWEST | {"foreign", "inference", "tasks", "models", "config", "workdir", "diffusion"},
+    "transformers_folder": LOWEST | {"foreign", "tasks", "models", "config", "workdir"},
     "cli": LOWEST | {"config", "experiment", "xla"},
 }
 MAINS = {
@@ -129,7 +130,8 @@ def test_the_loop_knows_no_method():
 def test_no_torch_and_no_tensorflow_at_run_time():
     code = (
         "import sys, genmodels.loop, genmodels.evaluation, genmodels.reporting.html\n"
-        "bad = {'torch', 'tensorflow', 'diffusers', 'skimage'} & {m.split('.')[0] for m in sys.modules}\n"
+        "names = {'torch', 'tensorflow', 'diffusers', 'transformers', 'skimage'}\n"
+        "bad = names & {m.split('.')[0] for m in sys.modules}\n"
         "sys.exit(str(bad) if bad else 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -58,6 +58,13 @@ def test_accuracy_is_the_share_of_largest_logits_at_the_label():
         return {"logits": np.eye(10)[guesses]}
 
     assert value("accuracy", reference=image_set(images, labels), predict=predict) == 0.75
+    named = ImageSet(images, labels, {}, class_names=tuple("abcdefghij"))
+    ((table,),) = [[r.table for r in evaluate(resolve(["accuracy"]), Context(reference=named, predict=predict))]]
+    assert table["names"] == list("abcdefghij")
+    counts = np.array(table["counts"])
+    np.testing.assert_array_equal(counts.sum(1), 2)  # rows are the true classes
+    np.testing.assert_array_equal(counts.diagonal(), [2] * 5 + [1] * 5)
+    assert [counts[5, 8], counts[8, 5], counts[9, 2], counts[2, 9]] == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("conditional", [True, False])

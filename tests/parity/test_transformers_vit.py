@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genmodels.inference import Run
 from genmodels.models import vit_transformers
 from genmodels.models.vit import ViT
+from tests.helpers import command, finish
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[parity]')")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (pip install -e '.[parity]')")
@@ -80,3 +82,20 @@ def test_a_saved_model_has_older_names_and_gives_the_same(tmp_path):
     model, params = ours(network.config, tensors)
     found, _ = model.apply({"params": params}, jnp.asarray(images))
     np.testing.assert_allclose(found, logits_of(network, images), atol=1e-4)
+
+
+def test_a_folder_becomes_a_work_directory_that_classifies_as_theirs_and_can_be_begun_with(tmp_path):
+    network = made(**CONFIGS["small, grey"] | {"image_size": 16})
+    network.save_pretrained(tmp_path / "theirs")
+    code, _, err = finish(command("convert", f"--transformers={tmp_path}/theirs", f"--workdir={tmp_path}/ours"))
+    assert code == 0, err
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1)).astype(np.uint8)
+    found = Run.load(tmp_path / "ours").predict("classify", 4, {"image": pixels})["logits"]
+    np.testing.assert_allclose(found, logits_of(network, pixels / np.float32(127.5) - 1), atol=1e-4)
+    sizes = {"patch_size": 8, "width": 48, "depth": 3, "heads": 4, "hidden": 80}
+    settings = [f"--config.model.{key}={value}" for key, value in sizes.items()]
+    settings += [f"--config.init_from={tmp_path}/ours", "--config.init_fresh=('classifier/trunk/class_.*',)"]
+    args = ["--config=experiments/vit_digits.py:tiny", f"--workdir={tmp_path}/run", *settings]  # 1 patch of 4 remains
+    code, out, err = finish(command("train", *args))
+    assert code == 0, err
+    assert "position_embedding are resized" in out

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from genmodels.errors import ConfigError, DataError, StorageError
+from genmodels.evaluators import Result
 from genmodels.reporting import files, html
 from genmodels.reporting.writers import Writer, read_metrics
 
@@ -202,6 +203,27 @@ def test_a_folder_that_holds_images_is_not_mixed_with_new_ones(tmp_path):
     assert len(files.read_images("--generated", str(tmp_path / "out"))) == 3
     with pytest.raises(ConfigError, match="holds PNGs already"):
         files.check_out(str(tmp_path / "out"))
+
+
+def test_a_table_of_counts_survives_the_file_and_is_drawn_true_classes_down(scored, tmp_path):
+    shutil.copytree(scored[0], tmp_path / "run")
+    names = {"title": "Confusion matrix", "row_label": "true class", "column_label": "predicted class"}
+    table = names | {"names": ["<cat>", "dog"], "counts": [[30, 0], [7, 14]]}
+    files.write_results(tmp_path / "run" / "eval" / "table.json", [Result("accuracy", 0.8, {}, table=table)])
+    (read,) = files.read_results(tmp_path / "run" / "eval" / "table.json")
+    assert read["table"] == table
+    page = html.render([html.run_section(tmp_path / "run")])
+    drawn = page[page.index('<table class="counts">') :]
+    drawn = drawn[: drawn.index("</table>")]
+    assert re.findall(r"<th>(.*?)</th>", drawn) == ["", "&lt;cat&gt;", "dog", "&lt;cat&gt;", "dog"]
+    assert re.findall(r"<td[^>]*>(\d+)</td>", drawn) == ["30", "0", "7", "14"]
+    assert "rows: true class, columns: predicted class" in drawn
+    shades = re.findall(
+        r"rgba\((\d+), .*?([\d.]+)\)", drawn
+    )  # what is right is green, all the more the more of its row
+    assert [red for red, _ in shades] == ["23", "170", "23"]
+    right, wrong, mostly = (float(alpha) for _, alpha in shades)
+    assert right > mostly > wrong
 
 
 def test_foreign_files_among_the_results(scored, tmp_path):

@@ -1,0 +1,108 @@
+"""The mapping of names and layouts; that logits are equal is tested beside the library itself, in tests/parity."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from genmodels import transformers_folder
+from genmodels.errors import GenmodelsError
+from genmodels.models.vit import ViT
+from genmodels.models.vit_transformers import params_of, settings_of
+from genmodels.workdir import write_text
+
+CONFIG = {
+    "model_type": "vit",
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "image_size": 8,
+    "patch_size": 4,
+    "num_channels": 1,
+    "id2label": {"0": "a", "1": "b", "2": "c"},
+}
+OLD = (
+    {  # names and shapes of a saved model, as published models have them
+        "vit.embeddings.cls_token": (1, 1, 8),
+        "vit.embeddings.position_embeddings": (1, 5, 8),
+        "vit.embeddings.patch_embeddings.projection.weight": (8, 1, 4, 4),
+        "vit.embeddings.patch_embeddings.projection.bias": (8,),
+        "vit.layernorm.weight": (8,),
+        "vit.layernorm.bias": (8,),
+        "classifier.weight": (3, 8),
+        "classifier.bias": (3,),
+    }
+    | {
+        f"vit.encoder.layer.0.{name}.{leaf}": shape
+        for name, wide in {
+            "attention.attention.query": (8, 8),
+            "attention.attention.key": (8, 8),
+            "attention.attention.value": (8, 8),
+            "attention.output.dense": (8, 8),
+            "intermediate.dense": (12, 8),
+            "output.dense": (8, 12),
+            "layernorm_before": (8,),
+            "layernorm_after": (8,),
+        }.items()
+        for leaf, shape in (("weight", wide), ("bias", wide[:1]))
+    }
+)
+
+
+def tensors(**changed):
+    rng = np.random.default_rng(0)
+    made = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in OLD.items()}
+    return {name: value for name, value in (made | changed).items() if value is not None}
+
+
+def test_every_tensor_has_its_place():
+    found = params_of(tensors(), 1)
+    shapes = jax.eval_shape(ViT(3, **settings_of(CONFIG)).init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
+    assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, shapes)
+    given = tensors()
+    assert sum(leaf.size for leaf in jax.tree.leaves(found)) == sum(value.size for value in given.values())
+    places = given["vit.embeddings.position_embeddings"][0]
+    np.testing.assert_array_equal(found["trunk"]["position_embedding"][1, 0], places[1 + 2])
+    np.testing.assert_array_equal(
+        found["trunk"]["block_0"]["mlp"]["in"]["kernel"], given["vit.encoder.layer.0.intermediate.dense.weight"].T
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "changed", "words"),
+    [
+        ({"hidden_act": "gelu_new"}, {}, "hidden_act='gelu_new' has no equivalent here"),
+        ({"model_type": "deit"}, {}, "model_type"),
+        ({"patch_size": [4, 4]}, {}, "whole number"),
+        ({"num_hidden_layers": 2}, {}, r"has no tensor layers\.1\."),
+        ({}, {"vit.layernorm.bias": None}, r"has no tensor layernorm\.bias"),
+        ({}, {"extra.weight": np.zeros(2, np.float32)}, r"extra\.weight has no place"),
+        ({}, {"vit.embeddings.position_embeddings": np.zeros((1, 6, 8), np.float32)}, "no square grid"),
+        ({"hidden_size": 16}, {}, "shapes"),
+    ],
+)
+def test_what_cannot_be_converted_is_named_and_nothing_is_left(config, changed, words, tmp_path):
+    write_text(tmp_path / "theirs" / "config.json", json.dumps(CONFIG | config))
+    save_file(tensors(**changed), tmp_path / "theirs" / "model.safetensors")
+    with pytest.raises(GenmodelsError, match=words):
+        transformers_folder.read(tmp_path / "theirs", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_without_a_head_gets_one_of_zeros(tmp_path):
+    from genmodels.inference import Run
+
+    bare = {name.removeprefix("vit."): value for name, value in tensors().items() if name.startswith("vit.")}
+    bare["pooler.dense.weight"] = np.zeros((8, 8), np.float32)
+    (tmp_path / "theirs").mkdir()
+    write_text(tmp_path / "theirs" / "config.json", json.dumps(CONFIG))
+    save_file(bare, tmp_path / "theirs" / "model.safetensors")
+    transformers_folder.read(tmp_path / "theirs", tmp_path / "run")
+    images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8, 1)
+    found = Run.load(tmp_path / "run").predict("classify", 2, {"image": images})
+    assert not found["logits"].any()
+    assert found["features"].std() > 0.1

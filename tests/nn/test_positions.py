@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genmodels.nn.positions import PatchEmbedding, resize_positions, sincos_2d
+
+
+def test_a_token_is_a_linear_map_of_its_own_patch():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 4, 3))
+    layer = PatchEmbedding(2, 5, jnp.float32)
+    variables = layer.init(jax.random.key(1), x)
+    tokens = layer.apply(variables, x)
+    projection = variables["params"]["projection"]
+    by_hand = jnp.tensordot(x[1, 4:6, 2:4], projection["kernel"], 3) + projection["bias"]
+    assert tokens.shape == (2, 3, 2, 5)
+    np.testing.assert_allclose(tokens[1, 2, 1], by_hand, atol=1e-5)
+    moved = layer.apply(variables, x.at[1, 4, 2].add(1.0))
+    assert np.argwhere(np.abs(moved - tokens).max(-1) > 1e-6).tolist() == [[1, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "fit"), [((8, 8), 3, "1, 2, 4, 8"), ((12, 8), 8, "1, 2, 4"), ((8, 8), 0, "1")]
+)
+def test_patches_that_do_not_tile_are_refused_with_those_that_do(size, patch, fit):
+    with pytest.raises(ValueError, match=rf"patch_size={patch} does not divide images of {size[0]}x{size[1]}.*: {fit}"):
+        jax.eval_shape(PatchEmbedding(patch, 4, jnp.float32).init, jax.random.key(0), jnp.zeros((1, *size, 1)))
+
+
+def test_sincos_positions_are_those_of_mae():
+    """The formulas of its get_2d_sincos_pos_embed, written out in numpy."""
+    rows, columns, width = 3, 5, 16
+    omega = 1 / 10000 ** (np.arange(width // 4) / (width / 4))
+    found = sincos_2d(rows, columns, width)
+    for row in range(rows):
+        for column in range(columns):
+            wanted = [f(place * omega) for place in (column, row) for f in (np.sin, np.cos)]
+            np.testing.assert_allclose(found[row, column], np.concatenate(wanted), atol=1e-6)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        sincos_2d(2, 2, 10)
+
+
+def test_resized_positions_keep_values_planes_and_places():
+    grid = jax.random.normal(jax.random.key(0), (4, 6, 3))
+    np.testing.assert_allclose(resize_positions(grid, 4, 6), grid, atol=1e-6)
+    np.testing.assert_allclose(resize_positions(jnp.ones((4, 4, 2)), 7, 9), 1, atol=1e-6)
+    rows, columns = np.mgrid[:8, :8] + 0.5
+    plane = np.stack([rows, columns, 2 * rows - columns], -1) / 8
+    wanted_rows, wanted_columns = np.mgrid[:16, :16] + 0.5
+    wanted = np.stack([wanted_rows, wanted_columns, 2 * wanted_rows - wanted_columns], -1) / 16
+    inside = slice(4, 12)  # where the kernel does not reach over the edge
+    np.testing.assert_allclose(resize_positions(plane, 16, 16)[inside, inside], wanted[inside, inside], atol=1e-5)
