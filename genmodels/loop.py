@@ -266,7 +266,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 return code
             workdir_lib.claim(workdir, config, described, ancestors.identities(origins))
             if state is None:
-                state = begin(initial_state(task, source, config.seed, shardings), ancestors.found)
+                state = initial_state(task, source, config.seed, shardings)
+                state = begin(state, ancestors.found, ancestors.extra)
             if not (workdir / "data.png").exists():
                 save_sheet(workdir / "data.png", source)
             workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")

@@ -66,17 +66,27 @@ def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[st
     return found
 
 
-def begin(state: TrainState, found: dict[str, np.ndarray]) -> TrainState:
-    """The state of step 0 with these parameters; its averages begin there too. Optimizers here begin without memory."""
+def begin(state: TrainState, found: dict[str, np.ndarray], extra: dict[str, Any]) -> TrainState:
+    """The state of step 0 with these parameters; its averages begin there too. Optimizers here begin without memory.
 
-    def replaced(tree):
+    Args:
+      extra: by name, what the other run carried besides: batch statistics, codebooks. Those of the same shape go on.
+    """
+
+    def replaced(tree, arrays):
         leaves = [
-            jax.device_put(np.array(found[name]), leaf.sharding) if name in found else leaf  # copied: both are donated
+            jax.device_put(np.array(arrays[name]), leaf.sharding) if name in arrays else leaf  # copied: all are donated
             for name, leaf in paths.named(tree).items()
         ]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), leaves)
 
-    return state.replace(params=replaced(state.params), ema_params=replaced(state.ema_params))
+    shapes = {name: leaf.shape for name, leaf in paths.named(state.extra).items()}
+    same = {name: array for name, array in extra.items() if array.shape == shapes.get(name)}
+    return state.replace(
+        params=replaced(state.params, found),
+        ema_params=replaced(state.ema_params, found),
+        extra=replaced(state.extra, same),
+    )
 
 
 @dataclasses.dataclass(eq=False)
@@ -85,7 +95,7 @@ class Ancestors:
 
     Attributes:
       wanted: {name: (config key, value)}: "init_from", and the networks that the task wants.
-      found: the parameters to begin with, once "init_from" is loaded.
+      found, extra: the parameters to begin with and what goes with them, once "init_from" is loaded.
     """
 
     config: ConfigDict
@@ -95,6 +105,7 @@ class Ancestors:
     wanted: dict[str, tuple[str, str]]
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
     found: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def find(cls, config: ConfigDict, task: Task, data: DataSpec, params: Any, *, fresh: bool) -> "Ancestors":
@@ -124,6 +135,7 @@ class Ancestors:
             raise StorageError(f"{key}={value}: {error}") from error
         if name == INIT:
             self.found = parameters(self.config, self.task, run, self.params)
+            self.extra = paths.named(run.variables["extra"])
         else:
             check_pretrained(self.task.pretrained[name], run, self.data)
         self.runs[name] = run

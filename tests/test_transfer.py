@@ -94,6 +94,22 @@ def test_a_run_of_any_task_can_be_begun_with(small, trained, tmp_path):
     assert digest(new) == digest(averaged)
 
 
+def test_what_a_run_carries_besides_parameters_comes_along_where_it_fits(tmp_path):
+    """The codebook of a vector-quantised autoencoder, without which its decoder would mean nothing."""
+    vq = {"vae.latent": "vq", "model.grid": True, "model.blocks": 0, "vae.codebook_size": 8}
+    assert loop.train(experiment("vae_digits", **vq), tmp_path / "source") == 0
+
+    def begun(name, **values):
+        config = experiment("vae_digits", init_from=str(tmp_path / "source"), **(vq | values))
+        assert loop.train(config, tmp_path / name, lambda step: 85) == 85
+        return final_state(tmp_path / name)
+
+    source, same = final_state(tmp_path / "source"), begun("same")
+    assert int(same.step) == 0
+    assert digest((same.params, same.extra)) == digest((source.variables()["params"], source.extra))
+    assert begun("other", **{"vae.codebook_size": 9}).extra["codebook"].share.shape == (9,)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
