@@ -226,9 +226,10 @@ def of_run(
         pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
         pictures.neighbours(run, images, training.pixels)
         pictures.trajectory(run, seed, {key: value for key, value in sampling.items() if key != "guidance"})
+    if reference is not None or generated is not None:
+        pictures.interpolation(run, reference and reference.pixels, seed)
     if reference is not None:
         pictures.reconstructions(run, reference.pixels, seed)
-        pictures.interpolation(run, reference.pixels, seed)
     lazy = all(metric.selection for metric in metrics.values() if "reference" in metric.needs)
     context = Context(
         generated=generated,

@@ -177,6 +177,32 @@ class Predictor:
             raise ConfigError(f"{name}: {error}") from error
 
 
+def task_of(workdir: pathlib.Path) -> tuple[ConfigDict, dict[str, Any], DataSpec, Task]:
+    """(config, what data.json says, what the task knows of it, the task) of a work directory.
+
+    Raises:
+      StorageError: it is none.
+    """
+    config = workdir_lib.read_config(workdir)
+    described = workdir_lib.read_json(workdir / "data.json")
+    data = DataSpec(
+        tuple(described["image_shape"]), described["num_classes"], tuple(described.get("fields", ("image",)))
+    )
+    return config, described, data, make_task(config, data, total_steps(config, described["count"]))
+
+
+def what_next(workdir: pathlib.Path) -> list[str]:
+    """The commands that a finished run is for, a line each."""
+    commands = {
+        "sample": f"sample --workdir={workdir} --num=100 --out={workdir}/samples.png",
+        "evaluate": f"evaluate --workdir={workdir} --out={workdir}/eval/result.json",
+        "report": f"report --runs={workdir} --out={workdir}/report.html",
+    }
+    if "sample" not in task_of(workdir)[3].predict:
+        del commands["sample"]
+    return [f"python -m genmodels.{command}" for command in commands.values()]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """A trained model, loaded from its work directory.
@@ -210,12 +236,7 @@ class Run:
             not the one that it was trained with.
         """
         workdir = pathlib.Path(workdir)
-        config = workdir_lib.read_config(workdir)
-        described = workdir_lib.read_json(workdir / "data.json")
-        data = DataSpec(
-            tuple(described["image_shape"]), described["num_classes"], tuple(described.get("fields", ("image",)))
-        )
-        task = make_task(config, data, total_steps(config, described["count"]))
+        config, described, data, task = task_of(workdir)
         if parallel is None:
             parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
         frozen = {}

@@ -17,7 +17,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> int:
     """Trains and, when done, prints what to do next."""
-    from genmodels import loop, signals
+    from genmodels import inference, loop, signals
 
     workdir = pathlib.Path(WORKDIR.value)
     with signals.stop_requests() as requested:
@@ -25,12 +25,7 @@ def main() -> int:
     if code:
         print(f"stopped and saved; the same command resumes {workdir}")
     else:
-        print(
-            "next:\n"
-            f"  python -m genmodels.sample --workdir={workdir} --num=100 --out={workdir}/samples.png\n"
-            f"  python -m genmodels.evaluate --workdir={workdir} --out={workdir}/eval/result.json\n"
-            f"  python -m genmodels.report --runs={workdir} --out={workdir}/report.html"
-        )
+        print("next:", *inference.what_next(workdir), sep="\n  ")
     return code
 
 

@@ -68,15 +68,11 @@ def digest(tree):
 def final_state(workdir):
     """The newest state of a work directory as numpy arrays."""
     from genmodels.checkpoint import Checkpoints
-    from genmodels.config import total_steps
-    from genmodels.inference import abstract_state
+    from genmodels.inference import abstract_state, task_of
     from genmodels.parallel import Parallel
-    from genmodels.tasks import DataSpec, make_task
-    from genmodels.workdir import read_config, read_json
 
-    config, data = read_config(workdir), read_json(workdir / "data.json")
-    spec = DataSpec(tuple(data["image_shape"]), data["num_classes"])
-    target = abstract_state(make_task(config, spec, total_steps(config, data["count"])), spec)
+    _, _, data, task = task_of(workdir)
+    target = abstract_state(task, data)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     state = checkpoints.restore(target, Parallel().state_shardings(target))
     checkpoints.close()

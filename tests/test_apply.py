@@ -6,10 +6,12 @@ import pytest
 from genmodels import applying, loop
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
-from genmodels.inference import Run
+from genmodels.inference import Run, what_next
 from genmodels.reporting.files import read_images
 from genmodels.reporting.grids import read_captions
-from tests.helpers import command, experiment, finish
+from tests.helpers import command, digest, experiment, final_state, finish
+
+AFTER = ("evaluate", "report")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,23 @@ def test_the_command_reconstructs_images_and_sets_options(autoencoder):
     made = Run.load(autoencoder).predict("reconstruct", 5, {"image": np.load(images)["images"][:5]})["image"]
     np.testing.assert_array_equal(np.load(out)["images"], made)
     assert read_images("--generated", str(out)).image_shape == (8, 8, 1)
+
+
+def test_a_finished_run_is_told_what_it_is_for(autoencoder, tmp_path):
+    assert [line.split()[2] for line in what_next(autoencoder)] == [f"genmodels.{x}" for x in ("sample", *AFTER)]
+    classifier = experiment("classifier_digits")
+    assert loop.train(classifier, tmp_path / "run") == 0
+    assert [line.split()[2] for line in what_next(tmp_path / "run")] == [f"genmodels.{x}" for x in AFTER]
+
+
+def test_a_work_directory_of_another_task_is_refused_in_one_line(autoencoder):
+    before = digest(final_state(autoencoder))
+    with pytest.raises(
+        ConfigError, match=r"another experiment: config\.task was vae, is gan;.* choose another"
+    ) as caught:
+        loop.train(experiment("gan_digits"), autoencoder)
+    assert "\n" not in str(caught.value)
+    assert digest(final_state(autoencoder)) == before
 
 
 def test_options_are_numbers_or_words():

@@ -23,6 +23,8 @@ from tests.helpers import EXPERIMENTS, ROOT, command, digest, experiment, final_
 LONG = ("--config.train.steps=120", "--config.checkpoint.every=10")
 STOPS = [
     ("classifier_digits", signal.SIGKILL, -9),  # the cheapest to compile
+    pytest.param("gan_digits", signal.SIGKILL, -9, marks=pytest.mark.slow),
+    pytest.param("vae_digits", signal.SIGTERM, 85, marks=pytest.mark.slow),
     pytest.param("ddpm_digits", signal.SIGTERM, 85, marks=pytest.mark.slow),
     pytest.param("ddpm_digits", signal.SIGINT, 130, marks=pytest.mark.slow),
 ]
