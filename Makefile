@@ -59,8 +59,8 @@ test-slow: $(VENV)/.tensorflow $(VENV)/.parity
 	$(BIN)/pytest -m 'slow and alone'
 
 # FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR and FASHION=DIR.
-RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits \
-  $(if $(MNIST),ddpm_mnist:small classifier_mnist) $(if $(FASHION),classifier_mnist:fashion)
+RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits vit_digits vit_digits:distilled vit_digits:probe \
+  $(if $(MNIST),ddpm_mnist:small classifier_mnist vit_mnist) $(if $(FASHION),classifier_mnist:fashion)
 
 recipes: $(STAMP)
 	for name in $(RECIPES); do \

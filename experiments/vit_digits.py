@@ -1,9 +1,11 @@
 """A small Vision Transformer on scikit-learn's digits, and what can be done with a trained one.
 
 python -m genmodels.train --config=experiments/vit_digits.py --workdir=runs/vit_digits
-2 CPU cores: ...
+2 CPU cores: about 90 s. Expect: accuracy 0.985 - 0.015 on the 297 test digits. Measured, seed 0: 293 right.
 
-The variants train what they need first, in prerequisites/ of their work directory.
+Variant distilled, taught by the ConvNet of classifier_digits.py, 1,500 steps: all 297 right; 1,500 steps without it: 288.
+Variant probe, the plain one's trunk, frozen, under a new head: 293 right after 300 steps, each at a third of the time.
+They train what they need first, in prerequisites/ of their work directory.
 """
 
 from ml_collections import ConfigDict
@@ -42,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss = {"label_smoothing": 0.1, "mixup": 0.2}
     config.distill = {"teacher": "", "temperature": 2.0, "alpha": 0.5, "hard": False}
     config.train.batch_size = 100
-    config.train.steps = 1500
+    config.train.steps = 2000
     config.optim.name = "adamw"
     config.optim.weight_decay = 0.05
     config.optim.no_decay = NO_DECAY
@@ -52,6 +54,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.05
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
+    config.expect = (
+        {
+            "metric": "accuracy",
+            "value": 0.99 if variant == "distilled" else 0.985,
+            "tolerance": 0.01 if variant == "distilled" else 0.015,
+            "protocol": {"reference_split": "test", "n_reference": 297},
+        },
+    )
 
     if variant.startswith("tiny"):
         config.model.update({"patch_size": 4, "width": 8, "depth": 2, "heads": 2, "hidden": 16})
@@ -64,6 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
     size = ":tiny" if variant.startswith("tiny") else ""
     if variant.endswith("distilled"):
         config.distill.teacher = f"experiments/classifier_digits.py{size}"
+        config.train.steps = 6 if size else 1500
     if variant.endswith("probe"):
         config.init_from = f"experiments/vit_digits.py{size}"
         config.init_fresh = ("classifier/logits/.*",)

@@ -1,7 +1,9 @@
-"""A small Vision Transformer on MNIST or Fashion-MNIST: 16 patches of 7x7 pixels.
+"""A small Vision Transformer on MNIST or Fashion-MNIST: 16 patches of 7x7 pixels, 306,634 parameters.
 
 python -m genmodels.train --config=experiments/vit_mnist.py --workdir=runs/vit_mnist --config.data.source=idx:DIR
-2 CPU cores: ...
+2 CPU cores: about 9 minutes. Expect: accuracy 0.990 - 0.004 on the 10,000 test images. Measured, seed 0: 0.9900.
+
+The variant fashion has flips, too, and has not been measured.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +45,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.05
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
+    if variant == "":
+        protocol = {"reference_split": "test", "n_reference": 10_000}
+        config.expect = ({"metric": "accuracy", "value": 0.99, "tolerance": 0.004, "protocol": protocol},)
 
     if variant == "tiny":
         config.data.source = "digits"

@@ -267,6 +267,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         raise ConfigError(f"config.eval.likelihoods={config.eval.likelihoods!r}: must be a tuple of names")
     for key in PATTERNS:
         check_patterns(f"config.{key}", flat[key])
+    if config.init_fresh and not config.init_from:
+        raise ConfigError("config.init_fresh needs config.init_from")
     for key in ("seed", "eval.seed"):
         check_seed(f"config.{key}", flat[key])
     for promise in config.expect:

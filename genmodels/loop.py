@@ -216,7 +216,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             f"x {task.row_multiple}, the rows that a step of config.task={config.task} takes together on each"
         )
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
-    paths.check_matches("config.frozen", config.frozen, paths.named(abstract.params))
+    names = paths.named(abstract.params)
+    paths.check_matches("config.frozen", config.frozen, names)
+    if all(paths.matches(config.frozen, name) for name in names):
+        raise ConfigError("config.frozen: leaves nothing to train")
     find = functools.partial(Ancestors.find, config, task, data, abstract.params)
     ancestors = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     evaluation = config.eval

@@ -25,8 +25,19 @@ from genmodels.tasks import DataSpec, FrozenNetwork, Task
 INIT = "init_from"
 
 
+def _fitted(task: Task, where: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A parameter brought to another shape, where the task knows how."""
+    adapted = task.adapt(name.rpartition("/")[2], array, shape)
+    if adapted is None:
+        raise ConfigError(
+            f"{where}: {name} is {array.shape} there and {shape} here; change config.model, or name it in "
+            f"config.init_fresh to begin it anew"
+        )
+    return np.asarray(adapted)
+
+
 def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[str, np.ndarray]:
-    """What a run's parameters give for those `wanted`, by name; what is not in there begins anew.
+    """What a run's parameters give for those `wanted`, by name; what is not in there begins anew, and that is printed.
 
     Raises:
       ConfigError: another task, or an array that does not fit and that nothing says how to treat.
@@ -48,21 +59,15 @@ def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[st
             fresh.append(name)
             continue
         if array.shape != leaf.shape:
+            array = _fitted(task, where, name, array, leaf.shape)
             resized.append(name)
-            adapted = task.adapt(name.rpartition("/")[2], array, leaf.shape)
-            if adapted is None:
-                raise ConfigError(
-                    f"{where}: {name} is {array.shape} there and {leaf.shape} here; change config.model, or name it in "
-                    f"config.init_fresh to begin it anew"
-                )
-            array = np.asarray(adapted)
         found[name] = array.astype(leaf.dtype)
-    for name in theirs.keys() - ours.keys():
+    for name in sorted(theirs.keys() - ours.keys()):
         if not paths.matches(config.init_fresh, name):
             raise ConfigError(f"{where}: this network has no {name}; to leave it behind, name it in config.init_fresh")
-    for what, names in (("begin anew", fresh), ("are resized", resized)):
+    for what, names in (("begins anew", fresh), ("is resized", resized)):
         if names:
-            print(f"{where}: {', '.join(names)} {what}")
+            print(f"{where}: {what}: {', '.join(names)}")
     return found
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import loop, optim, paths, tasks
+from genmodels import evaluation, loop, optim, paths, tasks
 from genmodels.errors import ConfigError, GenmodelsError, StorageError
 from genmodels.inference import Run
 from genmodels.nn.positions import resize_positions
@@ -74,8 +74,8 @@ def test_positions_move_to_another_grid_and_the_head_to_other_classes(source_run
     values = {"data.size": 16, "data.source": 'subset("digits", classes=(3, 5, 8))', "init_from": str(source_run)}
     assert loop.train(vit(**values, **{"model.positions": "learned"}), tmp_path / "run", lambda step: 85) == 85
     said = capsys.readouterr().out
-    assert re.search(r"classifier/logits/bias, classifier/logits/kernel begin anew", said)
-    assert re.search(r"classifier/trunk/position_embedding are resized", said)
+    assert re.search(r"begins anew: classifier/logits/bias, classifier/logits/kernel\n", said)
+    assert re.search(r"is resized: classifier/trunk/position_embedding\n", said)
     old, new = (final_state(w).ema_params["classifier"]["trunk"] for w in (source_run, tmp_path / "run"))
     wanted = resize_positions(old.pop("position_embedding"), 4, 4)
     np.testing.assert_allclose(new.pop("position_embedding"), wanted, atol=1e-6)
@@ -121,6 +121,8 @@ def test_what_a_run_carries_besides_parameters_comes_along_where_it_fits(tmp_pat
         ({"init_from": "SOURCE", "model.depth": 1}, r"this network has no classifier/trunk/block_1/"),
         ({"init_from": "SOURCE", "init_fresh": ("logits",)}, r"config\.init_fresh: 'logits' matches no parameter"),
         ({"frozen": ("classifier/truk/.*",)}, r"config\.frozen: .* did you mean 'classifier/trunk/\.\*'"),
+        ({"init_fresh": ("classifier/logits/.*",)}, r"config\.init_fresh needs config\.init_from"),
+        ({"frozen": (".*",)}, r"config\.frozen: leaves nothing to train"),
         ({"frozen": ("classifier/(",)}, r"config\.frozen: 'classifier/\(' is not a regular expression"),
         ({"optim.no_decay": ("*",)}, r"config\.optim\.no_decay: '\*' is not a regular expression"),
         ({"model.patch_size": 3}, r"config\.model: patch_size=3 does not divide images of 8x8; these do: 1, 2, 4, 8"),
@@ -198,6 +200,15 @@ def test_experiments_stand_for_work_directories_that_are_trained_first(tmp_path)
     assert loop.train(config, tmp_path / "run") == 0
     assert int(final_state(first).step) == 6
     assert read_json(tmp_path / "run" / "config.json")["origins"]["teacher"]["workdir"] == str(first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["tiny_distilled", "tiny_probe"])
+def test_variants_that_need_something_train_it_and_are_evaluated(variant, tmp_path):
+    assert loop.train(experiment("vit_digits", variant), tmp_path / "run") == 0
+    (result,) = evaluation.of_run(str(tmp_path / "run"), None, None, "latest")
+    assert 0 <= result.value <= 1
+    assert len(list((tmp_path / "run" / "prerequisites").iterdir())) == 1
 
 
 def test_gradients_and_updates_of_a_frozen_part_are_none():

@@ -110,7 +110,8 @@ class Task:
       train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis; whatever
         enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step. Metrics
         are scalars or `Average`s; one that is not finite marks the whole update as bad.
-      optimizers: by the names that `params` and `opt_state` share.
+      optimizers: by the names that `params` and `opt_state` share. `optim.Frozen.of(config, name)`, handed to
+        `make_optimizer` and `gradients`, keeps parameters that `config.frozen` names as they are.
       predict: by name.
       watch: from the averages of a logging interval and its last "step", a line for each thing that is going wrong; it
         begins with a word or two that stay the same while it lasts, then a colon: "collapse: ...".
