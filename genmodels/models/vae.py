@@ -14,6 +14,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from genmodels.nn.norms import GroupNorm
+from genmodels.nn.transposed import depth_to_space
 
 NETWORKS = ("mlp", "conv")
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "swish": nn.swish}
@@ -45,13 +46,6 @@ class PreActivation(nn.Module):
             h = nn.swish(GroupNorm(name=f"norm_{index}")(h))
             h = nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=init, name=f"conv_{index}")(h)
         return x + h
-
-
-def depth_to_space(x: Images) -> Float[Array, "batch double_height double_width quarter"]:
-    """[batch, h, w, 4 c] to [batch, 2 h, 2 w, c]."""
-    batch, height, width, channels = x.shape
-    blocks = x.reshape(batch, height, width, 2, 2, channels // 4).swapaxes(2, 3)
-    return blocks.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 class Encoder(nn.Module):

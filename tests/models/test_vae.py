@@ -1,9 +1,8 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from genmodels.models.vae import Autoencoder, depth_to_space
+from genmodels.models.vae import Autoencoder
 
 MNIST = (28, 28, 1)
 
@@ -23,12 +22,6 @@ def test_convolutions_have_the_sizes_they_say():
     encoder = (9 * 3 * 4 + 4) + (9 * 4 * 8 + 8) + block + 2 * 8 + (4 * 4 * 8 * 10 + 10)
     decoder = (5 * 128 + 128) + block + 2 * 8 + (9 * 8 * 16 + 16) + (9 * 4 * 12 + 12) + 1
     assert size(model) == encoder + decoder
-
-
-def test_depth_to_space_undoes_the_cutting_into_squares():
-    image = jnp.arange(2 * 6 * 4 * 3.0).reshape(2, 6, 4, 3)
-    squares = image.reshape(2, 3, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 3, 2, 12)
-    np.testing.assert_array_equal(depth_to_space(squares), image)
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
