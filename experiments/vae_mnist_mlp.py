@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.learning_rate = 1e-3
     config.optim.clip_norm = 0.0  # of losses summed over pixels
     config.log.every = 100
-    config.eval.metrics = ("nll", "psnr", "ssim")
+    config.eval.metrics = ("nll", "fd_mnist", "psnr", "ssim")
     config.eval.batch_size = 1000
     config.eval.likelihoods = ("elbo",)
 
@@ -55,5 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log.every = 2
         config.log.samples_every = 0
         config.checkpoint.every = 3
+        config.eval.metrics = ("nll", "fd_digits", "psnr")
+        config.eval.num_samples = 20
         config.eval.batch_size = 40
     return config

@@ -41,7 +41,7 @@ CURVES = (
     ("Images per second", ("images_per_s",), False),
 )
 
-# Evaluation's pictures, in this order. A run not yet evaluated shows the last grid that training drew.
+# Evaluation's pictures, in this order. Where it drew no samples, the last grid that training drew is shown.
 FIRST = ("grid.png", "reconstructions.png", "interpolation.png", "trajectory.png", "neighbours.png")
 
 # What may differ between runs of one experiment that are averaged.
@@ -138,7 +138,8 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     evaluations = _evaluations(workdir)
     results = [result for evaluation in evaluations for result in evaluation["results"]]
     evaluated = [path for name in FIRST if (path := workdir / "samples" / name).exists()]
-    pictures = evaluated or sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
+    drawn = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
+    pictures = evaluated if (workdir / "samples" / FIRST[0]).exists() else drawn + evaluated
     parameters = workdir / "parameters.txt"
     return {
         "name": workdir.name,
