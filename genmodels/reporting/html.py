@@ -140,6 +140,8 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     evaluated = [path for name in FIRST if (path := workdir / "samples" / name).exists()]
     drawn = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
     pictures = evaluated if (workdir / "samples" / FIRST[0]).exists() else drawn + evaluated
+    sheet = workdir / "data.png"  # of the training data; all that there is to see of a classifier
+    pictures = pictures or [path for path in [sheet] if path.exists()]
     parameters = workdir / "parameters.txt"
     return {
         "name": workdir.name,
