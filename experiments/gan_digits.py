@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.gan = {
         "loss": "non_saturating",
         "penalty": "r1",
-        "penalty_weight": 1.0,
+        "penalty_weight": 0.02,
         "penalty_interval": 4,
         "discriminator_steps": 1,
         "generator_multiple": 1,
