@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Integer
 
 from genmodels.models.unet import upsample_to
 from genmodels.nn.batch_norm import BatchNorm
+from genmodels.nn.transposed import DoublingConv
 
 Images = Float[Array, "batch height width channel"]
 Maps = Float[Array, "batch out_height out_width out_channel"]  # of another size than what comes in
@@ -73,10 +74,7 @@ class DCGANGenerator(nn.Module):
             return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
 
         def doubled(h, width, name, bias=False):
-            size, init = (self.kernel, self.kernel), DCGAN_INIT
-            return nn.ConvTranspose(width, size, (2, 2), use_bias=bias, dtype=self.dtype, kernel_init=init, name=name)(
-                h
-            )
+            return DoublingConv(width, self.kernel, bias, self.dtype, DCGAN_INIT, name=name)(h)
 
         first = self.base[0] * self.base[1] * self.channels[0]
         h = nn.Dense(first, use_bias=False, dtype=self.dtype, kernel_init=DCGAN_INIT, name="project")(latents)
