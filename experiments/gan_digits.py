@@ -19,16 +19,16 @@ def get_config(variant: str = "") -> ConfigDict:
         "latent": 32,
         "channels": (64, 32),
         "discriminator_channels": (32, 64),
-        "discriminator_norm": "none",
+        "discriminator_norm": "batch",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
     }
     config.gan = {
         "loss": "non_saturating",
-        "penalty": "r1",
-        "penalty_weight": 1.0,
-        "penalty_interval": 4,
+        "penalty": "none",
+        "penalty_weight": 10.0,
+        "penalty_interval": 1,
         "discriminator_steps": 1,
         "generator_multiple": 1,
         "augment": (),
@@ -37,11 +37,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.batch_size = 64  # of all discriminator steps together
     config.train.steps = 3000
     config.optim.b1 = 0.5
-    config.optim.b2 = 0.99
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
-    config.optim.generator = {"learning_rate": 5e-4}
-    config.optim.discriminator = {"learning_rate": 5e-4}
+    config.optim.generator = {"learning_rate": 4e-4}
+    config.optim.discriminator = {"learning_rate": 4e-4}
     config.ema.horizon = 0.1
     config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits", "nn_distance_ratio")
 

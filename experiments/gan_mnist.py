@@ -19,29 +19,28 @@ def get_config(variant: str = "") -> ConfigDict:
         "latent": 64,
         "channels": (64, 32),
         "discriminator_channels": (32, 64),
-        "discriminator_norm": "none",
+        "discriminator_norm": "batch",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
     }
     config.gan = {
         "loss": "non_saturating",
-        "penalty": "r1",
-        "penalty_weight": 1.0,
-        "penalty_interval": 4,
+        "penalty": "none",
+        "penalty_weight": 10.0,
+        "penalty_interval": 1,
         "discriminator_steps": 1,
         "generator_multiple": 1,
         "augment": (),
         "conditional": variant == "conditional",
     }
     config.train.batch_size = 64  # of all discriminator steps together
-    config.train.steps = 6000
+    config.train.steps = 4000
     config.optim.b1 = 0.5
-    config.optim.b2 = 0.99
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
-    config.optim.generator = {"learning_rate": 5e-4}
-    config.optim.discriminator = {"learning_rate": 5e-4}
+    config.optim.generator = {"learning_rate": 4e-4}
+    config.optim.discriminator = {"learning_rate": 4e-4}
     config.ema.horizon = 0.1
     config.log.every = 100
     extractor = "fashion_mnist" if variant == "fashion" else "mnist"
@@ -51,16 +50,14 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "hinge":
         config.gan.loss = "hinge"
-        config.gan.penalty = "none"
         config.model.discriminator_norm = "spectral"
         config.optim.generator.learning_rate = 1e-3
         config.optim.discriminator.learning_rate = 1e-3
     if variant == "wgan_gp":
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
-        config.gan.penalty_weight = 10.0
-        config.gan.penalty_interval = 1
         config.gan.discriminator_steps = 2
+        config.model.discriminator_norm = "none"
         config.train.batch_size = 2 * 64
         config.optim.b1 = 0.0
         config.optim.b2 = 0.9
@@ -71,6 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.discriminator_channels = (4, 8)
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
+        config.model.discriminator_norm = "none"
         config.train.batch_size = 16
         config.train.steps = 6
         config.log.every = 2
