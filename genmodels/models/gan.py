@@ -228,7 +228,8 @@ class Networks:
       architecture: dcgan or resnet.
       latent: numbers in a latent, standard normal.
       channels: the generator's width at its smallest map and after each doubling; a dcgan's last doubling is the image.
-      discriminator_channels: its width after each convolution or block; () are the generator's in reverse.
+      discriminator_channels: its width after each convolution or block; () are the generator's in reverse. With few,
+        the discriminator sees small parts of the image only: two convolutions of a dcgan see 10 pixels, four see 46.
       discriminator_halvings: how many blocks of a resnet halve the size; 0 are as many as the generator doubles.
       discriminator_norm: spectral, batch (dcgan, as in its paper) or none.
       kernel: side of a dcgan's kernels: 5 in the paper, 4 in most code.
@@ -273,7 +274,15 @@ class Networks:
                 f"discriminator_halvings={self.halvings} needs as many discriminator_channels, "
                 f"got {len(self.discriminator_widths)}"
             )
-        for name, times in (("channels", self.doublings), ("discriminator_channels", self.halvings)):
+        if 2**self.halvings > 2 * max(self.image_shape[:2]):
+            raise ValueError(
+                f"discriminator_channels={self.discriminator_widths} halve an image of side "
+                f"{max(self.image_shape[:2])} beyond one pixel; take fewer"
+            )
+        even = [("channels", self.doublings)]  # a dcgan's discriminator rounds up: 28, 14, 7, 4, 2
+        if self.architecture == "resnet":
+            even.append(("discriminator_channels", self.halvings))
+        for name, times in even:
             step = 2**times
             bad = [side for side in self.image_shape[:2] if side % step]
             if bad:

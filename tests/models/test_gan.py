@@ -116,7 +116,7 @@ def test_a_shortcut_alone_doubles_and_halves():
     [
         ((30, 30, 1), {}, r"side 30 do not halve 2 times.*sizes that do: .*28, 32"),
         ((28, 30, 1), {}, "side 30"),
-        ((32, 32, 1), {"discriminator_channels": (8,) * 6}, "do not halve 6 times, as discriminator_channels"),
+        ((32, 32, 1), {"discriminator_channels": (8,) * 7}, "of side 32 beyond one pixel; take fewer"),
         ((32, 32, 1), {"architecture": "vgg"}, "unknown architecture 'vgg'; there are dcgan, resnet"),
         ((32, 32, 1), {"discriminator_norm": "layer"}, "spectral, batch, none"),
         ((32, 32, 1), {"dtype": "float16"}, "float32, bfloat16"),
