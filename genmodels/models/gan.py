@@ -228,7 +228,8 @@ class Networks:
       architecture: dcgan or resnet.
       latent: numbers in a latent, standard normal.
       channels: the generator's width at its smallest map and after each doubling; a dcgan's last doubling is the image.
-      discriminator_channels: its width after each convolution or block; () are the generator's in reverse.
+      discriminator_channels: its width after each convolution or block; () are the generator's in reverse. A dcgan's
+        may be more: 28, 14, 7, 4.
       discriminator_halvings: how many blocks of a resnet halve the size; 0 are as many as the generator doubles.
       discriminator_norm: spectral, batch (dcgan, as in its paper) or none.
       kernel: side of a dcgan's kernels: 5 in the paper, 4 in most code.
@@ -273,7 +274,10 @@ class Networks:
                 f"discriminator_halvings={self.halvings} needs as many discriminator_channels, "
                 f"got {len(self.discriminator_widths)}"
             )
-        for name, times in (("channels", self.doublings), ("discriminator_channels", self.halvings)):
+        exact = {"channels": self.doublings}
+        if self.architecture == "resnet":  # a dcgan's padded convolutions halve odd sizes too
+            exact["discriminator_channels"] = self.halvings
+        for name, times in exact.items():
             step = 2**times
             bad = [side for side in self.image_shape[:2] if side % step]
             if bad:
