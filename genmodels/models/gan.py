@@ -274,15 +274,10 @@ class Networks:
                 f"discriminator_halvings={self.halvings} needs as many discriminator_channels, "
                 f"got {len(self.discriminator_widths)}"
             )
-        if 2**self.halvings > 2 * max(self.image_shape[:2]):
-            raise ValueError(
-                f"discriminator_channels={self.discriminator_widths} halve an image of side "
-                f"{max(self.image_shape[:2])} beyond one pixel; take fewer"
-            )
-        even = [("channels", self.doublings)]  # a dcgan's discriminator rounds up: 28, 14, 7, 4, 2
-        if self.architecture == "resnet":
-            even.append(("discriminator_channels", self.halvings))
-        for name, times in even:
+        exact = {"channels": self.doublings}
+        if self.architecture == "resnet":  # a dcgan's padded convolutions halve odd sizes too
+            exact["discriminator_channels"] = self.halvings
+        for name, times in exact.items():
             step = 2**times
             bad = [side for side in self.image_shape[:2] if side % step]
             if bad:

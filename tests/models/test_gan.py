@@ -62,7 +62,7 @@ def test_classes_add_a_scale_and_shift_a_norm_and_one_embedding():
 @pytest.mark.parametrize(
     ("side", "settings"),
     [
-        (28, {"channels": (32, 16)}),
+        (28, {"channels": (32, 16), "discriminator_channels": (8, 16, 32, 32)}),  # 28, 14, 7, 4, 2
         (32, {"channels": (32, 16, 8)}),
         (64, {"channels": (1024, 512, 256, 128), "kernel": 5}),  # figure 1 of the DCGAN paper
         (28, {"architecture": "resnet", "channels": (16, 16, 16)}),
@@ -116,7 +116,16 @@ def test_a_shortcut_alone_doubles_and_halves():
     [
         ((30, 30, 1), {}, r"side 30 do not halve 2 times.*sizes that do: .*28, 32"),
         ((28, 30, 1), {}, "side 30"),
-        ((32, 32, 1), {"discriminator_channels": (8,) * 7}, "of side 32 beyond one pixel; take fewer"),
+        (
+            (28, 28, 1),
+            {
+                "architecture": "resnet",
+                "channels": (8, 8),
+                "discriminator_channels": (8,) * 3,
+                "discriminator_halvings": 3,
+            },
+            "do not halve 3 times, as discriminator_channels",
+        ),
         ((32, 32, 1), {"architecture": "vgg"}, "unknown architecture 'vgg'; there are dcgan, resnet"),
         ((32, 32, 1), {"discriminator_norm": "layer"}, "spectral, batch, none"),
         ((32, 32, 1), {"dtype": "float16"}, "float32, bfloat16"),
