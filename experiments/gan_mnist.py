@@ -18,8 +18,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "architecture": "dcgan",
         "latent": 64,
         "channels": (64, 32),
-        "discriminator_channels": (32, 64),
-        "discriminator_norm": "batch",
+        "discriminator_channels": (32, 64, 128),  # to 14, 7, 4 pixels
+        "discriminator_norm": "spectral",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
@@ -39,8 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.b1 = 0.5
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
-    config.optim.generator = {"learning_rate": 4e-4}
-    config.optim.discriminator = {"learning_rate": 4e-4}
+    config.optim.generator = {"learning_rate": 1e-3}
+    config.optim.discriminator = {"learning_rate": 1e-3}
     config.ema.horizon = 0.1
     config.log.every = 100
     extractor = "fashion_mnist" if variant == "fashion" else "mnist"
@@ -50,15 +50,14 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "hinge":
         config.gan.loss = "hinge"
-        config.model.discriminator_norm = "spectral"
-        config.optim.generator.learning_rate = 1e-3
-        config.optim.discriminator.learning_rate = 1e-3
     if variant == "wgan_gp":
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
         config.gan.discriminator_steps = 2
         config.model.discriminator_norm = "none"
         config.train.batch_size = 2 * 64
+        config.optim.generator.learning_rate = 4e-4
+        config.optim.discriminator.learning_rate = 4e-4
         config.optim.b1 = 0.0
         config.optim.b2 = 0.9
     if variant == "tiny":
