@@ -1,6 +1,10 @@
 """A small DCGAN on MNIST in its original idx files (plain or .gz).
 
 python -m genmodels.train --config=experiments/gan_mnist.py --workdir=runs/gan_mnist --config.data.source=idx:DIR
+
+2 CPU cores: about 5 minutes with nothing beside it. Expect, from 2,000 samples and the 10,000 test images
+(config.expect): every class at least 3% of the samples, recall_mnist 0.73 - 0.15, fd_mnist 106 + 30. Measured, seed 0,
+jax 0.10: 0.067, 0.733, 106. The variants have only been trained for a few hundred steps.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "architecture": "dcgan",
         "latent": 64,
         "channels": (64, 32),
-        "discriminator_channels": (32, 64, 128),  # to 14, 7, 4 pixels
+        "discriminator_channels": (32, 64),
         "discriminator_norm": "spectral",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
@@ -48,6 +52,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = tuple(f"{family}_{extractor}" for family in families)
     config.eval.num_samples = 2000
 
+    if not variant:
+        sampled = {"n_generated": 2000, "weights": "ema"}
+        held_out = sampled | {"reference_split": "test", "n_reference": 10_000}
+        config.expect = (
+            {"metric": "class_share_min_mnist", "value": 0.067, "tolerance": 0.037, "protocol": sampled},
+            {"metric": "recall_mnist", "value": 0.73, "tolerance": 0.15, "protocol": held_out},
+            {"metric": "fd_mnist", "value": 106.0, "tolerance": 30.0, "protocol": held_out},
+        )
     if variant == "hinge":
         config.gan.loss = "hinge"
     if variant == "wgan_gp":
