@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "latent": 32,
         "channels": (64, 32),
         "discriminator_channels": (32, 64),
-        "discriminator_norm": "batch",
+        "discriminator_norm": "spectral",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
@@ -39,8 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.b1 = 0.5
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
-    config.optim.generator = {"learning_rate": 4e-4}
-    config.optim.discriminator = {"learning_rate": 4e-4}
+    config.optim.generator = {"learning_rate": 1e-3}
+    config.optim.discriminator = {"learning_rate": 1e-3}
     config.ema.horizon = 0.1
     config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits", "nn_distance_ratio")
 

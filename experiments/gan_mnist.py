@@ -1,6 +1,11 @@
 """A small DCGAN on MNIST in its original idx files (plain or .gz).
 
 python -m genmodels.train --config=experiments/gan_mnist.py --workdir=runs/gan_mnist --config.data.source=idx:DIR
+
+2 CPU cores: 15 steps/s, so about 5 minutes; 8 when measured, beside other programs. Expect, from 2,000 samples and the
+10,000 test images (config.expect): every class at least 3% of the samples, recall_mnist 0.73 - 0.15, fd_mnist 106 + 30.
+Measured, seed 0, jax 0.10: 0.067, 0.733, 106. Of the variants, hinge has been run for 400 steps and wgan_gp, which is
+several times slower, for 100; conditional and fashion have not been run at this size.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "latent": 64,
         "channels": (64, 32),
         "discriminator_channels": (32, 64),
-        "discriminator_norm": "batch",
+        "discriminator_norm": "spectral",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
@@ -39,8 +44,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.b1 = 0.5
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
-    config.optim.generator = {"learning_rate": 4e-4}
-    config.optim.discriminator = {"learning_rate": 4e-4}
+    config.optim.generator = {"learning_rate": 1e-3}
+    config.optim.discriminator = {"learning_rate": 1e-3}
     config.ema.horizon = 0.1
     config.log.every = 100
     extractor = "fashion_mnist" if variant == "fashion" else "mnist"
@@ -48,17 +53,24 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = tuple(f"{family}_{extractor}" for family in families)
     config.eval.num_samples = 2000
 
+    if not variant:
+        sampled = {"n_generated": 2000, "weights": "ema"}
+        held_out = sampled | {"reference_split": "test", "n_reference": 10_000}
+        config.expect = (
+            {"metric": "class_share_min_mnist", "value": 0.067, "tolerance": 0.037, "protocol": sampled},
+            {"metric": "recall_mnist", "value": 0.73, "tolerance": 0.15, "protocol": held_out},
+            {"metric": "fd_mnist", "value": 106.0, "tolerance": 30.0, "protocol": held_out},
+        )
     if variant == "hinge":
         config.gan.loss = "hinge"
-        config.model.discriminator_norm = "spectral"
-        config.optim.generator.learning_rate = 1e-3
-        config.optim.discriminator.learning_rate = 1e-3
     if variant == "wgan_gp":
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
         config.gan.discriminator_steps = 2
         config.model.discriminator_norm = "none"
         config.train.batch_size = 2 * 64
+        config.optim.generator.learning_rate = 4e-4
+        config.optim.discriminator.learning_rate = 4e-4
         config.optim.b1 = 0.0
         config.optim.b2 = 0.9
     if variant == "tiny":
