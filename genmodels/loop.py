@@ -188,7 +188,7 @@ def _note_new_length(before: ConfigDict, config: ConfigDict, last: int, count: i
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int | None] = lambda step: None) -> int:
-    """Trains `config` in `workdir`, resuming what is there.
+    """Trains `config` in `workdir`, resuming what is there; experiments that it builds on are trained first, inside.
 
     Args:
       stop: asked after every step (with the number of steps done); an exit code makes the run save and leave.

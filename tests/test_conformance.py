@@ -58,7 +58,7 @@ RUNS = {  # task, and after a slash what is special about the row; of diffusion 
     ),
     "classifier/vit": (
         "vit_digits",
-        {"model.pooling": "class", "model.dropout": 0.1, "model.stochastic_depth": 0.5, "distill.teacher": "TEACHER"},
+        {"model.pooling": "class", "model.stochastic_depth": 0.5, "distill.teacher": "TEACHER"},
     ),
 }
 

@@ -75,6 +75,21 @@ def test_the_teacher_has_its_share_of_the_loss(hard):
     np.testing.assert_allclose(metrics["loss"], 0.7 * labels + 0.3 * (decided if hard else soft), rtol=1e-4)
 
 
+def test_a_teachers_arrays_are_arguments_of_the_compiled_step():
+    config = experiment("classifier_digits")
+    config.distill = {"teacher": "w"}
+    task = make_task(config, SPEC, 10)
+    batch = {"image": IMAGES, "label": LABELS}
+    state = jax.jit(task.init)(jax.random.key(1), batch)
+    step = jax.jit(lambda s, f, b: task.train_step(s, f, b, jax.random.key(4), whole_view(b))[1]["loss_teacher"])
+    teacher = FrozenNetwork(jnp.zeros((16, 10)), lambda name, variables, inputs, dist: {"logits": variables})
+    losses = [
+        step(state, {"teacher": teacher.replace(variables=x)}, batch) for x in (jnp.eye(16, 10), jnp.ones((16, 10)))
+    ]
+    assert abs(losses[0] - losses[1]) > 1e-3
+    assert step._cache_size() == 1
+
+
 def test_a_convnet_stays_the_network_where_none_is_named():
     config = experiment("classifier_digits")
     task = make_task(config, SPEC, 10)
