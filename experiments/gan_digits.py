@@ -1,6 +1,10 @@
 """A small DCGAN on scikit-learn's 8x8 digits.
 
 python -m genmodels.train --config=experiments/gan_digits.py --workdir=runs/gan_digits
+
+2 CPU cores, beside other programs: 2.5 minutes. Expect, from 1,000 samples and the 297 test images (config.expect):
+fd_digits 54 +- 15, recall_digits 0.87 - 0.15, every class at least 2.6% of the samples. Measured, seed 0, jax 0.10:
+53.9, 0.865, 0.056. The variant conditional has not been run at this size.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +47,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.discriminator = {"learning_rate": 1e-3}
     config.ema.horizon = 0.1
     config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits", "nn_distance_ratio")
+    if not variant:
+        sampled = {"n_generated": 1000, "weights": "ema"}
+        held_out = sampled | {"reference_split": "test"}
+        config.expect = (
+            {"metric": "fd_digits", "value": 54.0, "tolerance": 15.0, "protocol": held_out},
+            {"metric": "recall_digits", "value": 0.87, "tolerance": 0.15, "protocol": held_out},
+            {"metric": "class_share_min_digits", "value": 0.056, "tolerance": 0.03, "protocol": sampled},
+        )
 
     if variant == "tiny":
         config.model.latent = 4
