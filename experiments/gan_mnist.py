@@ -1,12 +1,11 @@
 """A small DCGAN on MNIST in its original idx files (plain or .gz).
 
 python -m genmodels.train --config=experiments/gan_mnist.py --workdir=runs/gan_mnist --config.data.source=idx:DIR
+2 CPU cores: about 13 minutes. Expect, from 2,000 samples and the 10,000 test images (config.expect): every class at
+least 3% of the samples, recall_mnist 0.86 - 0.15, fd_mnist 24 + 10. Measured, seed 0, jax 0.10: 0.089, 0.860, 24.0.
 
-2 CPU cores: up to 26 steps/s, so about 3 minutes; 8 when measured, beside other programs and before `nn.transposed`.
-Expect, from 2,000 samples and the 10,000 test images (config.expect): every class at least 3% of the samples,
-recall_mnist 0.73 - 0.15, fd_mnist 106 + 30.
-Measured, seed 0, jax 0.10: 0.067, 0.733, 106. Of the variants, hinge has been run for 400 steps and wgan_gp, which is
-several times slower, for 100; conditional and fashion have not been run at this size.
+Its discriminator is nearly always right towards the end, and the run says so. Of the variants conditional and fashion
+have not been run at this size; the others: BENCHMARKS.md.
 """
 
 from ml_collections import ConfigDict
@@ -24,8 +23,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "architecture": "dcgan",
         "latent": 64,
         "channels": (64, 32),
-        "discriminator_channels": (32, 64),
-        "discriminator_norm": "spectral",
+        "discriminator_channels": (16, 32, 64, 128),  # four: with two it sees 10 pixels at a time, and no digit
+        "discriminator_norm": "batch",
         "kernel": 4,
         "norm_rows": 0,  # of a batch norm's group; 0 is the batch over all devices
         "dtype": "float32",
@@ -41,12 +40,12 @@ def get_config(variant: str = "") -> ConfigDict:
         "conditional": variant == "conditional",
     }
     config.train.batch_size = 64  # of all discriminator steps together
-    config.train.steps = 4000
+    config.train.steps = 10_000
     config.optim.b1 = 0.5
     config.optim.clip_norm = 0.0
     config.optim.decay = "linear"
-    config.optim.generator = {"learning_rate": 1e-3}
-    config.optim.discriminator = {"learning_rate": 1e-3}
+    config.optim.generator = {"learning_rate": 5e-4}
+    config.optim.discriminator = {"learning_rate": 5e-4}
     config.ema.horizon = 0.1
     config.log.every = 100
     extractor = "fashion_mnist" if variant == "fashion" else "mnist"
@@ -58,12 +57,13 @@ def get_config(variant: str = "") -> ConfigDict:
         sampled = {"n_generated": 2000, "weights": "ema"}
         held_out = sampled | {"reference_split": "test", "n_reference": 10_000}
         config.expect = (
-            {"metric": "class_share_min_mnist", "value": 0.067, "tolerance": 0.037, "protocol": sampled},
-            {"metric": "recall_mnist", "value": 0.73, "tolerance": 0.15, "protocol": held_out},
-            {"metric": "fd_mnist", "value": 106.0, "tolerance": 30.0, "protocol": held_out},
+            {"metric": "class_share_min_mnist", "value": 0.085, "tolerance": 0.055, "protocol": sampled},
+            {"metric": "recall_mnist", "value": 0.86, "tolerance": 0.15, "protocol": held_out},
+            {"metric": "fd_mnist", "value": 24.0, "tolerance": 10.0, "protocol": held_out},
         )
     if variant == "hinge":
         config.gan.loss = "hinge"
+        config.model.discriminator_norm = "spectral"
     if variant == "wgan_gp":
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"

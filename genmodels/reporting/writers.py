@@ -13,6 +13,8 @@ from typing import Any
 from genmodels.state import Average
 from genmodels.workdir import write_text
 
+LONG = 10  # records without a warning, after which it is said anew
+
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; a last line cut short by a kill is passed over."""
@@ -96,7 +98,7 @@ class Writer:
         self._path = workdir / "metrics.jsonl"
         self._last = last
         self._live = sys.stdout.isatty()
-        self._standing: set[str] = set()
+        self._standing: dict[str, int] = {}  # warnings, by how many records ago they were last due
         kept = [record for record in read_metrics(self._path) if record["step"] <= first]
         self.resumed: dict[str, Any] = kept[-1] if kept else {}
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -130,11 +132,13 @@ class Writer:
         print(f"\r\033[K{line}" if self._live else line, flush=True)
 
     def warn(self, step: int, lines: Iterable[str]) -> None:
-        """Says each warning once, and again when it has been away; what stands before its colon tells which it is."""
+        """Says each warning once, and anew after LONG records without it; what is before its colon tells which it is."""
         found = {line.partition(":")[0]: line for line in lines}
-        for kind in found.keys() - self._standing:
-            self.say(f"warning: step {step}: {found[kind]}")
-        self._standing = set(found)
+        for kind, line in found.items():
+            if kind not in self._standing:
+                self.say(f"warning: step {step}: {line}")
+        ages = {kind: age + 1 for kind, age in self._standing.items() if age < LONG - 1} | dict.fromkeys(found, 0)
+        self._standing = ages
 
     def close(self) -> None:
         """Ends the progress line and closes the sinks."""

@@ -13,7 +13,7 @@ import pytest
 
 from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.evaluators import Result
-from genmodels.reporting import files, html
+from genmodels.reporting import files, html, writers
 from genmodels.reporting.writers import Writer, read_metrics
 
 
@@ -143,11 +143,12 @@ def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
 
 def test_a_warning_is_said_when_it_comes_and_when_it_comes_again(tmp_path, capsys):
     writer = Writer(tmp_path, 0, 10)
-    for step, lines in enumerate([["collapse: 9"], ["collapse: 8", "dead codes: 3"], [], ["collapse: 7"]]):
+    soon = [["collapse: 9"], ["collapse: 8", "dead codes: 3"], [], ["collapse: 7"]]
+    for step, lines in enumerate([*soon, *[[]] * writers.LONG, ["collapse: 6"]]):
         writer.warn(step, lines)
     writer.close()
     said = capsys.readouterr().out.splitlines()
-    assert said == ["warning: step 0: collapse: 9", "warning: step 1: dead codes: 3", "warning: step 3: collapse: 7"]
+    assert said == ["warning: step 0: collapse: 9", "warning: step 1: dead codes: 3", "warning: step 14: collapse: 6"]
 
 
 def test_tensorboard_gets_what_metrics_jsonl_gets(tmp_path):
