@@ -132,7 +132,7 @@ class Writer:
         print(f"\r\033[K{line}" if self._live else line, flush=True)
 
     def warn(self, step: int, lines: Iterable[str]) -> None:
-        """Says each warning once, and anew after LONG records without it; what is before its colon tells which it is."""
+        """Says each warning once, and anew after LONG records without it; what is before its colon names it."""
         found = {line.partition(":")[0]: line for line in lines}
         for kind, line in found.items():
             if kind not in self._standing:
