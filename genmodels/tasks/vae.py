@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from genmodels import config as config_lib
 from genmodels import optim
 from genmodels.config import build
+from genmodels.diffusion.samplers import per_example_normal
 from genmodels.errors import ConfigError, choose
 from genmodels.losses import variational
 from genmodels.models.vae import Autoencoder
@@ -24,7 +25,7 @@ from genmodels.nn import quantize
 from genmodels.state import Rows, TrainState
 from genmodels.tasks.base import DataSpec, Task
 from genmodels.tasks.vae_predict import CODEBOOK, predict_functions
-from genmodels.tasks.vae_settings import LATENT, NETWORK, NOISE, Model, VAEConfig, folded, normals
+from genmodels.tasks.vae_settings import LATENT, NETWORK, NOISE, Model, VAEConfig
 
 ACTIVE = 0.01  # nats: a latent dimension whose mean KL is below carries nothing
 
@@ -93,12 +94,12 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             seen = target
             if settings.noise:
                 scale = settings.noise / (1 if settings.likelihood == "gaussian" else 2)  # of [0, 1] or of [-1, 1]
-                seen += scale * normals(folded(rows["key"], NOISE), target.shape[1:])
+                seen += scale * per_example_normal(rows["key"], NOISE, target.shape[1:])
             found = model.encode(params, seen)
             added, metrics, latent = jnp.float32(0), {}, found[0]
             if settings.latent == "gaussian":
                 mean, log_variance = found
-                latent = mean + jnp.exp(0.5 * log_variance) * normals(folded(rows["key"], LATENT), mean.shape[1:])
+                latent = mean + jnp.exp(0.5 * log_variance) * per_example_normal(rows["key"], LATENT, mean.shape[1:])
                 added, metrics = kl_terms(variational.kl_to_standard_normal(mean, log_variance), beta, dist)
             elif quantized:
                 flat = found[0].reshape(-1, network.latent_dim)

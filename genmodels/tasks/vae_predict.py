@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genmodels.diffusion.samplers import per_example_normal
 from genmodels.losses import variational
 from genmodels.nn import quantize
 from genmodels.nn.interpolation import interpolate as between
 from genmodels.tasks.base import Predict
-from genmodels.tasks.vae_settings import LATENT, NETWORK, NOISE, Model, folded, normals
+from genmodels.tasks.vae_settings import LATENT, NETWORK, NOISE, Model
 
 CODEBOOK = "codebook"
 ROWS = 2048  # images decoded at once for the bounds, about
@@ -42,7 +43,7 @@ def predict_functions(model: Model) -> dict[str, Predict]:
         return model.image(model.decode(variables["params"][NETWORK], latents))
 
     def sample(variables, frozen, inputs, dist):
-        return {"image": drawn(variables, normals(inputs["key"], network.latent_shape))}
+        return {"image": drawn(variables, per_example_normal(inputs["key"], LATENT, network.latent_shape))}
 
     def encode(variables, frozen, inputs, dist):
         latents, codes = latents_of(variables, inputs["image"])
@@ -51,7 +52,7 @@ def predict_functions(model: Model) -> dict[str, Predict]:
     def reconstruct(variables, frozen, inputs, dist, *, noise=0.0):
         if not noise:
             return {"image": drawn(variables, latents_of(variables, inputs["image"])[0])}
-        seen = inputs["image"] + noise * normals(folded(inputs["key"], NOISE), inputs["image"].shape[1:])
+        seen = inputs["image"] + noise * per_example_normal(inputs["key"], NOISE, inputs["image"].shape[1:])
         return {"image": drawn(variables, latents_of(variables, seen)[0]), "seen": seen}
 
     def interpolate(variables, frozen, inputs, dist, *, frames, kind):
@@ -67,13 +68,12 @@ def predict_functions(model: Model) -> dict[str, Predict]:
         params, keys = variables["params"][NETWORK], inputs["key"]
         target = model.target(inputs["image"], keys)
         mean, log_variance = model.encode(params, target)
-        rows, keys = len(target), folded(keys, LATENT)
+        rows, keys = len(target), jax.vmap(jax.random.fold_in, (0, None))(keys, LATENT)
         chunk = max(1, min(samples, ROWS // rows))
 
         def one(carry, start):
             order = start + jnp.arange(chunk)
-            per_draw = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, order)
-            noise = jax.vmap(lambda k: normals(k, mean.shape[1:]))(per_draw)
+            noise = jax.vmap(lambda draw: per_example_normal(keys, draw, mean.shape[1:]), out_axes=1)(order)
             z = mean[:, None] + jnp.exp(0.5 * log_variance)[:, None] * noise
             decoded = model.decode(params, z.reshape(-1, *mean.shape[1:]))
             nll = model.nll(jnp.repeat(target, chunk, axis=0), decoded).reshape(rows, chunk)

@@ -68,16 +68,6 @@ class VAEConfig:
                 raise ValueError(f"{name} weighs the KL, which latent={self.latent} does not have; leave it out")
 
 
-def normals(keys: Keys, shape: tuple[int, ...]) -> Float[Array, "batch ..."]:
-    """Standard normal numbers, one array an example."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-
-
-def folded(keys: Keys, salt: int) -> Keys:
-    """Each key folded with `salt`."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, salt)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A network and what its numbers mean. Images are in [-1, 1]; `params` are the network's."""
@@ -97,8 +87,8 @@ class Model:
         greys = (images + 1) / 2
         if self.settings.binarize == "none":
             return greys
-        draw = jax.vmap(lambda key, grey: jax.random.bernoulli(key, grey, grey.shape))
-        return draw(folded(keys, PIXELS), greys).astype(jnp.float32)
+        draw = jax.vmap(lambda key, grey: jax.random.bernoulli(jax.random.fold_in(key, PIXELS), grey, grey.shape))
+        return draw(keys, greys).astype(jnp.float32)
 
     def encode(self, params: Any, target: Images) -> tuple[Array, ...]:
         """(mean, log variance) of the latents, or (latents,) where they have no distribution."""
