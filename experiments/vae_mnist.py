@@ -1,6 +1,8 @@
 """Convolutional residual VAE on dynamically binarised MNIST (Burda et al. 2016; Kingma & Welling 2014).
 
 python -m genmodels.train --config=experiments/vae_mnist.py --workdir=runs/vae_mnist --config.data.source=idx:DIR
+2 CPU cores: about 15 minutes. Expect (config.expect): negative ELBO of the 10,000 test images 93.5 + 1.0 nats.
+Measured, seed 0, jax 0.10: 93.33. The variants have not been run at full length.
 """
 
 from ml_collections import ConfigDict
@@ -49,6 +51,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.batch_size = 500
     config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)", "iwae(samples=5000, images=100)")
 
+    if not variant:
+        elbo = {"likelihood": "elbo", "n_reference": 10_000}
+        config.expect = ({"metric": "nll", "value": 93.5, "tolerance": 1.0, "protocol": elbo},)
     if variant in ("gaussian", "fashion"):
         config.vae.likelihood = "gaussian"
         config.vae.binarize = "none"

@@ -1,6 +1,8 @@
 """The perceptron VAE of pytorch/examples on MNIST: 784-400-20, greys as Bernoulli probabilities, 10 epochs.
 
 python -m genmodels.train --config=experiments/vae_mnist_mlp.py --workdir=runs/vae_mlp --config.data.source=idx:DIR
+2 CPU cores: about a minute. Expect (config.expect): test loss 105.6 + 0.7 nats, as published. Measured, seed 0, jax
+0.10: 105.56.
 """
 
 from ml_collections import ConfigDict
@@ -34,6 +36,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.batch_size = 1000
     config.eval.likelihoods = ("elbo",)
 
+    if not variant:
+        elbo = {"likelihood": "elbo", "n_reference": 10_000}
+        config.expect = ({"metric": "nll", "value": 105.6, "tolerance": 0.7, "protocol": elbo},)
     if variant == "binarized":
         config.model.hidden = (512, 512)
         config.model.latent_dim = 50
