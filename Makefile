@@ -40,7 +40,7 @@ $(RUN)/report.html: $(RUN)/eval/result.json $(RUN)/samples.png
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0  # after a crash xdist would wait for ever
 
 # TensorFlow, to prepare real TFDS data; torch and diffusers, to compare with. Where they cannot be installed, the tests
 # that need them skip and say so.

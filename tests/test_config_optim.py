@@ -224,9 +224,9 @@ def test_values_of_rows_come_back_in_their_order(accumulate):
 
 
 def test_networks_have_optimizers_of_their_own():
-    config = config_lib.defaults().optim
-    config.update({"name": "sgd", "momentum": 0.0, "learning_rate": 0.5, "clip_norm": 0.0})
-    config.slow = {"learning_rate": 0.1}
+    config = config_lib.defaults()
+    config.optim.update({"name": "sgd", "momentum": 0.0, "learning_rate": 0.5, "clip_norm": 0.0})
+    config.optim.slow = {"learning_rate": 0.1}
     found = optim.make_optimizers(config, {"slow": 1, "fast": 1}, 10)
     moves = {name: tx.update(jnp.ones(()), tx.init(jnp.ones(())))[0] for name, tx in found.items()}
     assert moves == {"slow": pytest.approx(-0.1), "fast": pytest.approx(-0.5)}

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -9,31 +10,31 @@ from genmodels.losses import variational
 def test_kl_is_the_integral_of_the_log_ratio(mean, std):
     q, p = stats.norm(mean, std), stats.norm()
     wanted, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), mean - 12 * std, mean + 12 * std)
-    found = variational.kl_to_standard_normal(np.float32(mean), np.float32(2 * np.log(std)))
+    found = variational.kl_to_standard_normal(jnp.float32(mean), jnp.float32(2 * np.log(std)))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_log_densities_and_masses_are_scipys():
     x, mean, std = np.linspace(-3, 3, 7), np.linspace(1, -1, 7), np.linspace(0.2, 2, 7)
-    found = variational.normal_log_prob(*(np.float32(v) for v in (x, mean, 2 * np.log(std))))
+    found = variational.normal_log_prob(*(jnp.float32(v) for v in (x, mean, 2 * np.log(std))))
     np.testing.assert_allclose(found, stats.norm.logpdf(x, mean, std), rtol=1e-5)
     logits = np.float32([-90, -4, 0, 2, 90])
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     inside = slice(1, 4)  # where p is neither 0 nor 1 in float64
     for black in (0, 1):
-        found = variational.bernoulli_nll(np.full(5, black, np.float32), logits)
+        found = variational.bernoulli_nll(jnp.full(5, 1.0 * black), jnp.asarray(logits))
         np.testing.assert_allclose(found[inside], -stats.bernoulli.logpmf(black, p[inside]), rtol=1e-5)
         assert np.isfinite(found).all()  # even where the probability is 0 in float32
-    greys = variational.bernoulli_nll(np.full(5, 0.25, np.float32), logits)
+    greys = variational.bernoulli_nll(jnp.full(5, 0.25), jnp.asarray(logits))
     np.testing.assert_allclose(greys[inside], -0.25 * np.log(p[inside]) - 0.75 * np.log1p(-p[inside]), rtol=1e-5)
 
 
 def test_free_bits_cost_the_same_below_and_kl_above():
-    assert variational.free_bits(np.float32([0.0, 0.1, 0.5]), 0.5) == 1.5
-    np.testing.assert_allclose(variational.free_bits(np.float32([0.2, 0.7]), 0.5), 1.2)
+    assert variational.free_bits(jnp.float32([0.0, 0.1, 0.5]), 0.5) == 1.5
+    np.testing.assert_allclose(variational.free_bits(jnp.float32([0.2, 0.7]), 0.5), 1.2)
 
 
 def test_perplexity_counts_the_codes_in_use():
-    np.testing.assert_allclose(variational.perplexity(np.full(64, 1 / 64, np.float32)), 64, rtol=1e-5)
-    assert variational.perplexity(np.float32([0, 1, 0])) == 1
-    np.testing.assert_allclose(variational.perplexity(np.float32([0.5, 0, 0.5])), 2, rtol=1e-6)
+    np.testing.assert_allclose(variational.perplexity(jnp.full(64, 1 / 64)), 64, rtol=1e-5)
+    assert variational.perplexity(jnp.float32([0, 1, 0])) == 1
+    np.testing.assert_allclose(variational.perplexity(jnp.float32([0.5, 0, 0.5])), 2, rtol=1e-6)
