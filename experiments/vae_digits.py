@@ -1,6 +1,8 @@
 """VAE on scikit-learn's 8x8 digits, greys in bits per dimension: beside ddpm_digits in the report.
 
 python -m genmodels.train --config=experiments/vae_digits.py --workdir=runs/vae_digits
+2 CPU cores: about a minute. Expect (config.expect): negative ELBO of the 297 held-out digits 3.68 + 0.1 bits/dim.
+Measured, seed 0, jax 0.10: 3.676; it overfits in longer runs. The variants have not been run at full length.
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "revive_below": 0.05,
     }
     config.train.batch_size = 64
-    config.train.steps = 3000
+    config.train.steps = 1000
     config.optim.learning_rate = 2e-3
     config.optim.warmup = 100
     config.optim.decay = "cosine"
@@ -45,6 +47,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = ("nll", "fd_digits", "nn_distance_ratio", "psnr", "ssim")
     config.eval.likelihoods = ("elbo", "iwae(samples=500)")
 
+    if not variant:
+        elbo = {"likelihood": "elbo", "reference_split": "test"}
+        config.expect = ({"metric": "nll", "value": 3.68, "tolerance": 0.1, "protocol": elbo},)
     if variant in ("autoencoder", "denoising", "vq"):
         config.vae.latent = "vq" if variant == "vq" else "none"
         config.eval.metrics = ("psnr", "ssim")

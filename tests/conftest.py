@@ -43,6 +43,13 @@ def eight_devices():
     assert jax.device_count() == 8
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go():
+    """A compiled program keeps memory maps, of which Linux gives a process 65,530; out of them XLA crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def small(monkeypatch):
     """`experiment` for a network that compiles at once; while it is used no task has a U-Net."""
