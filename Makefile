@@ -37,10 +37,13 @@ $(RUN)/eval/result.json: $(wildcard $(RUN)/checkpoints/*)
 $(RUN)/report.html: $(RUN)/eval/result.json $(RUN)/samples.png
 	$(BIN)/python -m genmodels.report --runs=$(RUN) --out=$@
 
+# Two workers; when one crashes, xdist would wait for ever for what it was to run.
+TWO := -n 2 --max-worker-restart=0
+
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0  # after a crash xdist would wait for ever
+	$(BIN)/pytest $(TWO) --dist loadfile
 
 # TensorFlow, to prepare real TFDS data; torch and diffusers, to compare with. Where they cannot be installed, the tests
 # that need them skip and say so.
@@ -55,7 +58,7 @@ $(VENV)/.parity: $(STAMP)
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(METRIC_TOOLS)
 
 test-slow: $(VENV)/.tensorflow $(VENV)/.parity
-	$(BIN)/pytest -m 'slow and not alone' -n 2 --dist worksteal
+	$(BIN)/pytest -m 'slow and not alone' $(TWO) --dist worksteal
 	$(BIN)/pytest -m 'slow and alone'
 
 # FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR and FASHION=DIR.
