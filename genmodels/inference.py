@@ -154,8 +154,6 @@ class Predictor:
                 raise ConfigError(f"{name} needs the input {field!r}")
         chosen = dict(predict.options)
         for key, value in options.items():
-            if not predict.options:
-                raise ConfigError(f"{name} of this model has no options, so {key}={value} means nothing to it")
             choose(f"option of {name}", key, predict.options)
             if value is None:
                 continue

@@ -102,7 +102,7 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(run, name, paths, labels
 
 
 def test_options_of_a_function_that_has_none_are_refused(run):
-    with pytest.raises(ConfigError, match="sample of this model has no options, so steps=5 means nothing to it"):
+    with pytest.raises(ConfigError, match="unknown option of sample 'steps': there are none"):
         run.sample(3, steps=5)
 
 

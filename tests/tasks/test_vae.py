@@ -98,6 +98,13 @@ def test_samples_reconstructions_and_paths_of_a_linear_model():
             np.testing.assert_allclose(frames[:, side], again, atol=1e-5)
 
 
+def test_binarising_models_encode_greys_as_probabilities():
+    model = Model(Linear(True), VAEConfig(binarize="dynamic"))
+    variables = {"params": {"autoencoder": {}}, "extra": {}}
+    found = predict_functions(model)["encode"].fn(variables, {}, {"image": IMAGES}, None)["latent"]
+    np.testing.assert_allclose(found, model.encode({}, (IMAGES + 1) / 2)[0], atol=1e-6)
+
+
 def built(**overrides):
     config = experiment("vae_digits", **overrides)
     task = make_task(config, SPEC, 100)
@@ -148,6 +155,10 @@ def test_noise_reaches_the_encoder_and_not_the_target():
     task, state, step = built(**MLP, **{"vae.latent": "none", "vae.noise": 0.5})
     changed = step(state, 1)[1]["reconstruction"]
     assert step(state)[1]["reconstruction"] != changed
+    network = state.params["autoencoder"]
+    deaf = {"autoencoder": network | {"decoder": jax.tree.map(jnp.zeros_like, network["decoder"])}}
+    first, second = (step(state.replace(params=deaf), seed)[1]["reconstruction"] for seed in range(2))
+    assert first == second  # a decoder that hears nothing is compared with the same images
     images = jnp.zeros((2000, 8, 8, 1))
     inputs = {"image": images, "key": jax.random.split(jax.random.key(0), 2000)}
     seen = task.predict["reconstruct"].fn(state.variables(), {}, inputs, None, noise=0.5)["seen"]
@@ -164,6 +175,7 @@ def test_codes_follow_the_encoder_and_dead_ones_are_revived():
         state, metrics = step(state, seed)
         revived.append(float(metrics["revived"]))
     assert 1 <= metrics["perplexity"] <= 64
+    np.testing.assert_allclose(metrics["loss"], metrics["reconstruction"] + 0.25 * metrics["commitment"], rtol=1e-5)
     assert sum(revived) > 0
     inputs = {"image": jax.random.uniform(jax.random.key(2), (16, 8, 8, 1), minval=-1)}
     found = task.predict["encode"].fn(before.variables(), {}, inputs, None)
