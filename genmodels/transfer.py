@@ -146,10 +146,16 @@ class Ancestors:
         self.runs[name] = run
 
     def train_missing(self, workdir: pathlib.Path, train: Callable[[ConfigDict, pathlib.Path], int]) -> int:
-        """Trains the experiments among them, in turn, and loads them; returns what stopped one, else 0."""
+        """Trains the experiments among them, in turn, and loads them; returns what stopped one, else 0.
+
+        Raises:
+          ConfigError: an experiment needs itself.
+        """
         for name, (key, value) in self.wanted.items():
             if name not in self.runs:
                 place = workdir_lib.locate(value, workdir)
+                if place.name in workdir_lib.serves(workdir):
+                    raise ConfigError(f"{key}={value}: needs itself; name another experiment, or a trained run")
                 print(f"{key}={value}: in {place}", flush=True)
                 if code := train(experiment.load(key, value), place):
                     return code

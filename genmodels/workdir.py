@@ -24,6 +24,8 @@ from genmodels import config as config_lib
 from genmodels.errors import ConfigError, StorageError
 from genmodels.experiment import is_experiment
 
+PREREQUISITES = "prerequisites"
+
 
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -168,4 +170,13 @@ def locate(value: str, workdir: pathlib.Path) -> pathlib.Path:
     if not is_experiment(value):
         return pathlib.Path(value)
     file, _, variant = value.partition(":")
-    return workdir / "prerequisites" / "-".join([pathlib.Path(file).stem, *([variant] if variant else [])])
+    return workdir / PREREQUISITES / "-".join([pathlib.Path(file).stem, *([variant] if variant else [])])
+
+
+def serves(workdir: pathlib.Path) -> list[str]:
+    """Names of the prerequisites that `workdir` is one of, from itself outwards; of an ordinary run, none."""
+    names = []
+    while workdir.parent.name == PREREQUISITES:
+        names.append(workdir.name)
+        workdir = workdir.parent.parent
+    return names

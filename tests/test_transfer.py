@@ -12,12 +12,13 @@ import pytest
 
 from genmodels import evaluation, loop, optim, paths, tasks
 from genmodels.errors import ConfigError, GenmodelsError, StorageError
+from genmodels.experiment import load as load_experiment
 from genmodels.inference import Run
 from genmodels.nn.positions import resize_positions
 from genmodels.parallel import whole_view
 from genmodels.tasks import DataSpec, make_task
 from genmodels.workdir import read_json
-from tests.helpers import digest, experiment, final_state
+from tests.helpers import ROOT, digest, experiment, final_state
 
 TRUNK = ("classifier/trunk/.*",)
 
@@ -200,6 +201,20 @@ def test_experiments_stand_for_work_directories_that_are_trained_first(tmp_path)
     assert loop.train(config, tmp_path / "run") == 0
     assert int(final_state(first).step) == 6
     assert read_json(tmp_path / "run" / "config.json")["origins"]["teacher"]["workdir"] == str(first)
+
+
+def test_an_experiment_that_needs_itself_trains_nothing(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import runpy\n"
+        "def get_config():\n"
+        f"    config = runpy.run_path('{ROOT / 'experiments/vit_digits.py'}')['get_config']('tiny')\n"
+        f"    config.init_from = '{own}'\n"
+        "    return config\n"
+    )
+    with pytest.raises(ConfigError, match=rf"config.init_from={own}: needs itself"):
+        loop.train(load_experiment("--config", str(own)), tmp_path / "run")
+    assert not list(tmp_path.rglob("config.json"))
 
 
 @pytest.mark.slow
