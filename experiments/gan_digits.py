@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.generator = {"learning_rate": 1e-3}
     config.optim.discriminator = {"learning_rate": 1e-3}
     config.ema.horizon = 0.1
+    config.checkpoint.best = ""  # no number of the game says which is
     config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits", "nn_distance_ratio")
     if not variant:
         sampled = {"n_generated": 1000, "weights": "ema"}

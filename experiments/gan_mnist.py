@@ -50,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.log.every = 100
     extractor = "fashion_mnist" if variant == "fashion" else "mnist"
     families = ("fd", "recall", "precision", "class_share_min")
+    config.checkpoint.best = ""  # no number of the game says which is
     config.eval.metrics = tuple(f"{family}_{extractor}" for family in families)
     config.eval.num_samples = 2000
 
@@ -68,6 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.gan.loss = "wasserstein"
         config.gan.penalty = "wgan_gp"
         config.gan.discriminator_steps = 2
+        config.train.steps = 4000
         config.model.discriminator_norm = "none"
         config.train.batch_size = 2 * 64
         config.optim.generator.learning_rate = 4e-4

@@ -51,6 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.log.every = 100
     config.log.samples_every = 5000
     config.checkpoint.every = 5000
+    config.checkpoint.best = ""  # no number of the game says which is
     config.eval.metrics = ("nn_distance_ratio",)
     config.eval.num_samples = 5000
     config.eval.batch_size = 256

@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.clip_norm = 200.0  # of losses summed over pixels
     config.ema.horizon = 0.02
     config.log.every = 100
+    config.checkpoint.best = "bits_per_dim"  # the loss is lowest while the KL weighs least
     config.eval.metrics = ("nll", "fd_mnist", "psnr", "ssim")
     config.eval.batch_size = 500
     config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)", "iwae(samples=5000, images=100)")
@@ -64,6 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.vae.latent = "vq" if variant == "vq" else "none"
         config.vae.kl_warmup = 0
         config.vae.binarize = "none"
+        config.checkpoint.best = "loss"
         config.train.epochs = 5.0
         config.eval.metrics = ("psnr", "ssim")
         config.eval.likelihoods = ()

@@ -240,7 +240,10 @@ class Checkpoints:
         if which == "latest" or not steps:
             return steps
         if which == "best":
-            return sorted(steps, key=lambda step: (self._value(step), -step))
+            values = {step: self._value(step) for step in steps}
+            if not any(map(math.isfinite, values.values())):
+                raise StorageError(f"{self.folder}: this run calls no checkpoint the best; take the latest")
+            return sorted(steps, key=lambda step: (values[step], -step))
         if not which.isdigit() or int(which) not in steps:
             known = ", ".join(map(str, steps))
             raise StorageError(f"{self.folder}: no checkpoint {which!r}; there are latest, best, {known}")

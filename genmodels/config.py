@@ -33,8 +33,8 @@ RESUMABLE = (
     "data.source",
     "data.memory_gb",
     "data.workers",
-    "distill.teacher",
 )
+MOVABLE = "distill.teacher"  # may have another place, but not come or go
 RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "likelihood", "expect", ORIGINS)
 
 
@@ -96,7 +96,7 @@ def defaults() -> ConfigDict:
                 "warmup": True,  # decay at step t is at most (1 + t) / (10 + t)
             },
             "log": {"every": 50, "samples_every": 1000, "tensorboard": False},
-            "checkpoint": {"every": 1000, "keep": 2, "best": "loss"},  # `best`: the logged metric to minimise
+            "checkpoint": {"every": 1000, "keep": 2, "best": "loss"},  # `best`: the logged metric to minimise; "": none
             "eval": {
                 "metrics": (),
                 "num_samples": 1000,
@@ -221,6 +221,15 @@ def _with_networks(flat: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple
 PATTERNS = ("init_fresh", "frozen", "optim.no_decay")
 
 
+def _check_sections(optim: ConfigDict) -> None:
+    """Raises ConfigError for a value of optim.NETWORK.KEY that is not of the type of optim.KEY."""
+    for network, section in optim.items():
+        for key, value in section.items() if isinstance(section, ConfigDict) else ():
+            shared = optim.get(key)
+            if isinstance(shared, SCALARS) and not fits(value, type(shared)):
+                raise ConfigError(f"config.optim.{network}.{key}={value!r}: must be {type(shared).__name__}")
+
+
 def check_patterns(name: str, patterns: Any) -> None:
     """Raises ConfigError unless `patterns` is a tuple of regular expressions."""
     if not fits(patterns, tuple[str, ...]):
@@ -249,6 +258,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         raise ConfigError("config.shard_parameters needs config.parallel=sharded")
     batch, accumulate = config.train.batch_size, config.train.accumulate
     flat = flatten(config)
+    _check_sections(config.optim)
     for key in POSITIVE:
         if flat[key] < 1:
             raise ConfigError(f"config.{key} must be at least 1, got {flat[key]}")
@@ -265,8 +275,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
         raise ConfigError(f"config.eval.timesteps={config.eval.timesteps!r}: must be a tuple of integers")
     if not fits(config.eval.likelihoods, tuple[str, ...]):
         raise ConfigError(f"config.eval.likelihoods={config.eval.likelihoods!r}: must be a tuple of names")
-    for key in PATTERNS:
-        check_patterns(f"config.{key}", flat[key])
+    for key, value in _with_networks(flat, PATTERNS):
+        check_patterns(f"config.{key}", value)
     if config.init_fresh and not config.init_from:
         raise ConfigError("config.init_fresh needs config.init_from")
     for key in ("seed", "eval.seed"):
@@ -325,5 +335,6 @@ def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = Mapp
         for key in sorted(before.keys() | after.keys(), key=lambda key: (key != "task", key))  # which says most
         if before.get(key, missing) != after.get(key, missing)
         and key not in RESUMABLE
+        and not (key == MOVABLE and before.get(key) and after.get(key))
         and key.split(".")[0] not in RESUMABLE_SECTIONS
     ]

@@ -43,6 +43,7 @@ from genmodels.workdir import check_writable
 Metrics = Mapping[str, Metric]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 COUNTS = ("n_generated", "n_reference")
+PICTURED = {"interpolate", "reconstruct"}  # predict functions that leave a picture whatever the metrics
 HELD = 2**30  # bytes of samples that stay in memory; more go to a temporary file
 
 
@@ -187,7 +188,7 @@ def of_run(
     likelihoods: tuple[str, ...] | None = None,
     measuring: Mapping[str, Any] = NOTHING,
 ) -> list[Result]:
-    """Results of a run; leaves pictures of its samples in its samples/ when a metric is about them.
+    """Results of a run; leaves pictures in its samples/.
 
     Args:
       names, num, split, likelihoods: of metrics ...; None takes the run's config.eval.
@@ -215,8 +216,9 @@ def of_run(
     check_counts(metrics, options, num, reference and len(reference))
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated = None
-    if need(metrics, "generated"):
+    if need(metrics, "generated") or not PICTURED.isdisjoint(predict):
         check_writable(run.workdir / "samples")
+    if need(metrics, "generated"):
         labels = run.sample_labels(num)
         images = _draw(run, num, labels, seed, sampling)
         drawn = dict(predict["sample"].options) | {"guidance": 1.0} | dict(sampling)

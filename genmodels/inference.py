@@ -62,6 +62,13 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+def check_predicts(wanted: Pretrained, name: str, task: Task) -> None:
+    """Raises ConfigError unless a task, called `name` in configs, has the predict function that is wanted."""
+    if wanted.predict not in task.predict:
+        where = f"{wanted.key}={wanted.workdir}"
+        raise ConfigError(f"{where}: a run of config.task={name} has no predict function {wanted.predict!r}")
+
+
 def check_pretrained(wanted: Pretrained, run: "Run", data: DataSpec) -> None:
     """Checks that a trained run can serve as the network that a task wants.
 
@@ -69,8 +76,7 @@ def check_pretrained(wanted: Pretrained, run: "Run", data: DataSpec) -> None:
       ConfigError: it has not the predict function, or its data is of another kind.
     """
     where = f"{wanted.key}={wanted.workdir}"
-    if wanted.predict not in run.predictor.task.predict:
-        raise ConfigError(f"{where}: a run of config.task={run.config.task} has no predict function {wanted.predict!r}")
+    check_predicts(wanted, run.config.task, run.predictor.task)
     for field in wanted.alike:
         theirs, ours = getattr(run.data, field), getattr(data, field)
         if theirs != ours:

@@ -115,9 +115,12 @@ class Session:
             while pending and (flush or len(pending) > IN_FLIGHT):
                 self._finish(*pending.popleft(), meter)
             if step == first + 1:
-                choose("config.checkpoint.best", config.checkpoint.best, metrics)
+                choose("config.checkpoint.best", config.checkpoint.best, ("", *metrics))
                 self.writer.say("compiled the first step")
                 meter.restart_clock()
+            with meter.paused():
+                if self._due(config.log.samples_every, step) or step == self.last:
+                    self._pictures(predictor, step)
             if self._due(config.log.every, step) or step == self.last:
                 values = meter.summary() | self.health
                 self.health = {}
@@ -129,8 +132,6 @@ class Session:
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:
                     self.checkpoints.save(self.state, step, loss)
-                if self._due(config.log.samples_every, step) or step == self.last:
-                    self._pictures(predictor, step)
             code = stop(step)
         for item in pending:
             self._finish(*item, meter)
@@ -165,7 +166,7 @@ class Session:
             )
 
     def _pictures(self, predictor: Predictor, step: int) -> None:
-        """Draws; what the samples tell of the run's health stands in its next record."""
+        """Draws; what the samples tell of the run's health stands in the next record, at the latest in the last."""
         folder = self.workdir / "samples"
         drawn = pictures.while_training(predictor, self.state.variables(), self.source, folder, step)
         for judge in self.judges if "sample" in drawn else ():
@@ -220,6 +221,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     paths.check_matches("config.frozen", config.frozen, names)
     if all(paths.matches(config.frozen, name) for name in names):
         raise ConfigError("config.frozen: leaves nothing to train")
+    for pattern in config.optim.no_decay:
+        if not any(paths.matches((pattern,), name) for name in names):
+            print(f"note: config.optim.no_decay: {pattern!r} matches no parameter")
     find = functools.partial(Ancestors.find, config, task, data, abstract.params)
     ancestors = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     evaluation = config.eval

@@ -102,7 +102,7 @@ def make_optimizers(
       config: the whole.
       updates: of each network, by its name: how many a step.
     Raises:
-      ConfigError: a section that no network has, or a key that `config.optim` does not have.
+      ConfigError: a section that no network of the task has, or a key that `config.optim` does not have.
     """
     shared = {key: value for key, value in config.optim.items() if not isinstance(value, ConfigDict)}
     sections = {key: value for key, value in config.optim.items() if key not in shared}

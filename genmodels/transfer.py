@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from genmodels import experiment, paths
 from genmodels import workdir as workdir_lib
 from genmodels.errors import ConfigError, StorageError
-from genmodels.inference import Run, check_pretrained, same_network
+from genmodels.inference import Run, check_predicts, check_pretrained, same_network
 from genmodels.parallel import Parallel
 from genmodels.state import TrainState
-from genmodels.tasks import DataSpec, FrozenNetwork, Task
+from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
 
 INIT = "init_from"
 
@@ -36,6 +36,11 @@ def _fitted(task: Task, where: str, name: str, array: np.ndarray, shape: tuple[i
     return np.asarray(adapted)
 
 
+def _check_task(where: str, theirs: str, ours: str) -> None:
+    if theirs != ours:
+        raise ConfigError(f"{where}: is a run of config.task={theirs}, this one is of {ours}")
+
+
 def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[str, np.ndarray]:
     """What a run's parameters give for those `wanted`, by name; what is not in there begins anew, and that is printed.
 
@@ -43,8 +48,7 @@ def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[st
       ConfigError: another task, or an array that does not fit and that nothing says how to treat.
     """
     where = f"config.init_from={config.init_from}"
-    if run.config.task != config.task:
-        raise ConfigError(f"{where}: is a run of config.task={run.config.task}, this one is of {config.task}")
+    _check_task(where, run.config.task, config.task)
     ours, theirs = paths.named(wanted), paths.named(run.variables["params"])
     paths.check_matches("config.init_fresh", config.init_fresh, ours.keys() | theirs.keys())
     found, fresh, resized = {}, [], []
@@ -127,10 +131,22 @@ class Ancestors:
         self = cls(config, task, data, params, wanted)
         for name, (key, value) in wanted.items():
             if experiment.is_experiment(value):
-                experiment.load(key, value)
+                self._check_plan(name, key, value)
             else:
                 self._load(name, pathlib.Path(value))
         return self
+
+    def _check_plan(self, name: str, key: str, value: str) -> None:
+        """Refuses an experiment, before it is trained, that does something else than is wanted of it."""
+        planned = experiment.load(key, value)
+        if name == INIT:
+            _check_task(f"{key}={value}", planned.task, self.config.task)
+            return
+        try:
+            task = make_task(planned, self.data, 1)
+        except ConfigError as error:
+            raise ConfigError(f"{key}={value}: {error}") from error
+        check_predicts(self.task.pretrained[name], planned.task, task)
 
     def _load(self, name: str, workdir: pathlib.Path) -> None:
         key, value = self.wanted[name]

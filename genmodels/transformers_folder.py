@@ -1,7 +1,8 @@
 """A transformers model folder (a `ViTForImageClassification`, or a `ViTModel`) as a work directory.
 
-google/vit-base-patch16-224-in21k, downloaded, is such a folder: config.json and model.safetensors. What comes of it
-classifies as theirs does, and serves as `config.init_from` or as a teacher.
+google/vit-base-patch16-224-in21k, downloaded, is such a folder: config.json, model.safetensors and, where images are
+not to be in [-1, 1], preprocessor_config.json, whose mean and deviation become part of the patch projection. What comes
+of it classifies as theirs does, and serves as `config.init_from` or as a teacher.
 """
 
 import pathlib
@@ -22,6 +23,7 @@ from genmodels.tasks import DataSpec
 from genmodels.tasks.classifier import NETWORK
 
 WEIGHTS = "model.safetensors"
+PREPROCESSOR = "preprocessor_config.json"
 
 
 def config_of(model: Mapping[str, Any]) -> tuple[ConfigDict, DataSpec]:
@@ -62,6 +64,13 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
         config, data = config_of(model)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{folder}: the config cannot be understood: {error}") from error
+    asked = folder / PREPROCESSOR
+    try:
+        scales = vit_transformers.normalisation_of(
+            workdir_lib.read_json(asked) if asked.is_file() else {}, data.image_shape[-1]
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{asked}: cannot be understood: {error}") from error
     described = foreign.describe(folder, config, data, source)
     shapes = foreign.shapes_of(config, data)
     wanted = shapes.params[NETWORK]
@@ -72,4 +81,5 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
     params.setdefault(HEAD, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted[HEAD]))
     if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, wanted):
         raise DataError(f"{folder}: the shapes of {WEIGHTS} are not those that its config.json says")
+    params = vit_transformers.normalised(params, *scales)
     foreign.write_run(workdir, config, described, shapes, {NETWORK: params})

@@ -64,6 +64,16 @@ def test_latest_and_best_are_kept_over_restarts_and_nan_is_never_best(tmp_path):
     checkpoints.close()
 
 
+def test_a_run_without_a_measure_has_no_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state_at(1), 1)
+    checkpoints.wait()
+    with pytest.raises(StorageError, match="calls no checkpoint the best; take the latest"):
+        restore(checkpoints, which="best")
+    assert int(restore(checkpoints).step) == 1
+    checkpoints.close()
+
+
 def test_nothing_saved_is_none(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert restore(checkpoints) is None

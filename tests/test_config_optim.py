@@ -25,6 +25,30 @@ def test_experiments_survive_json_and_refuse_unknown_variants(name):
         experiment(name, "tyni")
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learning_rate": "fast"}, r"config\.optim\.generator\.learning_rate='fast': must be float"),
+        ({"learning_rate": -1.0}, r"config\.optim\.generator\.learning_rate must be finite and not negative"),
+        ({"no_decay": ("(",)}, r"config\.optim\.generator\.no_decay: '\(' is not a regular expression"),
+        ({"b1": 1.0}, r"config\.optim\.generator\.b1 must be within"),
+    ],
+)
+def test_the_settings_of_one_network_are_checked_as_all_are(values, words):
+    config = experiment("gan_digits")
+    config.optim.generator = values
+    with pytest.raises(ConfigError, match=words):
+        config_lib.validate(config, 1)
+
+
+@pytest.mark.parametrize("name", ["vae_digits", "vit_digits", "ddpm_digits"])
+def test_a_section_of_a_network_that_the_task_has_not_is_refused(name):
+    config = experiment(name)
+    config.optim.generator = {"learning_rate": 5.0}
+    with pytest.raises(ConfigError, match=r"unknown section config\.optim\.generator"):
+        make_task(config, DataSpec((8, 8, 1), 10), 10)
+
+
 def test_conflicts_name_what_differs_but_not_how_long_a_run_lasts():
     old = experiment("ddpm_digits")
     new = experiment("ddpm_digits", **{"train.steps": 99, "log.every": 7, "parallel": "sharded", "model.heads": 2})

@@ -97,7 +97,7 @@ def test_a_run_of_any_task_can_be_begun_with(small, trained, tmp_path):
 
 def test_what_a_run_carries_besides_parameters_comes_along_where_it_fits(tmp_path):
     """The codebook of a vector-quantised autoencoder, without which its decoder would mean nothing."""
-    vq = {"vae.latent": "vq", "model.grid": True, "model.blocks": 0, "vae.codebook_size": 8}
+    vq = {"vae.latent": "vq", "model.grid": True, "model.blocks": 0, "vae.codebook_size": 8, "ema.horizon": 0.0}
     assert loop.train(experiment("vae_digits", **vq), tmp_path / "source") == 0
 
     def begun(name, **values):
@@ -116,6 +116,8 @@ def test_what_a_run_carries_besides_parameters_comes_along_where_it_fits(tmp_pat
     [
         ({"init_from": "nowhere"}, r"config\.init_from=nowhere: .*no such file; is nowhere a work directory"),
         ({"init_from": "experiments/nothing.py:tiny"}, r"config\.init_from=experiments/nothing\.py:tiny: no such file"),
+        ({"init_from": "experiments/ddpm_digits.py:tiny"}, r"ddpm_digits\.py:tiny: is a run of config\.task=diffusion"),
+        ({"distill.teacher": "experiments/vae_digits.py:tiny"}, r"has no predict function 'classify'"),
         ({"init_from": "DIFFUSION"}, r"is a run of config\.task=diffusion, this one is of classifier"),
         ({"init_from": "SOURCE", "model.hidden": 24}, r"block_0/mlp/in/bias is \(16,\) there and \(24,\) here"),
         ({"init_from": "SOURCE", "model.depth": 3}, r"has no classifier/trunk/block_2/.*config\.init_fresh"),
@@ -156,6 +158,8 @@ def test_a_teacher_may_move_but_not_change(tmp_path):
     assert loop.train(pupil(tmp_path / "teacher"), run, lambda step: 85 if step == 2 else None) == 85
     (tmp_path / "teacher").rename(moved)
     assert loop.train(pupil(moved), run, lambda step: 85 if step == 4 else None) == 85
+    with pytest.raises(ConfigError, match=r"config\.distill\.teacher was .*/moved, is ;"):
+        loop.train(pupil(""), run)
     leaves, alone = len(jax.tree.leaves(final_state(run))), len(jax.tree.leaves(final_state(moved)))
     assert leaves == alone  # the teacher's parameters are not part of the state
     assert loop.train(experiment("classifier_digits", **{"train.steps": 8}), moved) == 0
@@ -189,6 +193,13 @@ def test_predict_functions_get_the_networks_that_they_want(tmp_path, monkeypatch
     assert loop.train(experiment("classifier_digits", **{"train.steps": 8}), teacher) == 0
     with pytest.raises(StorageError, match=r"is no longer the network"):
         Run.load(run)
+
+
+def test_a_pattern_of_weights_that_do_not_decay_but_match_none_is_noted(tmp_path, capsys):
+    config = vit(**{"optim.no_decay": (".*/bias", ".*/biass")})
+    assert loop.train(config, tmp_path / "run", lambda step: 85) == 85
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: config.optim")]
+    assert notes == ["note: config.optim.no_decay: '.*/biass' matches no parameter"]
 
 
 def test_experiments_stand_for_work_directories_that_are_trained_first(tmp_path):

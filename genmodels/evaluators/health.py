@@ -10,7 +10,8 @@ from genmodels.extractors import Selection
 from genmodels.extractors.classifiers import SHIPPED
 
 Images = UInt8[np.ndarray, "N height width channel"]
-MOST, LEAST = 0.5, 0.5  # a class should have no more of the samples, and no fewer of the classes be among them
+MOST, LEAST = 0.5, 0.85  # a class should have no more of the samples, and no fewer of the classes be among them
+SHARE = "drawn_share_"
 
 
 def judges(selections: Iterable[Selection | None], image_shape: tuple[int, ...]) -> list[Selection]:
@@ -27,14 +28,20 @@ def judges(selections: Iterable[Selection | None], image_shape: tuple[int, ...])
 
 
 def class_shares(images: Images, selection: Selection) -> dict[str, float]:
-    """`drawn_class_max`, the share of the commonest class; `drawn_class_coverage`, the share of classes that occur."""
+    """`drawn_share_C`, the share of each class C.
+
+    And `drawn_class_max`, the share of the commonest; `drawn_class_coverage`, the share of classes that occur.
+    """
     logits = selection.load()(images).logits
     shares = np.bincount(np.argmax(logits, -1), minlength=logits.shape[1]) / len(logits)
-    return {"drawn_class_max": float(shares.max()), "drawn_class_coverage": float(np.mean(shares > 0))}
+    totals = {"drawn_class_max": float(shares.max()), "drawn_class_coverage": float(np.mean(shares > 0))}
+    return totals | {f"{SHARE}{name}": float(share) for name, share in enumerate(shares)}
 
 
 def watch(values: Mapping[str, float]) -> Iterable[str]:
     """Warns of samples that show few classes, or one above all."""
     most, coverage = values.get("drawn_class_max", 0.0), values.get("drawn_class_coverage", 1.0)
     if most > MOST or coverage < LEAST:
-        yield f"few classes: {most:.0%} of the drawn samples are of one class, {coverage:.0%} of the classes are seen"
+        absent = [name.removeprefix(SHARE) for name, share in values.items() if name.startswith(SHARE) and not share]
+        seen = f"none is of class {', '.join(absent)}" if absent else "all classes are seen"
+        yield f"few classes: {most:.0%} of the drawn samples are of one class, {seen}"

@@ -1,9 +1,9 @@
 """How much a held-out image costs under the model: one record per kind of likelihood that is asked for.
 
 Every kind is called `nll`. Of 8-bit images it is in bits per dimension, so that diffusion, autoencoders and flows stand
-side by side; of black and white ones in nats. The protocol's "unit", "likelihood" and "meaning" say which it is and
-whether it is a bound. A kind is written as its name, or as a call with its options and the number of images:
-"iwae(samples=5000, images=100)".
+side by side; of black and white ones, and of greys taken for probabilities, in nats. The protocol's "unit",
+"likelihood" and "meaning" say which it is and whether it is a bound. A kind is written as its name, or as a call with
+its options and the number of images: "iwae(samples=5000, images=100)".
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +17,7 @@ from genmodels.errors import ConfigError, DataError, choose
 from genmodels.evaluators.base import Context, Likelihood, Result
 
 KEY, EXAMPLE = "likelihoods", "iwae(samples=5000, images=100)"
+COUNTS = ("images", "samples")
 CURVE_POINTS = 200  # at most, in the picture of the terms: single terms first, then parts that grow
 
 
@@ -35,6 +36,8 @@ def select(predict: Mapping[str, Any], wanted: Collection[str], images: int = 0)
 
 
 def _read(text: str, known: Mapping[str, Any], images: int) -> Likelihood:
+    if not text.strip():
+        raise ConfigError(f"{KEY}: a name is missing beside a comma; there are {', '.join(known)}")
     call = parse(text, KEY, EXAMPLE)
     if call.args:
         raise ConfigError(f"{KEY}={text!r}: options have names: {EXAMPLE}")
@@ -42,8 +45,9 @@ def _read(text: str, known: Mapping[str, Any], images: int) -> Likelihood:
     own = {"images": images, **function.options}
     for key, value in call.options.items():
         choose(f"option of the likelihood {call.name}", key, own)
-        if not fits(value, type(own[key])) or (key == "images" and value < 1):
-            raise ConfigError(f"{KEY}={text!r}: {key}={value!r} must be {type(own[key]).__name__}, images at least 1")
+        if not fits(value, type(own[key])) or (key in COUNTS and value < 1):
+            least = " and at least 1" if key in COUNTS else ""
+            raise ConfigError(f"{KEY}={text!r}: {key}={value!r} must be {type(own[key]).__name__}{least}")
     options = {key: value for key, value in call.options.items() if key != "images"}
     protocol = {**function.protocol, **function.options, **options}
     return Likelihood(call.name, protocol, options, call.options.get("images", images))

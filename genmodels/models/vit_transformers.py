@@ -66,6 +66,40 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def normalisation_of(preprocessor: Mapping[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, standard deviation) that a preprocessor_config.json takes of each channel of images in [0, 1].
+
+    Raises:
+      ValueError: names the key that has no equivalent.
+    """
+    if not math.isclose(preprocessor.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3) or not preprocessor.get(
+        "do_rescale", True
+    ):
+        raise ValueError("do_rescale, rescale_factor: images in other ranges than [0, 1] have no equivalent here")
+    if not preprocessor.get("do_normalize", True):
+        return np.zeros(channels), np.ones(channels)
+    found = []
+    for key in ("image_mean", "image_std"):
+        values = np.broadcast_to(np.asarray(preprocessor.get(key, 0.5), np.float64), channels)
+        if not np.isfinite(values).all() or (key == "image_std" and values.min() <= 0):
+            raise ValueError(f"{key}={preprocessor[key]!r}: must be finite numbers, and deviations positive")
+        found.append(values)
+    return found[0], found[1]
+
+
+def normalised(params: dict[str, Any], mean: np.ndarray, deviation: np.ndarray) -> dict[str, Any]:
+    """`params` for images in [-1, 1], where they were made for (x - mean) / deviation of images x in [0, 1].
+
+    Patches have no padding, so that the patch projection can do it.
+    """
+    projection = params["trunk"]["patches"]["projection"]
+    kernel = np.asarray(projection["kernel"], np.float64)
+    moved = projection["bias"] + np.einsum("hwio,i->o", kernel, (0.5 - mean) / deviation)
+    scaled = kernel * (0.5 / deviation)[:, None]
+    patches = {"projection": {"kernel": scaled.astype(np.float32), "bias": moved.astype(np.float32)}}
+    return params | {"trunk": params["trunk"] | {"patches": patches}}
+
+
 def _new_name(name: str) -> str:
     name = name.removeprefix("vit.")
     for old, new in RENAMED:

@@ -34,12 +34,14 @@ def spherical(a: Latents, b: Latents, weights: Weights) -> Path:
 KINDS = {"linear": linear, "spherical": spherical}
 
 
-def interpolate(kind: str, a: Latents, b: Latents, weights: Weights) -> Path:
-    """The points of a path of this kind from a (weight 0) to b (weight 1).
+def interpolate(kind: str, a: Latents, b: Latents, frames: int) -> Path:
+    """Points at equal distances on a path of this kind, from a to b.
 
     Raises:
-      ValueError: an unknown kind.
+      ValueError: an unknown kind, or fewer than two frames.
     """
+    if frames < 2:
+        raise ValueError(f"frames={frames}: must be at least 2")
     if kind not in KINDS:
         raise ValueError(f"unknown kind of interpolation {kind!r}; there are {', '.join(KINDS)}")
-    return KINDS[kind](a, b, weights)
+    return KINDS[kind](a, b, jnp.linspace(0, 1, frames))

@@ -4,7 +4,6 @@ Patches and learned positions: ViT (Dosovitskiy et al. 2021). Fixed sine-cosine 
 (Chen et al. 2021) and MAE (He et al. 2022).
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -59,12 +58,27 @@ def sincos_2d(rows: int, columns: int, width: int) -> Float[Array, "{rows} {colu
     return jnp.concatenate([column, row], axis=-1)
 
 
+def _cubic(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
+    """Weights of cubic interpolation (Keys 1981, a = -0.75), the outermost values repeated beyond the edge."""
+    a = -0.75
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        place = np.floor(centres) + tap
+        d = np.abs(centres - place)
+        near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        np.add.at(weights, (np.arange(new), np.clip(place, 0, old - 1).astype(int)), np.where(d <= 1, near, far))
+    return weights
+
+
 def resize_positions(
     embedding: Float[np.ndarray, "rows columns width"] | Float[Array, "rows columns width"], rows: int, columns: int
 ) -> Float[Array, "{rows} {columns} width"]:
-    """A learned position embedding for another grid, by bicubic interpolation (ViT, section 3.2; the kernel is DeiT's).
+    """A learned position embedding for another grid, by bicubic interpolation (ViT, section 3.2) as torch does it.
 
-    Pixel centres correspond and nothing is smoothed on the way down, so an equal grid gives equal values.
+    So DeiT's and transformers' code gets the same values. Patch centres correspond and nothing is smoothed on the way
+    down, so an equal grid gives equal values.
     """
-    shape = (rows, columns, embedding.shape[-1])
-    return jax.image.resize(jnp.asarray(embedding), shape, "cubic", antialias=False)
+    old = np.asarray(embedding, np.float64)
+    down, across = _cubic(old.shape[0], rows), _cubic(old.shape[1], columns)
+    return jnp.asarray(np.einsum("rR,cC,RCw->rcw", down, across, old), embedding.dtype)

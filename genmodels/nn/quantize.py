@@ -37,7 +37,7 @@ class Codebook(NamedTuple):
 
 def nearest(vectors: Float[Array, "codes dim"], z: Rows) -> Codes:
     """Which code is nearest to each row."""
-    return jnp.argmin(jnp.sum(jnp.square(vectors), axis=1) - 2 * z @ vectors.T, axis=1)
+    return jnp.argmin(jnp.sum(jnp.square(vectors), axis=1) - 2 * jnp.matmul(z, vectors.T, precision="highest"), axis=1)
 
 
 def straight_through(z: Array, quantized: Array) -> Array:
@@ -48,7 +48,7 @@ def straight_through(z: Array, quantized: Array) -> Array:
 def shares_and_sums(z: Rows, codes: Codes, count: int) -> Codebook:
     """What the update needs of a batch: the share of rows with each of `count` codes, and the sums of them per row."""
     which = jax.nn.one_hot(codes, count)
-    return Codebook(jnp.mean(which, axis=0), which.T @ z / z.shape[0])
+    return Codebook(jnp.mean(which, axis=0), jnp.matmul(which.T, z, precision="highest") / z.shape[0])
 
 
 def update(

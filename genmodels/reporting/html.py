@@ -35,6 +35,7 @@ CURVES = (
     ("Differences among samples, relative to real images", ("sample_diversity",), True),
     ("Discriminator's loss and penalty", ("discriminator_loss", "penalty"), False),
     ("Classes among drawn samples", ("drawn_class_",), False),
+    ("Share of each class among drawn samples", ("drawn_share_",), False),
     ("Accuracy", ("accuracy",), False),
     ("Gradient and update norms", ("grad_norm", "update_norm"), True),
     ("Learning rate", ("learning_rate",), False),

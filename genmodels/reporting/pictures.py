@@ -84,7 +84,7 @@ def reconstructions(run: Run, images: Pixels, seed: int) -> None:
 def interpolation(run: Run, images: Pixels | None, seed: int) -> None:
     """samples/interpolation.png: a path a row, between images or between samples, for runs that interpolate."""
     predict = run.predictor.task.predict.get("interpolate")
-    if predict is None or (images is None and "a" in predict.inputs):
+    if predict is None or ("a" in predict.inputs and (images is None or len(images) < 2)):
         return
     inputs, ends = {}, f"samples of seed {seed}"
     if "a" in predict.inputs:

@@ -87,7 +87,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     loss = build(Loss, config.get("loss", {}), "loss")
     distill = build(Distill, config.get("distill", {}), "distill")
     frozen_parts = optim.Frozen.of(config, NETWORK)
-    tx = optim.make_optimizer(config.optim, num_steps, frozen_parts)
+    tx = optim.make_optimizers(config, {NETWORK: 1}, num_steps)[NETWORK]
     decay = optim.ema_decay(config.ema, num_steps)
 
     def init(rng, batch) -> TrainState:

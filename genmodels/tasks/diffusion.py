@@ -44,7 +44,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         if not 0 <= timestep < way.num_steps:
             raise ConfigError(f"config.eval.timesteps: {timestep} is not within [0, {way.num_steps})")
     frozen_parts = optim.Frozen.of(config, NETWORK)
-    tx = optim.make_optimizer(config.optim, num_steps, frozen_parts)
+    tx = optim.make_optimizers(config, {NETWORK: 1}, num_steps)[NETWORK]
     decay = optim.ema_decay(config.ema, num_steps)
     kind = settings.parameterization
     denoiser = Denoiser(model, way, settings.learns_variance, num_classes)

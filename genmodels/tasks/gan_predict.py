@@ -73,11 +73,9 @@ def predict_functions(players: Players) -> dict[str, Predict]:
         return {"image": drawn(variables, players.latents(inputs["key"]), inputs.get("label"))}
 
     def walk(variables, frozen, inputs, dist, frames, kind):
-        if frames < 2:
-            raise ValueError(f"frames={frames}: must be at least 2")
         others = jax.vmap(jax.random.fold_in, (0, None))(inputs["key"], 1)
         ends = players.latents(inputs["key"]), players.latents(others)
-        path = interpolate(kind, *ends, jnp.linspace(0, 1, frames))
+        path = interpolate(kind, *ends, frames)
         labels = inputs.get("label")
         labels = None if labels is None else jnp.repeat(labels, frames)
         images = drawn(variables, path.reshape(-1, path.shape[-1]), labels)

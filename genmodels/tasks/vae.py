@@ -48,7 +48,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     """The task of a config with the sections `model` and `vae`.
 
     Raises:
-      ConfigError: an unknown key, or a value that the network or the method refuses.
+      ConfigError: an unknown key, or a value that the network or the method refuses; averaged weights with latent=vq.
     """
     data.require("vae", "image")
     settings = build(VAEConfig, config.vae, "vae")
@@ -65,9 +65,14 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         raise ConfigError("config.vae.free_bits is of a whole batch's mean: set config.train.accumulate=1")
     model = Model(network, settings)
     frozen_parts = optim.Frozen.of(config, NETWORK)
-    tx = optim.make_optimizer(config.optim, num_steps, frozen_parts)
+    tx = optim.make_optimizers(config, {NETWORK: 1}, num_steps)[NETWORK]
     decay = optim.ema_decay(config.ema, num_steps)
     quantized = settings.latent == "vq"
+    if quantized and decay is not None:
+        raise ConfigError(
+            "config.vae.latent=vq: the codebook follows the encoder as it is, and fits no average of it; set "
+            "config.ema.horizon=0.0 and config.ema.decay=0.0"
+        )
 
     def init(rng, batch) -> TrainState:
         params = {NETWORK: network.init(rng, batch["image"][:1])["params"]}

@@ -58,7 +58,7 @@ def predict_functions(model: Model) -> dict[str, Predict]:
     def interpolate(variables, frozen, inputs, dist, *, frames, kind):
         ends = [latents_of(variables, inputs[side])[0] for side in "ab"]
         flat = [end.reshape(len(end), -1) for end in ends]
-        path = between(kind, *flat, jnp.linspace(0, 1, frames)).reshape(-1, *network.latent_shape)
+        path = between(kind, *flat, frames).reshape(-1, *network.latent_shape)
         images = drawn(variables, path)
         return {"frames": images.reshape(-1, frames, *images.shape[1:])}
 

@@ -28,6 +28,7 @@ def test_shares_are_those_of_the_labels_and_few_classes_are_warned_of():
         everything["drawn_class_max"], shares.max(), atol=0.01
     )  # the classifier errs on 2 of 297
     assert everything["drawn_class_coverage"] == 1
+    np.testing.assert_allclose([everything[f"drawn_share_{name}"] for name in range(10)], shares, atol=0.01)
     assert not list(watch(everything))
     threes = class_shares(DIGITS.images[DIGITS.labels == 3], judge())
     assert threes["drawn_class_max"] > 0.95
@@ -35,5 +36,8 @@ def test_shares_are_those_of_the_labels_and_few_classes_are_warned_of():
     assert line.startswith("few classes: ")
     three = class_shares(DIGITS.images[DIGITS.labels < 3], judge())
     assert three["drawn_class_max"] < 0.5  # none stands out, but they are few
-    assert list(watch(three))
+    assert list(watch(three)) == [
+        f"few classes: {three['drawn_class_max']:.0%} of the drawn samples are of one class, "
+        "none is of class 3, 4, 5, 6, 7, 8, 9"
+    ]
     assert not list(watch({"loss": 1.0}))

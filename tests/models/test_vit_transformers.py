@@ -106,3 +106,59 @@ def test_a_model_without_a_head_gets_one_of_zeros(tmp_path):
     found = Run.load(tmp_path / "run").predict("classify", 2, {"image": images})
     assert not found["logits"].any()
     assert found["features"].std() > 0.1
+
+
+COLOUR = CONFIG | {"num_channels": 3}
+KERNEL = "vit.embeddings.patch_embeddings.projection.weight"
+
+
+def converted(folder, preprocessor):
+    """The work directory of a model of colour images with such a preprocessor."""
+    (folder / "theirs").mkdir(parents=True)
+    write_text(folder / "theirs" / "config.json", json.dumps(COLOUR))
+    if preprocessor is not None:
+        write_text(folder / "theirs" / "preprocessor_config.json", json.dumps(preprocessor))
+    kernel = np.random.default_rng(1).standard_normal((8, 3, 4, 4)).astype(np.float32)
+    save_file(tensors(**{KERNEL: kernel}), folder / "theirs" / "model.safetensors")
+    transformers_folder.read(folder / "theirs", folder / "run")
+    return folder / "run"
+
+
+IMAGENET = {
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "rescale_factor": 0.00392156862745098,
+}
+
+
+@pytest.mark.parametrize(
+    "asked", [IMAGENET, {"do_normalize": False}, {"image_mean": 0.5, "image_std": [0.5, 0.5, 0.5]}]
+)
+def test_the_normalisation_that_a_model_was_trained_with_comes_along(asked, tmp_path):
+    from genmodels.inference import Run
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    found = Run.load(converted(tmp_path / "asked", asked)).predict("classify", 4, {"image": pixels})["logits"]
+    plain = Run.load(converted(tmp_path / "plain", None))
+    mean, deviation = asked.get("image_mean", 0.0), asked.get("image_std", 1.0)
+    seen = (pixels / 255 - np.asarray(mean)) / np.asarray(deviation)
+    model, variables = ViT(3, **settings_of(COLOUR)), {"params": plain.variables["params"]["classifier"]}
+    wanted, _ = model.apply(variables, jnp.asarray(seen, jnp.float32))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert np.std(found) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"image_std": [0.2, 0.0, 0.2]}, "image_std=.*positive"),
+        ({"image_mean": ["a"]}, "preprocessor_config.json: cannot be understood"),
+        ({"image_mean": [0.1, 0.2]}, "preprocessor_config.json: cannot be understood"),
+        ({"do_rescale": False}, "other ranges"),
+        ([1], "preprocessor_config.json: cannot be understood"),
+    ],
+)
+def test_a_preprocessor_without_equivalent_is_refused(asked, words, tmp_path):
+    with pytest.raises(GenmodelsError, match=words):
+        converted(tmp_path, asked)
+    assert not (tmp_path / "run").exists()

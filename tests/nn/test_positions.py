@@ -40,13 +40,23 @@ def test_sincos_positions_are_those_of_mae():
         sincos_2d(2, 2, 10)
 
 
-def test_resized_positions_keep_values_planes_and_places():
+def test_resized_positions_keep_values_and_follow_the_cubic_of_torch():
     grid = jax.random.normal(jax.random.key(0), (4, 6, 3))
     np.testing.assert_allclose(resize_positions(grid, 4, 6), grid, atol=1e-6)
     np.testing.assert_allclose(resize_positions(jnp.ones((4, 4, 2)), 7, 9), 1, atol=1e-6)
-    rows, columns = np.mgrid[:8, :8] + 0.5
-    plane = np.stack([rows, columns, 2 * rows - columns], -1) / 8
-    wanted_rows, wanted_columns = np.mgrid[:16, :16] + 0.5
-    wanted = np.stack([wanted_rows, wanted_columns, 2 * wanted_rows - wanted_columns], -1) / 16
-    inside = slice(4, 12)  # where the kernel does not reach over the edge
-    np.testing.assert_allclose(resize_positions(plane, 16, 16)[inside, inside], wanted[inside, inside], atol=1e-5)
+    impulse = jnp.zeros((8, 1, 1)).at[3].set(1.0)
+    doubled = resize_positions(impulse, 16, 1)[:, 0, 0]  # the taps of a = -0.75 at a quarter and at three quarters
+    wanted = [0, -0.03515625, -0.10546875, 0.26171875, 0.87890625, 0.87890625, 0.26171875, -0.10546875, -0.03515625, 0]
+    np.testing.assert_allclose(doubled[2:12], wanted, atol=1e-6)
+    edge = resize_positions(jnp.zeros((8, 1, 1)).at[0].set(1.0), 16, 1)[:2, 0, 0]
+    np.testing.assert_allclose(edge, [1 + 0.10546875, 0.87890625 - 0.10546875], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(24, 24), (7, 9), (14, 30)])
+def test_resized_positions_are_those_of_torch(size):
+    torch = pytest.importorskip("torch")
+    grid = np.random.default_rng(0).normal(size=(14, 14, 5)).astype(np.float32)
+    asked = torch.from_numpy(grid).permute(2, 0, 1)[None]
+    theirs = torch.nn.functional.interpolate(asked, size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(resize_positions(grid, *size), theirs.numpy(), atol=1e-5)
