@@ -125,9 +125,8 @@ class Session:
                 values = meter.summary() | self.health
                 self.health = {}
                 loss = values.get(config.checkpoint.best, np.inf)
-                self.writer.write(step, values)
                 seen = {"step": step, **values}
-                self.writer.warn(step, [*self.task.watch(seen), *health.watch(seen)])
+                self.writer.write(step, values, [*self.task.watch(seen), *health.watch(seen)])
                 meter.reset()
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:

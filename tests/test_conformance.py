@@ -278,11 +278,15 @@ LARGE = ("cifar10", "folder")  # half a minute each to trace and lower
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if any(word in n for word in LARGE) else n for n in EXPERIMENTS],
+    [
+        pytest.param(name, marks=pytest.mark.slow) if any(word in name for word in LARGE) else name
+        for name in [*EXPERIMENTS, "sngan_cifar10:conditional", "vit_cifar10:at224"]
+    ],
 )
 def test_experiments_at_full_size_are_shaped_and_lower(name):
     image_shape = next((shape for word, shape in SHAPES.items() if word in name), (8, 8, 1))
-    config = experiment(name, "")
+    file, _, variant = name.partition(":")
+    config = experiment(file, variant)
     if config.data.size:
         image_shape = (config.data.size, config.data.size, image_shape[-1])
     spec = DataSpec(image_shape, 10)

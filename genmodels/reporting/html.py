@@ -148,6 +148,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "name": workdir.name,
         "workdir": str(workdir),
         "summary": records[-1] if records else None,
+        "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
         "data": read_json(workdir / "data.json"),
         "curves": [svg for t, names, log in CURVES if (svg := curve_svg(t, names, records, log))],
         "pictures": [_picture(path) for path in pictures],

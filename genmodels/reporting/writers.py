@@ -109,9 +109,14 @@ class Writer:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Records `values` at `step` and shows the pace."""
-        self._append({"step": step, **values})
+    def write(self, step: int, values: dict[str, float], warnings: Iterable[str] = ()) -> None:
+        """Records `values` at `step` and shows the pace; then warnings, each once and anew after LONG without it.
+
+        Args:
+          warnings: what is before a line's colon tells one warning from another.
+        """
+        said = self._news(warnings)
+        self._append({"step": step, **values} | ({"warnings": said} if said else {}))
         if self._tensorboard:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -126,19 +131,20 @@ class Writer:
             print(f"\r\033[K{line}", end="", flush=True)
         else:
             print(line, flush=True)
+        for warning in said:
+            self.say(f"warning: step {step}: {warning}")
 
     def say(self, line: str) -> None:
         """Prints a line that stays."""
         print(f"\r\033[K{line}" if self._live else line, flush=True)
 
-    def warn(self, step: int, lines: Iterable[str]) -> None:
-        """Says each warning once, and anew after LONG records without it; what is before its colon names it."""
-        found = {line.partition(":")[0]: line for line in lines}
-        for kind, line in found.items():
-            if kind not in self._standing:
-                self.say(f"warning: step {step}: {line}")
+    def _news(self, warnings: Iterable[str]) -> list[str]:
+        """Those that have not been said lately."""
+        found = {line.partition(":")[0]: line for line in warnings}
+        news = [line for kind, line in found.items() if kind not in self._standing]
         ages = {kind: age + 1 for kind, age in self._standing.items() if age < LONG - 1} | dict.fromkeys(found, 0)
         self._standing = ages
+        return news
 
     def close(self) -> None:
         """Ends the progress line and closes the sinks."""

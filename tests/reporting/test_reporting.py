@@ -145,9 +145,11 @@ def test_a_warning_is_said_when_it_comes_and_when_it_comes_again(tmp_path, capsy
     writer = Writer(tmp_path, 0, 10)
     soon = [["collapse: 9"], ["collapse: 8", "dead codes: 3"], [], ["collapse: 7"]]
     for step, lines in enumerate([*soon, *[[]] * writers.LONG, ["collapse: 6"]]):
-        writer.warn(step, lines)
+        writer.write(step, {"loss": 1.0}, lines)
     writer.close()
-    said = capsys.readouterr().out.splitlines()
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [f"warning: step {r['step']}: {line}" for r in records for line in r.get("warnings", ())] == said
     assert said == ["warning: step 0: collapse: 9", "warning: step 1: dead codes: 3", "warning: step 14: collapse: 6"]
 
 
@@ -225,6 +227,14 @@ def test_a_table_of_counts_survives_the_file_and_is_drawn_true_classes_down(scor
     assert [red for red, _ in shades] == ["23", "170", "23"]
     right, wrong, mostly = (float(alpha) for _, alpha in shades)
     assert right > mostly > wrong
+
+
+def test_the_report_names_what_training_warned_of(scored, tmp_path):
+    shutil.copytree(scored[0], tmp_path / "run")
+    assert "Warnings while it trained" not in html.render([html.run_section(tmp_path / "run")])
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 7, "loss": 1.0, "warnings": ["collapse: <0.1"]}) + "\n")
+    assert "<li>step 7: collapse: &lt;0.1</li>" in html.render([html.run_section(tmp_path / "run")])
 
 
 def test_foreign_files_among_the_results(scored, tmp_path):
