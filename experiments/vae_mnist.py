@@ -58,6 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant in ("gaussian", "fashion"):
         config.vae.likelihood = "gaussian"
         config.vae.binarize = "none"
+        config.train.epochs = 8.0
         config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)")
     if variant == "fashion":
         config.eval.metrics = ("nll", "fd_fashion_mnist", "psnr", "ssim")

@@ -175,7 +175,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             def value():
                 return PENALTIES[settings.penalty](score, real, fake, keys)
 
-            return jax.lax.cond(due, value, lambda: jnp.zeros(()))
+            return value() if settings.penalty_interval == 1 else jax.lax.cond(due, value, lambda: jnp.zeros(()))
 
         def loss_fn(params, rows):
             real = seen_by_discriminator(rows["image"], rows["key"], REAL)
@@ -248,7 +248,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         if n == 1:
             state, metrics = one(state, (first, 0))
         else:
-            state, each = jax.lax.scan(one, state, (parts, jnp.arange(n)))
+            state, each = jax.lax.scan(one, state, (parts, jnp.arange(n)), unroll=True)
             metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), each)
         state, more = generator_update(state, first, dist)
         return state, metrics | more
