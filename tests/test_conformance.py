@@ -85,6 +85,7 @@ MORE = {  # what couples the rows of a batch besides, or draws more
             "gan.conditional": True,
             "gan.loss": "wasserstein",
             "gan.penalty": "wgan_gp",
+            "optim.clip_norm": 0.1,  # of scores that are summed over space
         },
     ),
 }

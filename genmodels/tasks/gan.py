@@ -248,6 +248,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         if n == 1:
             state, metrics = one(state, (first, 0))
         else:
+            # Unrolled, as XLA's CPU backend takes twice as long for gradients of gradients inside a loop.
             state, each = jax.lax.scan(one, state, (parts, jnp.arange(n)), unroll=True)
             metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), each)
         state, more = generator_update(state, first, dist)
