@@ -48,6 +48,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.1
     config.checkpoint.best = ""  # no number of the game says which is
     config.eval.metrics = ("fd_digits", "recall_digits", "class_share_min_digits", "nn_distance_ratio")
+    if variant == "conditional":
+        config.eval.metrics += ("agreement_digits",)
     if not variant:
         sampled = {"n_generated": 1000, "weights": "ema"}
         held_out = sampled | {"reference_split": "test"}

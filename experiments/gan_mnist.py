@@ -4,13 +4,15 @@ python -m genmodels.train --config=experiments/gan_mnist.py --workdir=runs/gan_m
 2 CPU cores: about 13 minutes. Expect, from 2,000 samples and the 10,000 test images (config.expect): every class at
 least 3% of the samples, recall_mnist 0.86 - 0.15, fd_mnist 24 + 10. Measured, seed 0, jax 0.10: 0.089, 0.860, 24.0.
 
-Its discriminator is nearly always right towards the end, and the run says so. Of the variants conditional and fashion
-have not been run at this size; the others: BENCHMARKS.md.
+Its discriminator is nearly always right towards the end, and the run says so; under hinge, with spectral norm, it is
+right on 70%. hinge and wgan_gp take 12 minutes each and end at fd_mnist 33.1 and 55.6, recall 0.876 and 0.826.
 """
 
 from ml_collections import ConfigDict
 
 from genmodels.config import check_variant, defaults
+
+FRECHET = {"": 24.0, "hinge": 33.0, "wgan_gp": 56.0}  # fd_mnist of each variant that was run
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -54,13 +56,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = tuple(f"{family}_{extractor}" for family in families)
     config.eval.num_samples = 2000
 
-    if not variant:
+    if variant in FRECHET:
         sampled = {"n_generated": 2000, "weights": "ema"}
         held_out = sampled | {"reference_split": "test", "n_reference": 10_000}
         config.expect = (
-            {"metric": "class_share_min_mnist", "value": 0.085, "tolerance": 0.055, "protocol": sampled},
-            {"metric": "recall_mnist", "value": 0.86, "tolerance": 0.15, "protocol": held_out},
-            {"metric": "fd_mnist", "value": 24.0, "tolerance": 10.0, "protocol": held_out},
+            {"metric": "class_share_min_mnist", "value": 0.08, "tolerance": 0.05, "protocol": sampled},
+            {"metric": "recall_mnist", "value": 0.85, "tolerance": 0.15, "protocol": held_out},
+            {"metric": "fd_mnist", "value": FRECHET[variant], "tolerance": 10.0, "protocol": held_out},
         )
     if variant == "hinge":
         config.gan.loss = "hinge"
@@ -76,6 +78,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optim.discriminator.learning_rate = 4e-4
         config.optim.b1 = 0.0
         config.optim.b2 = 0.9
+    if variant == "conditional":
+        config.eval.metrics += ("agreement_mnist",)
     if variant == "tiny":
         config.data.source = "digits"
         config.model.latent = 4
