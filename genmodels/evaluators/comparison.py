@@ -20,7 +20,7 @@ SUBJECT = ("checkpoint_step", "generated", "generated_sha256", "seed", "versions
 # of where a reference lay, which is known by its contents,
 PLACE = {"reference": ("reference_sha256", "reference_statistics_sha256"), "reference_split": ("reference_sha256",)}
 # and of what came out. Solvers agree to 1e-8.
-OUTCOME = ("std_over_subsets", "std_over_splits", "standard_error", "warning", "solver", "fitted_to_n")
+OUTCOME = ("histogram", "std_over_subsets", "std_over_splits", "standard_error", "warning", "solver", "fitted_to_n")
 OUTCOME_PREFIX = "mean_"
 # Which differences name a column, where several exist.
 TELLING = (

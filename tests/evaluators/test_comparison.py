@@ -58,6 +58,7 @@ def test_another_protocol_is_another_column_and_the_table_says_why(changes):
         {"reference": "elsewhere/digits"},
         {"solver": "SVD"},
         {"std_over_subsets": 0.1},
+        {"histogram": [3, 4]},
         {"mean_evaluations": 12.0},
     ],
 )
