@@ -2,14 +2,18 @@
 
 python -m genmodels.train --config=experiments/vae_mnist.py --workdir=runs/vae_mnist --config.data.source=idx:DIR
 2 CPU cores: about 15 minutes. Expect (config.expect): negative ELBO of the 10,000 test images 93.5 + 1.0 nats.
-Measured, seed 0, jax 0.10: 93.33, and 87.05 by the importance-weighted bound of 500 latents (1,000 images).
+Measured, seed 0, jax 0.10: 93.33, and 87.05 by the importance-weighted bound of 500 latents (1,000 images). Of the
+variants gaussian (9 minutes: 1.525 bits/dim), vq and denoising (4 minutes each: PSNR 25.8 and 23.6 dB) were run,
+fashion and autoencoder were not.
 """
 
 from ml_collections import ConfigDict
 
 from genmodels.config import check_variant, defaults
 
-PSNR = {"vq": 25.8, "denoising": 23.6}  # of each variant that was run
+# Of the variants that were run: value and tolerance in nats or, of greys, bits/dim; decibels.
+NLL = {"": (93.5, 1.0), "gaussian": (1.525, 0.03)}
+PSNR = {"vq": 25.8, "denoising": 23.6}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -54,9 +58,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.batch_size = 500
     config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)", "iwae(samples=5000, images=100)")
 
-    if not variant:
+    if variant in NLL:
+        value, tolerance = NLL[variant]
         elbo = {"likelihood": "elbo", "n_reference": 10_000}
-        config.expect = ({"metric": "nll", "value": 93.5, "tolerance": 1.0, "protocol": elbo},)
+        config.expect = ({"metric": "nll", "value": value, "tolerance": tolerance, "protocol": elbo},)
     if variant in ("gaussian", "fashion"):
         config.vae.likelihood = "gaussian"
         config.vae.binarize = "none"
