@@ -118,9 +118,6 @@ class Session:
                 choose("config.checkpoint.best", config.checkpoint.best, ("", *metrics))
                 self.writer.say("compiled the first step")
                 meter.restart_clock()
-            with meter.paused():
-                if self._due(config.log.samples_every, step) or step == self.last:
-                    self._pictures(predictor, step)
             if self._due(config.log.every, step) or step == self.last:
                 values = meter.summary() | self.health
                 self.health = {}
@@ -131,6 +128,8 @@ class Session:
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:
                     self.checkpoints.save(self.state, step, loss)
+                if self._due(config.log.samples_every, step) or step == self.last:
+                    self._pictures(predictor, step)
             code = stop(step)
         for item in pending:
             self._finish(*item, meter)
@@ -165,11 +164,13 @@ class Session:
             )
 
     def _pictures(self, predictor: Predictor, step: int) -> None:
-        """Draws; what the samples tell of the run's health stands in the next record, at the latest in the last."""
+        """Draws; what the samples tell of the run's health stands in its next record. After the last, it is said."""
         folder = self.workdir / "samples"
         drawn = pictures.while_training(predictor, self.state.variables(), self.source, folder, step)
         for judge in self.judges if "sample" in drawn else ():
             self.health |= health.class_shares(drawn["sample"], judge)
+        for line in health.watch(self.health) if step == self.last else ():
+            self.writer.say(f"warning: step {step}: {line}")
 
 
 def _note_new_length(before: ConfigDict, config: ConfigDict, last: int, count: int) -> None:

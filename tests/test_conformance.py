@@ -326,7 +326,10 @@ def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
     assert int(states[-1].skipped["total"]) == 1
 
 
-@pytest.mark.parametrize("name", {row.split("/")[0]: row for row in RUNS}.values())
+AVERAGED = {row.split("/")[0]: row for row in RUNS if row != "vae/vq"}.values()  # a row a task that keeps averages
+
+
+@pytest.mark.parametrize("name", AVERAGED)
 def test_frozen_parameters_stay_and_nothing_is_kept_for_them(config_of, name):
     """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
     settings = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}
