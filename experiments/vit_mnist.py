@@ -3,7 +3,8 @@
 python -m genmodels.train --config=experiments/vit_mnist.py --workdir=runs/vit_mnist --config.data.source=idx:DIR
 2 CPU cores: about 9 minutes. Expect: accuracy 0.990 - 0.004 on the 10,000 test images. Measured, seed 0: 0.9900.
 
-The variant fashion has flips, too, and has not been measured.
+The variant fashion has flips, too. It is too short for a Vision Transformer: 86.2% of the test images and 85.9% of the
+training images after 6 minutes, where the ConvNet of classifier_mnist.py has 92.1%.
 """
 
 from ml_collections import ConfigDict
