@@ -64,7 +64,7 @@ test-slow: $(VENV)/.tensorflow $(VENV)/.parity
 # FILE[:VARIANT] of experiments that declare what they reach; those on MNIST's idx files join with MNIST=DIR and FASHION=DIR.
 RECIPES := ddpm_digits ddpm_digits:linear ddpm_digits:epsilon ddpm_digits:learned classifier_digits vit_digits vit_digits:distilled vit_digits:probe \
   vae_digits gan_digits gan_digits:conditional \
-  $(if $(MNIST),ddpm_mnist:small classifier_mnist vit_mnist vae_mnist_mlp vae_mnist_mlp:binarized vae_mnist vae_mnist:gaussian vae_mnist:vq vae_mnist:denoising gan_mnist gan_mnist:hinge gan_mnist:wgan_gp) $(if $(FASHION),classifier_mnist:fashion)
+  $(if $(MNIST),ddpm_mnist:small classifier_mnist vit_mnist vae_mnist_mlp vae_mnist_mlp:binarized vae_mnist vae_mnist:gaussian vae_mnist:vq vae_mnist:denoising gan_mnist gan_mnist:hinge gan_mnist:wgan_gp) $(if $(FASHION),classifier_mnist:fashion gan_mnist:fashion)
 
 recipes: $(STAMP)
 	for name in $(RECIPES); do \

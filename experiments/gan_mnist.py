@@ -2,18 +2,18 @@
 
 python -m genmodels.train --config=experiments/gan_mnist.py --workdir=runs/gan_mnist --config.data.source=idx:DIR
 2 CPU cores: about 13 minutes. Expect, from 2,000 samples and the 10,000 test images (config.expect): every class at
-least 3% of the samples, recall_mnist 0.85 - 0.15, fd_mnist 24 + 10. Measured, seed 0, jax 0.10: 0.089, 0.860, 24.0.
+least 3% of the samples, recall_mnist 0.85 - 0.15, fd_mnist 24 + 9.6. Measured, seed 0, jax 0.10: 0.089, 0.860, 24.0.
 
 Its discriminator is nearly always right towards the end, and the run says so; under hinge, with spectral norm, it is
 right on 70%. hinge and wgan_gp take 12 minutes each and end at fd_mnist 33.1 and 55.6, recall 0.876 and 0.826.
-The variants conditional and fashion were not run.
+fashion takes 13: fd_fashion_mnist 12.4, recall 0.778. The variant conditional was not run.
 """
 
 from ml_collections import ConfigDict
 
 from genmodels.config import check_variant, defaults
 
-FRECHET = {"": 24.0, "hinge": 33.0, "wgan_gp": 56.0}  # fd_mnist of each variant that was run
+FRECHET = {"": 24.0, "hinge": 33.0, "wgan_gp": 56.0, "fashion": 12.4}  # fd of each variant that was run
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -58,12 +58,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.num_samples = 2000
 
     if variant in FRECHET:
+        value = FRECHET[variant]
         sampled = {"n_generated": 2000, "weights": "ema"}
         held_out = sampled | {"reference_split": "test", "n_reference": 10_000}
         config.expect = (
-            {"metric": "class_share_min_mnist", "value": 0.08, "tolerance": 0.05, "protocol": sampled},
-            {"metric": "recall_mnist", "value": 0.85, "tolerance": 0.15, "protocol": held_out},
-            {"metric": "fd_mnist", "value": FRECHET[variant], "tolerance": 10.0, "protocol": held_out},
+            {"metric": f"class_share_min_{extractor}", "value": 0.08, "tolerance": 0.05, "protocol": sampled},
+            {"metric": f"recall_{extractor}", "value": 0.85, "tolerance": 0.15, "protocol": held_out},
+            {"metric": f"fd_{extractor}", "value": value, "tolerance": 0.4 * value, "protocol": held_out},
         )
     if variant == "hinge":
         config.gan.loss = "hinge"
