@@ -8,6 +8,7 @@ import pytest
 
 from genmodels import loop, tasks
 from genmodels.errors import ConfigError, DivergedError, StorageError
+from genmodels.evaluators import health
 from genmodels.reporting import grids, pictures
 from genmodels.reporting.writers import read_metrics
 from genmodels.workdir import locked, read_config
@@ -81,6 +82,16 @@ def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="no space"):
         loop.train(small("ddpm_digits"), tmp_path)
     assert int(final_state(tmp_path).step) == 6
+
+
+def test_samples_of_few_classes_are_warned_of_after_the_last_step_too(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(health, "class_shares", lambda images, judge: {"drawn_class_max": 1.0, "drawn_share_3": 0.0})
+    config = small("ddpm_digits", **{"eval.metrics": ("fd_digits",), "log.samples_every": 0})
+    assert loop.train(config, tmp_path) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warnings == [
+        "warning: step 6: few classes: 100% of the drawn samples are of one class, none is of class 3",
+    ]
 
 
 def test_another_experiment_and_other_data_are_refused(small, trained, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 
 from genmodels import evaluation, loop
 from genmodels.data.sources import make_source
-from genmodels.errors import ConfigError, DataError
+from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting import files
+from tests.helpers import experiment
 
 
 def test_a_run_is_scored_with_the_protocol_of_every_number(scored):
@@ -152,3 +153,17 @@ def test_the_shipped_digits_classifier_is_the_recorded_one_and_is_good():
     assert np.mean(logits.argmax(-1) == source.labels) >= 0.98
     with pytest.raises(DataError, match="8x8x1"):
         Selection("digits").load()(np.zeros((2, 9, 9, 1), np.uint8))
+
+
+def test_an_autoencoder_is_evaluated_on_one_image_and_not_where_it_cannot_leave_its_pictures(tmp_path, monkeypatch):
+    np.savez(tmp_path / "one.npz", images=np.full((1, 8, 8, 1), 90, np.uint8))
+    run = tmp_path / "run"
+    split = {"data.source": f"npz:{tmp_path}/one.npz", "train.batch_size": 8, "train.steps": 1}
+    assert loop.train(experiment("vae_digits", **split), run) == 0
+    (result,) = evaluation.of_run(str(run), ("psnr",), None, "latest", split="train")
+    assert result.protocol["n_reference"] == 1
+    assert (run / "samples" / "reconstructions.png").exists()
+    assert not (run / "samples" / "interpolation.png").exists()  # there is nowhere to go
+    monkeypatch.setattr("os.access", lambda *args: False)  # root may write anywhere
+    with pytest.raises(StorageError, match="samples: cannot be written"):
+        evaluation.of_run(str(run), ("psnr",), None, "latest", split="train")
