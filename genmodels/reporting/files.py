@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from genmodels.data.base import Settings, Source
+from genmodels.data.images import EXTENSIONS
 from genmodels.data.listing import others
 from genmodels.data.media import Folder
 from genmodels.data.sources import make_source
@@ -72,9 +73,11 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
       flag: for messages, e.g. "--generated".
       mixed: images may differ in size; their source's pixels are then `data.pixels.Mixed`.
     Raises:
-      DataError: nothing there, not readable, images of several sizes, or something else in a folder of images.
+      DataError: nothing there, not readable, one image, images of several sizes, or a stranger in a folder of images.
     """
     path = pathlib.Path(name)
+    if path.suffix.lower() in EXTENSIONS:
+        raise DataError(f"{flag}={name}: is one image; name a folder, a .tar or .zip of images, or an .npz")
     scheme = "folder" if path.is_dir() else ARCHIVES.get(path.suffix, "npz")
     try:
         spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"

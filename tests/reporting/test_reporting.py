@@ -199,6 +199,11 @@ def test_images_to_score_may_be_any_source(tmp_path):
         files.read_images("--generated", str(tmp_path / "two"))
 
 
+def test_one_image_is_no_set_of_images(tmp_path):
+    with pytest.raises(DataError, match=r"--input=.*a\.PNG: is one image; name a folder"):
+        files.read_images("--input", str(tmp_path / "a.PNG"))
+
+
 def test_a_folder_that_holds_images_is_not_mixed_with_new_ones(tmp_path):
     images = np.zeros((3, 4, 4, 1), np.uint8)
     files.write_images(files.check_out(str(tmp_path / "out")), images, None, "")
