@@ -9,13 +9,13 @@ def load(workdir: str, checkpoint: str | int = "latest") -> Any:
     """A trained run: `genmodels.load("runs/ddpm_digits").sample(8, labels=[3], seed=0)`.
 
     Returns:
-      A genmodels.inference.Run.
+      A genmodels.runs.inference.Run.
     Raises:
       StorageError: not a work directory, or no intact checkpoint in it.
     """
-    from genmodels import xla
+    from genmodels.core import xla
 
     xla.configure()
-    from genmodels.inference import Run
+    from genmodels.runs.inference import Run
 
     return Run.load(workdir, checkpoint)

@@ -26,20 +26,20 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step
 
 def main() -> None:
     """Reads, calls, writes."""
-    from genmodels import applying
-    from genmodels.inference import Run
-    from genmodels.reporting.files import check_out
-    from genmodels.workdir import check_writable
+    from genmodels.core.files import check_writable
+    from genmodels.reporting.files import check_out, write_outputs
+    from genmodels.runs import apply
+    from genmodels.runs.inference import Run
 
     check_writable(pathlib.Path(OUT.value))
-    out, options = check_out(OUT.value), applying.parse_options(SET.value)
+    out, options = check_out(OUT.value), apply.parse_options(SET.value)
     labels = cli.integers("labels", LABELS.value)
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
-    inputs, rows = applying.gather(run, PREDICT.value, INPUT.value, labels, NUM.value)
+    inputs, rows = apply.gather(run, PREDICT.value, INPUT.value, labels, NUM.value)
     predict = run.predictor.task.predict[PREDICT.value]
     outputs = run.predict(PREDICT.value, rows, inputs, seed=SEED.value, **options)
     caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}"
-    applying.write(out, PREDICT.value, predict, outputs, caption)
+    write_outputs(out, PREDICT.value, predict, outputs, caption)
     shapes = ", ".join(f"{field} {'x'.join(map(str, array.shape))}" for field, array in outputs.items())
     print(f"{out}: {PREDICT.value} of {rows} rows ({shapes}), {caption}")
 

@@ -21,8 +21,8 @@ NULL_LABEL = flags.DEFINE_bool(
 
 def main() -> None:
     """Reads the folder, writes the work directory, says what comes next."""
-    from genmodels import diffusers_folder, transformers_folder
     from genmodels.errors import ConfigError
+    from genmodels.interop import diffusers, transformers
 
     workdir = pathlib.Path(WORKDIR.value)
     if bool(DIFFUSERS.value) == bool(TRANSFORMERS.value):
@@ -30,11 +30,11 @@ def main() -> None:
     if TRANSFORMERS.value:
         if NULL_LABEL.value is not None:
             raise ConfigError("--null_label: is for --diffusers")
-        transformers_folder.read(pathlib.Path(TRANSFORMERS.value), workdir, SOURCE.value)
+        transformers.read(pathlib.Path(TRANSFORMERS.value), workdir, SOURCE.value)
         print(f"{workdir}: holds the weights of {TRANSFORMERS.value} at step 0")
         print(f"next: train with --config.init_from={workdir} or --config.distill.teacher={workdir}")
         return
-    diffusers_folder.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
+    diffusers.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
     print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
     print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")
 

@@ -9,7 +9,8 @@ import re
 
 from absl import flags
 
-from genmodels import cli, metric_flags, sampling_flags
+from genmodels import cli
+from genmodels.cli import metric_flags, sampling_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
 GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz, folder, archive, or statistics.")
@@ -27,10 +28,12 @@ flags.adopt_module_key_flags(metric_flags)
 
 def main() -> int:
     """Evaluates, prints each result as it comes, and writes them all at the end."""
-    from genmodels import evaluation, workdir
+    from genmodels import scoring
+    from genmodels.core.files import check_writable
     from genmodels.errors import EXIT_EXPECTATION_MISSED, ConfigError
     from genmodels.evaluators.expectations import compare
     from genmodels.reporting.files import read_results, write_results
+    from genmodels.runs import workdir
 
     out = pathlib.Path(OUT.value)
     paths = GENERATED.value is not None and REFERENCE.value is not None
@@ -46,14 +49,14 @@ def main() -> int:
     if paths and (sampling or likelihoods):
         raise ConfigError(f"--{next(iter(sampling), 'likelihoods')} goes with --workdir")
     metrics = tuple(METRICS.value) if METRICS.value else None
-    workdir.check_writable(out)
+    check_writable(out)
     if paths:
-        results = evaluation.of_paths(GENERATED.value, REFERENCE.value, metrics, metric_flags.given())
+        results = scoring.of_paths(GENERATED.value, REFERENCE.value, metrics, metric_flags.given())
     else:
         expect = workdir.read_config(pathlib.Path(WORKDIR.value)).expect
         if CHECK.value and not expect:
             raise ConfigError(f"--check: config.expect of {WORKDIR.value} is empty, there is nothing to check")
-        results = evaluation.of_run(
+        results = scoring.of_run(
             WORKDIR.value,
             metrics,
             NUM.value,

@@ -18,11 +18,11 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step
 
 def main() -> None:
     """Averaged parameters where the run keeps them; in an .npz with the names of the checkpoint."""
-    from genmodels import diffusers_folder
-    from genmodels.checkpoint import flat
+    from genmodels.core.checkpoint import flat
+    from genmodels.core.files import atomic_path
     from genmodels.errors import ConfigError
-    from genmodels.inference import Run
-    from genmodels.workdir import atomic_path
+    from genmodels.interop import diffusers
+    from genmodels.runs.inference import Run
 
     out = pathlib.Path(OUT.value)
     if out.suffix not in ("", ".npz"):
@@ -31,7 +31,7 @@ def main() -> None:
         raise ConfigError(f"--out={out}: exists and is not an empty folder; choose another")
     run = Run.load(WORKDIR.value, CHECKPOINT.value)
     if not out.suffix:
-        diffusers_folder.write(run, out)
+        diffusers.write(run, out)
         print(f"{out}: {run.weights} weights of step {run.step}, a UNet2DModel and its scheduler for diffusers")
         return
     with atomic_path(out) as temporary:

@@ -13,24 +13,25 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
-from genmodels import evaluators, paths
-from genmodels import workdir as workdir_lib
-from genmodels.checkpoint import Checkpoints, newest
+from genmodels import evaluators
+from genmodels.core import parameters
+from genmodels.core.checkpoint import Checkpoints, newest
+from genmodels.core.files import atomic_path, write_text
+from genmodels.core.parallel import Parallel
+from genmodels.core.state import TrainState, guarded, parameter_table
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
 from genmodels.data.base import Pair, Source
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
-from genmodels.evaluators import health
+from genmodels.evaluators import sample_diagnostics
 from genmodels.extractors import Selection
-from genmodels.inference import Predictor, abstract_state
-from genmodels.parallel import Parallel
 from genmodels.reporting import pictures
-from genmodels.reporting.grids import save_sheet
 from genmodels.reporting.writers import Meter, Writer
-from genmodels.state import TrainState, guarded, parameter_table
+from genmodels.runs import workdir as workdir_lib
+from genmodels.runs.inference import Predictor, abstract_state
+from genmodels.runs.prerequisites import Ancestors, begin
 from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
-from genmodels.transfer import Ancestors, begin
 
 NOTHING = Augment()
 AUGMENTATION = 0x617567  # tells its random stream from the task's, which folds in example indices
@@ -123,7 +124,7 @@ class Session:
                 self.health = {}
                 loss = values.get(config.checkpoint.best, np.inf)
                 seen = {"step": step, **values}
-                self.writer.write(step, values, [*self.task.watch(seen), *health.watch(seen)])
+                self.writer.write(step, values, [*self.task.watch(seen), *sample_diagnostics.watch(seen)])
                 meter.reset()
             with meter.paused():
                 if self._due(config.checkpoint.every, step) or step == self.last:
@@ -151,7 +152,7 @@ class Session:
         train = self.config.train
         batch = pipeline.make_batch(self.source, self.config.seed, step - 1, train.batch_size)
         path = self.workdir / f"bad_batch_{step - 1:06d}.npz"
-        with workdir_lib.atomic_path(path) as temporary:
+        with atomic_path(path) as temporary:
             np.savez(temporary, **batch)
         self.writer.say(
             f"step {step}: the update was not finite and was skipped ({in_row} in a row); batch saved in {path}"
@@ -168,8 +169,8 @@ class Session:
         folder = self.workdir / "samples"
         drawn = pictures.while_training(predictor, self.state.variables(), self.source, folder, step)
         for judge in self.judges if "sample" in drawn else ():
-            self.health |= health.class_shares(drawn["sample"], judge)
-        for line in health.watch(self.health) if step == self.last else ():
+            self.health |= sample_diagnostics.class_shares(drawn["sample"], judge)
+        for line in sample_diagnostics.watch(self.health) if step == self.last else ():
             self.writer.say(f"warning: step {step}: {line}")
 
 
@@ -217,12 +218,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             f"x {task.row_multiple}, the rows that a step of config.task={config.task} takes together on each"
         )
     abstract = abstract_state(task, data)  # the network's own objections come before anything is written
-    names = paths.named(abstract.params)
-    paths.check_matches("config.frozen", config.frozen, names)
-    if all(paths.matches(config.frozen, name) for name in names):
+    names = parameters.named(abstract.params)
+    parameters.check_matches("config.frozen", config.frozen, names)
+    if all(parameters.matches(config.frozen, name) for name in names):
         raise ConfigError("config.frozen: leaves nothing to train")
     for pattern in config.optim.no_decay:
-        if not any(paths.matches((pattern,), name) for name in names):
+        if not any(parameters.matches((pattern,), name) for name in names):
             print(f"note: config.optim.no_decay: {pattern!r} matches no parameter")
     find = functools.partial(Ancestors.find, config, task, data, abstract.params)
     ancestors = find(fresh=True) if newest(workdir / "checkpoints") is None else None
@@ -276,8 +277,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 state = initial_state(task, source, config.seed, shardings)
                 state = begin(state, ancestors.found, ancestors.extra)
             if not (workdir / "data.png").exists():
-                save_sheet(workdir / "data.png", source)
-            workdir_lib.write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
+                preflight.save_sheet(workdir / "data.png", source)
+            write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
             size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
             print(
                 f"{workdir}: {'resuming at' if first else 'from'} step {first} to {last}: {size:,} parameters, "
@@ -285,7 +286,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 f"{len(parallel.devices)} {parallel.devices[0].platform} device(s), {config.parallel}"
             )
             writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
-            judges = health.judges([metric.selection for metric in metrics.values()], data.image_shape)
+            judges = sample_diagnostics.judges([metric.selection for metric in metrics.values()], data.image_shape)
             rest = augment, ancestors.networks(parallel), judges
             session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last, *rest)
             try:

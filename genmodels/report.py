@@ -15,9 +15,9 @@ OUT = flags.DEFINE_string("out", None, "HTML file to write.", required=True)
 
 def main() -> None:
     """Reads, renders, writes; trains and samples nothing."""
+    from genmodels.core.files import write_text
     from genmodels.errors import ConfigError
     from genmodels.reporting.html import render, run_section
-    from genmodels.workdir import write_text
 
     out = pathlib.Path(OUT.value)
     if out.suffix != ".html":

@@ -8,7 +8,8 @@ import time
 
 from absl import flags
 
-from genmodels import cli, sampling_flags
+from genmodels import cli
+from genmodels.cli import sampling_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
 NUM = flags.DEFINE_integer("num", None, "How many images.", required=True)
@@ -21,9 +22,9 @@ flags.adopt_module_key_flags(sampling_flags)
 
 def main() -> None:
     """Samples on all devices and writes them."""
-    from genmodels.inference import Run
+    from genmodels.core.files import check_writable
     from genmodels.reporting.files import check_out, write_images
-    from genmodels.workdir import check_writable
+    from genmodels.runs.inference import Run
 
     check_writable(pathlib.Path(OUT.value))
     out = check_out(OUT.value)

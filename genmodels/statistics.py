@@ -19,15 +19,16 @@ LAYER = flags.DEFINE_string("layer", "", "Of the FID Inception; pool3 unless nam
 
 def main() -> None:
     """One pass over the images; genmodels.evaluate takes the file as --reference or --generated."""
-    from genmodels import evaluation, workdir
+    from genmodels import scoring
+    from genmodels.core.files import atomic_path, check_writable
     from genmodels.errors import ConfigError
 
     out = pathlib.Path(OUT.value)
     if out.suffix != ".npz":
         raise ConfigError(f"--out={out}: must end in .npz")
-    workdir.check_writable(out)
-    arrays = evaluation.statistics_of(IMAGES.value, EXTRACTOR.value, RESIZE.value, LAYER.value)
-    with workdir.atomic_path(out) as temporary:
+    check_writable(out)
+    arrays = scoring.statistics_of(IMAGES.value, EXTRACTOR.value, RESIZE.value, LAYER.value)
+    with atomic_path(out) as temporary:
         np.savez(temporary, **arrays)
     print(f"{out}: mu and sigma of {arrays['count']:,} images, {len(arrays['mu'])} dimensions, {arrays['extractor']}")
 

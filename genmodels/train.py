@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from genmodels import cli
+from genmodels.runs import experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, FILE.py or FILE.py:variant.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run, created when missing.")
@@ -17,7 +18,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> int:
     """Trains and, when done, prints what to do next."""
-    from genmodels import inference, loop, signals
+    from genmodels import loop
+    from genmodels.cli import signals
+    from genmodels.runs import inference
 
     workdir = pathlib.Path(WORKDIR.value)
     with signals.stop_requests() as requested:
@@ -30,4 +33,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, check=experiment.check_command_line)

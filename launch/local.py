@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from genmodels import xla
+from genmodels.core import xla
 
 VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "tpu": "TPU_VISIBLE_CHIPS"}
 

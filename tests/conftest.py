@@ -4,7 +4,7 @@ import os
 import pathlib
 import shutil
 
-from genmodels import xla
+from genmodels.core import xla
 from tests import QUICK_COMPILE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -76,14 +76,14 @@ def trained(small, finished_run):
 
 @pytest.fixture(scope="session")
 def evaluated_run(finished_run, tmp_path_factory):
-    from genmodels import evaluation
+    from genmodels import scoring
     from genmodels.reporting.files import write_results
 
     workdir = tmp_path_factory.mktemp("scored") / "run"
     shutil.copytree(finished_run, workdir)
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch)
-        results = evaluation.of_run(str(workdir), None, 20, "latest")
+        results = scoring.of_run(str(workdir), None, 20, "latest")
     write_results(workdir / "eval" / "result.json", results)
     return workdir, results
 

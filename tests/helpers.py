@@ -67,9 +67,9 @@ def digest(tree):
 
 def final_state(workdir):
     """The newest state of a work directory as numpy arrays."""
-    from genmodels.checkpoint import Checkpoints
-    from genmodels.inference import abstract_state, task_of
-    from genmodels.parallel import Parallel
+    from genmodels.core.checkpoint import Checkpoints
+    from genmodels.core.parallel import Parallel
+    from genmodels.runs.inference import abstract_state, task_of
 
     _, _, data, task = task_of(workdir)
     target = abstract_state(task, data)

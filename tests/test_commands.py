@@ -82,14 +82,15 @@ def test_sampling_flags_are_refused_before_anything_is_read(given):
 # A command whose work is replaced by printing what it is asked to do, a line of JSON for each call.
 ASKED = """
 import json, sys
-from genmodels import cli, evaluation, inference, {main}
+from genmodels import cli, scoring, {main}
+from genmodels.runs import inference
 def asked(*args, **options):
     print(json.dumps([args, options]))
 class Run:
     load = classmethod(lambda cls, *args: asked(*args) or cls())
     sample = lambda self, *args, **options: sys.exit(asked(*args, **options))
-inference.Run, evaluation.of_run = Run, lambda *args: sys.exit(asked(*args))
-evaluation.of_paths = evaluation.of_run
+inference.Run, scoring.of_run = Run, lambda *args: sys.exit(asked(*args))
+scoring.of_paths = scoring.of_run
 cli.run({main}.main)
 """
 SAMPLING = {"sampler": "ddim", "steps": 7, "spacing": "karras", "eta": 0.5, "variance": "fixed_large", "guidance": 2.5}

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from genmodels import config as config_lib
-from genmodels import optim
+from genmodels.core import optim
+from genmodels.core.parallel import whole_view
+from genmodels.core.state import Rows
 from genmodels.errors import ConfigError, choose
-from genmodels.parallel import whole_view
-from genmodels.state import Rows
 from genmodels.tasks import DataSpec, make_task
 from tests.helpers import EXPERIMENTS, ROOT, experiment
 
@@ -104,7 +104,7 @@ def test_wrong_values_are_named(values, words):
 
 
 def test_task_sections_are_checked_with_suggestions():
-    from genmodels.inference import abstract_state
+    from genmodels.runs.inference import abstract_state
     from genmodels.tasks import DataSpec, make_task
 
     for values, words in [
@@ -197,7 +197,7 @@ def test_ema_decay_warms_up_and_its_horizon_follows_the_run():
 
 
 def test_variables_are_the_averaged_weights():
-    from genmodels.state import TrainState
+    from genmodels.core.state import TrainState
 
     params = {"net": jnp.zeros(2)}
     state = TrainState.create(params, {"net": optax.sgd(1.0)}, ema=True)

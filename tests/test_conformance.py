@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import evaluation, loop, paths
-from genmodels.checkpoint import Checkpoints
+from genmodels import loop, scoring
+from genmodels.core import parameters
+from genmodels.core.checkpoint import Checkpoints
+from genmodels.core.parallel import AXIS, Parallel, device_view, whole_view
+from genmodels.core.state import Average
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
-from genmodels.inference import Run, abstract_state
-from genmodels.parallel import AXIS, Parallel, device_view, whole_view
-from genmodels.state import Average
+from genmodels.runs.inference import Run, abstract_state
+from genmodels.runs.prerequisites import Ancestors
 from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
-from genmodels.transfer import Ancestors
 from tests.helpers import EXPERIMENTS, digest, experiment, final_state
 
 RUNS = {  # task, and after a slash what is special about the row; of diffusion it has a stand-in for its network
@@ -206,7 +207,7 @@ def test_a_sharded_run_resumes_on_its_shards_and_is_evaluated(config_of, tmp_pat
     assert loop.train(sharded, tmp_path / "parts", lambda step: 85 if step == 3 else None) == 85
     assert loop.train(sharded, tmp_path / "parts") == 0
     assert digest(final_state(tmp_path / "parts")) == digest(final_state(tmp_path / "whole"))
-    (result,) = evaluation.of_run(str(tmp_path / "parts"), None, None, "latest")
+    (result,) = scoring.of_run(str(tmp_path / "parts"), None, None, "latest")
     test = make_source("digits", "test")
     logits = Run.load(tmp_path / "parts").predict("classify", len(test), {"image": test.images})["logits"]
     assert result.value == np.mean(np.argmax(logits, -1) == test.labels)
@@ -334,11 +335,11 @@ def test_frozen_parameters_stay_and_nothing_is_kept_for_them(config_of, name):
     """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
     settings = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}
     source, task = built(config_of(name, **settings))
-    names = sorted(paths.named(abstract_state(task, DataSpec(source.image_shape, source.num_classes)).params))
+    names = sorted(parameters.named(abstract_state(task, DataSpec(source.image_shape, source.num_classes)).params))
     chosen = tuple(map(re.escape, names[::2]))
     first, last = train_on(config_of(name, **settings, frozen=chosen), 1, "pmap", steps=2)
     for kept in ("params", "ema_params"):
-        before, after = (paths.named(getattr(state, kept)) for state in (first, last))
+        before, after = (parameters.named(getattr(state, kept)) for state in (first, last))
         still = {name for name in before if np.array_equal(before[name], after[name])}
         assert still >= set(names[::2]) & before.keys()
         assert still < before.keys()

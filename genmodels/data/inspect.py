@@ -26,7 +26,6 @@ def main() -> None:
     from genmodels.data.base import Pair
     from genmodels.data.sources import from_config
     from genmodels.errors import ConfigError, DataError
-    from genmodels.reporting.grids import save_sheet
 
     out = pathlib.Path(OUT.value) if OUT.value else None
     if out and out.suffix != ".png":
@@ -43,7 +42,7 @@ def main() -> None:
     source = from_config(section)
     print("\n".join(preflight.describe(source)))
     if out:
-        save_sheet(out, source)
+        preflight.save_sheet(out, source)
         print(f"contact sheet in {out}")
     try:
         test = from_config(section, "test")

@@ -1,9 +1,11 @@
 """What the data is, in words and in a picture, before anything is compiled for it."""
 
+import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from genmodels.core.grids import save_grid
 from genmodels.data.base import Pair, Source
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 10
@@ -117,3 +119,10 @@ def sheet(source: Source | Pair) -> tuple[np.ndarray, int, str]:
 
 def _spread(source: Source, count: int):
     return source.pixels[np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))]
+
+
+def save_sheet(path: pathlib.Path, source: Source | Pair) -> None:
+    """Writes a contact sheet of a data source."""
+    images, columns, caption = sheet(source)
+    title = f"{source.name} ({source.split}): {len(source):,} images"
+    save_grid(path, images, columns, printable(title), printable(caption))

@@ -18,9 +18,9 @@ MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of the original fil
 
 def main() -> None:
     """Prepares, unless an array_record copy is there already."""
-    from genmodels.data import preparing, tfds
+    from genmodels.core.files import check_writable
+    from genmodels.data import tfds, tfds_build
     from genmodels.errors import ConfigError, DataError
-    from genmodels.workdir import check_writable
 
     scheme, _, name = DATASET.value.partition(":")
     if scheme != "tfds" or not name or ":" in name:
@@ -34,7 +34,7 @@ def main() -> None:
         found = tfds.find(name, folder)
         print(f"tfds:{name} is prepared already: {found}")
     except tfds.NotPreparedError:
-        preparing.prepare(name, folder, manual)
+        tfds_build.prepare(name, folder, manual)
         print(f"prepared {tfds.find(name, folder)}; train with --config.data.source=tfds:{name}")
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.cli.progress import Progress
 from genmodels.data import cache
 from genmodels.data.base import Settings, Source, Table
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
 from genmodels.data.media import Medium
 from genmodels.data.pixels import Decoded, Mixed, digest
-from genmodels.data.progress import Progress
 from genmodels.errors import DataError
 
 CHUNK = 64  # files a thread takes at once, at the most

@@ -1,20 +1,24 @@
 """The registry of data sources: what a string such as "folder:photos" names. A scheme is a function and a row here."""
 
+import dataclasses
 import difflib
 import functools
 import inspect
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.data import arrays, tfds
 from genmodels.data.base import Pair, Settings, Source
 from genmodels.data.compose import COMBINATIONS
-from genmodels.data.listing import list_images
+from genmodels.data.images import EXTENSIONS
+from genmodels.data.listing import list_images, others
 from genmodels.data.media import Folder, Medium, Tar, Zip
 from genmodels.data.scan import open_files
 from genmodels.data.spec import Call, parse
@@ -23,6 +27,8 @@ from genmodels.errors import ConfigError, DataError, choose
 SPLITS = ("train", "test")
 DEFAULT = Settings()
 NOT_SETTINGS = ("source", "workers", "augment")  # keys of config.data for others than the readers
+ARCHIVES = {".tar": "tar", ".zip": "zip"}
+LABEL = re.compile(r"_label(\d+)$")  # at the end of a file's stem, as reporting.files.write_images names them
 
 
 def make_source(spec: str, split: str = "train", settings: Settings = DEFAULT) -> Source | Pair:
@@ -140,3 +146,38 @@ SCHEMES: dict[str, Callable[..., Source]] = {
     "npz": functools.partial(_arrays, "npz", arrays.load_npz),
     "idx": functools.partial(_arrays, "idx", arrays.load_idx),
 }
+
+
+def read_images(flag: str, name: str, mixed: bool = False) -> Source:
+    """The images of an .npz or of a folder, such as `write_images` writes; labels may stand in file names.
+
+    A .tar or .zip is read too, and so is a source written as a call: 'folder("DIR", convert="rgb")'.
+
+    Args:
+      flag: for messages, e.g. "--generated".
+      mixed: images may differ in size; their source's pixels are then `data.pixels.Mixed`.
+    Raises:
+      DataError: nothing there, not readable, one image, images of several sizes, or a stranger in a folder of images.
+    """
+    path = pathlib.Path(name)
+    if path.suffix.lower() in EXTENSIONS:
+        raise DataError(f"{flag}={name}: is one image; name a folder, a .tar or .zip of images, or an .npz")
+    scheme = "folder" if path.is_dir() else ARCHIVES.get(path.suffix, "npz")
+    try:
+        spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"
+        source = make_source(spec, settings=Settings(mixed=mixed))
+    except DataError as error:
+        advice = str(error).replace("config.data.", "")  # here an option of the source itself
+        hint = f""" (write {flag}='{scheme}("{name}", ...)')""" if advice != str(error) else ""
+        if "different sizes" in advice:
+            hint += "; distances between features can name a resize instead: --resize=clean or tf1"
+        raise DataError(f"{flag}: {advice}{hint}") from error
+    if scheme == "folder" and (strangers := others(Folder(f"{flag}={name}", path))):
+        raise DataError(
+            f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all of it is measured"
+        )
+    matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
+    if not matches or not all(matches):
+        return source
+    labels = np.array([int(match[1]) for match in matches], np.int32)
+    return dataclasses.replace(source, labels=labels, num_classes=int(labels.max()) + 1, class_names=())

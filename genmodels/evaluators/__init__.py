@@ -10,14 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from genmodels.errors import ConfigError, DataError
-from genmodels.evaluators import (
-    classification,
-    distribution,
-    likelihood,
-    memorization,
-    pairs,
-    reconstruction,
-)
+from genmodels.evaluators import classification, distribution, likelihood, memorization, pairs, reconstruction
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.distribution import Default
 from genmodels.evaluators.features import MOMENTS, Summaries

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.data.progress import Progress
+from genmodels.cli.progress import Progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary

@@ -13,14 +13,14 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
-from genmodels.data.progress import Progress
+from genmodels.cli.progress import Progress
+from genmodels.core.parallel import gather_hosts
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import statistics
 from genmodels.evaluators.base import Context, ImageSet
 from genmodels.extractors import Extracted, Extractor, Selection
 from genmodels.metrics.inception_score import ScoreSums
 from genmodels.metrics.moments import Gaussian, Moments, merged
-from genmodels.parallel import gather_hosts
 
 MOMENTS, SCORES, FEATURES, CLASSES, HISTOGRAM = WANTS = ("moments", "scores", "features", "classes", "histogram")
 CHUNK = 512  # images read and extracted at a time

@@ -1,30 +1,23 @@
 """Files that the commands exchange: images as an .npz, a folder of PNGs or one PNG grid; results as JSON."""
 
-import dataclasses
 import json
 import math
 import pathlib
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.data.base import Settings, Source
-from genmodels.data.images import EXTENSIONS
-from genmodels.data.listing import others
-from genmodels.data.media import Folder
-from genmodels.data.sources import make_source
-from genmodels.errors import ConfigError, DataError, StorageError
+from genmodels.core.files import atomic_path, write_text
+from genmodels.core.grids import save_grid, to_pil
+from genmodels.errors import ConfigError, StorageError
 from genmodels.evaluators.base import Result
-from genmodels.reporting.grids import save_grid, to_pil
-from genmodels.workdir import atomic_path, read_json, write_text
+from genmodels.runs.workdir import read_json
+from genmodels.tasks import Predict
 
 Images = UInt8[np.ndarray, "N height width channel"]
 NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
-ARCHIVES = {".tar": "tar", ".zip": "zip"}
-LABEL = re.compile(r"_label(\d+)$")
 
 
 def check_out(out: str) -> pathlib.Path:
@@ -64,39 +57,23 @@ def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N
                 to_pil(image).save(temporary, format="PNG")
 
 
-def read_images(flag: str, name: str, mixed: bool = False) -> Source:
-    """The images of an .npz or of a folder, such as `write_images` writes; labels may stand in file names.
+def write_outputs(out: pathlib.Path, name: str, predict: Predict, outputs: dict[str, np.ndarray], caption: str) -> None:
+    """Writes every array into an .npz, where `image` is called images as `sample` has it; or images as files.
 
-    A .tar or .zip is read too, and so is a source written as a call: 'folder("DIR", convert="rgb")'.
-
-    Args:
-      flag: for messages, e.g. "--generated".
-      mixed: images may differ in size; their source's pixels are then `data.pixels.Mixed`.
     Raises:
-      DataError: nothing there, not readable, one image, images of several sizes, or a stranger in a folder of images.
+      ConfigError: they are no images, and `out` is no .npz.
     """
-    path = pathlib.Path(name)
-    if path.suffix.lower() in EXTENSIONS:
-        raise DataError(f"{flag}={name}: is one image; name a folder, a .tar or .zip of images, or an .npz")
-    scheme = "folder" if path.is_dir() else ARCHIVES.get(path.suffix, "npz")
-    try:
-        spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"
-        source = make_source(spec, settings=Settings(mixed=mixed))
-    except DataError as error:
-        advice = str(error).replace("config.data.", "")  # here an option of the source itself
-        hint = f""" (write {flag}='{scheme}("{name}", ...)')""" if advice != str(error) else ""
-        if "different sizes" in advice:
-            hint += "; distances between features can name a resize instead: --resize=clean or tf1"
-        raise DataError(f"{flag}: {advice}{hint}") from error
-    if scheme == "folder" and (strangers := others(Folder(f"{flag}={name}", path))):
-        raise DataError(
-            f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all of it is measured"
-        )
-    matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
-    if not matches or not all(matches):
-        return source
-    labels = np.array([int(match[1]) for match in matches], np.int32)
-    return dataclasses.replace(source, labels=labels, num_classes=int(labels.max()) + 1, class_names=())
+    if out.suffix == ".npz":
+        with atomic_path(out) as temporary:
+            np.savez_compressed(temporary, **{"images" if key == "image" else key: x for key, x in outputs.items()})
+        return
+    images = outputs[predict.output]
+    if images.dtype != np.uint8:
+        raise ConfigError(f"--out={out}: {name} gives {predict.output}, which is no image: end it in .npz")
+    if images.ndim == 5 and out.suffix == ".png":
+        save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; a path a row")
+    else:
+        write_images(out, images.reshape(-1, *images.shape[-3:]), None, caption)
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:

@@ -12,13 +12,13 @@ import jinja2
 import matplotlib
 
 from genmodels.config import flatten, to_json
+from genmodels.core.grids import read_captions
 from genmodels.evaluators.comparison import Comparison, Entry
 from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting.files import read_results
-from genmodels.reporting.grids import read_captions
 from genmodels.reporting.writers import read_metrics
-from genmodels.workdir import read_config, read_json
+from genmodels.runs.workdir import read_config, read_json
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt

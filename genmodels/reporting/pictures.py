@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.core.grids import save_grid
 from genmodels.data.base import Pair, Source
 from genmodels.data.pixels import Pixels
-from genmodels.inference import Predictor, Run
 from genmodels.metrics.nearest import nearest_neighbours
-from genmodels.reporting.grids import save_grid
+from genmodels.runs.inference import Predictor, Run
 
 EXAMPLES = 10
 MOST_CLASSES = 16  # shown in the pictures that training draws

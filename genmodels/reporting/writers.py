@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from genmodels.state import Average
-from genmodels.workdir import write_text
+from genmodels.core.files import write_text
+from genmodels.core.state import Average
 
 LONG = 10  # records without a warning, after which it is said anew
 

@@ -11,8 +11,8 @@ from typing import Any
 import optax
 from flax import struct
 
+from genmodels.core.state import TrainState
 from genmodels.errors import ConfigError
-from genmodels.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import optax
 
 from genmodels import config as config_lib
-from genmodels import optim
 from genmodels.config import build
+from genmodels.core import optim
+from genmodels.core.state import TrainState
 from genmodels.errors import ConfigError, choose
 from genmodels.losses import distillation
 from genmodels.models import vit
 from genmodels.models.convnet import ConvNet
-from genmodels.state import TrainState
+from genmodels.nn.mixup import mix
 from genmodels.tasks.base import DataSpec, Predict, Pretrained, Task, no_adaptation
-from genmodels.tasks.mixup import mix
 
 NETWORK = "classifier"
 TEACHER = "teacher"

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from genmodels import config as config_lib
-from genmodels import optim
 from genmodels.config import build
+from genmodels.core import optim
+from genmodels.core.state import Average, Rows, TrainState
 from genmodels.diffusion import guidance, parameterization, process, time_sampling
 from genmodels.diffusion.bound import Bound
 from genmodels.errors import ConfigError, choose
 from genmodels.models.unet import UNet
-from genmodels.state import Average, Rows, TrainState
 from genmodels.tasks import diffusion_settings
 from genmodels.tasks.base import DataSpec, Task
 from genmodels.tasks.diffusion_predict import NETWORK, Denoiser, predict_functions

@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from genmodels import config as config_lib
-from genmodels import optim
 from genmodels.config import build
+from genmodels.core import optim
+from genmodels.core.state import Average, TrainState
 from genmodels.errors import ConfigError, choose
 from genmodels.losses.adversarial import LOSSES
-from genmodels.losses.diff_augment import AUGMENTATIONS, augment
 from genmodels.losses.penalties import PENALTIES
 from genmodels.models.gan import Networks
 from genmodels.nn import spectral_norm
 from genmodels.nn.batch_norm import COLLECTION
-from genmodels.state import Average, TrainState
+from genmodels.nn.diff_augment import AUGMENTATIONS, augment
 from genmodels.tasks.base import DataSpec, Task
 from genmodels.tasks.gan_predict import DISCRIMINATOR, GENERATOR, SPECTRAL, Players, predict_functions
 

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from genmodels import config as config_lib
-from genmodels import optim
 from genmodels.config import build
+from genmodels.core import optim
+from genmodels.core.state import Rows, TrainState
 from genmodels.diffusion.samplers import per_example_normal
 from genmodels.errors import ConfigError, choose
 from genmodels.losses import variational
 from genmodels.models.vae import Autoencoder
 from genmodels.nn import quantize
-from genmodels.state import Rows, TrainState
 from genmodels.tasks.base import DataSpec, Task
 from genmodels.tasks.vae_predict import CODEBOOK, predict_functions
 from genmodels.tasks.vae_settings import LATENT, NETWORK, NOISE, Model, VAEConfig

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genmodels.core.parallel import Parallel, whole_view
 from genmodels.data.augment import Augment
-from genmodels.parallel import Parallel, whole_view
 
 KEYS = jax.random.split(jax.random.key(0), 64)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodels import evaluation, loop
+from genmodels import loop, scoring
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
-from genmodels.workdir import read_json
+from genmodels.runs.workdir import read_json
 from tests.data.files import noise, write_folder
 from tests.helpers import command, digest, experiment, final_state, finish
 
@@ -40,7 +40,7 @@ def test_the_template_trains_and_is_evaluated_on_a_folder(tmp_path, capsys):
     assert described["num_classes"] == 10
     assert 30 < described["count"] < 60
     assert (tmp_path / "run" / "data.png").exists()
-    (result,) = evaluation.of_run(str(tmp_path / "run"), ("psnr",), None, "latest")
+    (result,) = scoring.of_run(str(tmp_path / "run"), ("psnr",), None, "latest")
     assert result.protocol["n_reference"] == 60 - described["count"]
 
 

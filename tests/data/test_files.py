@@ -10,9 +10,9 @@ from PIL import Image
 
 from genmodels.data import cache, images, preflight, scan
 from genmodels.data.base import Settings
+from genmodels.data.preflight import save_sheet
 from genmodels.data.sources import make_source
 from genmodels.errors import DataError
-from genmodels.reporting.grids import save_sheet
 from tests.data.files import noise, pack, write_folder
 from tests.data.test_images import bomb
 

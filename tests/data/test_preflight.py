@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from genmodels.core.grids import read_captions
 from genmodels.data import preflight
 from genmodels.data.base import Source
 from genmodels.data.sources import make_source
-from genmodels.reporting.grids import read_captions, save_sheet
 from tests.data.files import noise
 
 
@@ -66,6 +66,6 @@ def test_the_sheet_shows_classes_in_columns_or_a_spread(tmp_path):
     assert (shown[0, 0, 0, 0], shown[-1, 0, 0, 0], len(shown), columns) == (0, 199, 80, 10)
     assert len(preflight.sheet(source(ramp[:3]))[0]) == 3
     pair = make_source("pair('digits', subset('digits', count=9))")
-    save_sheet(tmp_path / "sheet.png", pair)
+    preflight.save_sheet(tmp_path / "sheet.png", pair)
     assert "first rows: digits" in read_captions(tmp_path / "sheet.png")[1]
     assert preflight.describe(pair)[0].endswith("an epoch is 1,500 pairs")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from array_record.python import array_record_module
 
-from genmodels.data import preparing, tfds
+from genmodels.data import tfds, tfds_build
 from genmodels.data.base import Settings
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
@@ -139,12 +139,12 @@ def test_an_unfinished_copy_and_a_tfrecord_copy_are_no_copies(tmp_path):
 
 
 def test_a_host_that_does_not_answer_is_named_soon(monkeypatch):
-    monkeypatch.setattr(preparing.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tfds_build.urllib.request, "getproxies", dict)
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"tfds:x: nowhere\.invalid cannot be reached .* as --manual_dir"):
-        preparing.check_network("x", ["https://nowhere.invalid/x.zip"])  # a name that RFC 2606 keeps from resolving
-    assert time.perf_counter() - start < 2 * preparing.PATIENCE
-    preparing.check_network("x", [])
+        tfds_build.check_network("x", ["https://nowhere.invalid/x.zip"])  # a name that RFC 2606 keeps from resolving
+    assert time.perf_counter() - start < 2 * tfds_build.PATIENCE
+    tfds_build.check_network("x", [])
 
 
 def prepare(*args):

@@ -10,12 +10,12 @@ import time
 
 import numpy as np
 
-from genmodels import evaluation
+from genmodels import scoring
 from genmodels.data.sources import from_config
 from genmodels.extractors import Selection
-from genmodels.inference import Run
 from genmodels.metrics.frechet import frechet_distance
 from genmodels.metrics.moments import Moments
+from genmodels.runs.inference import Run
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--run", required=True)
@@ -59,7 +59,7 @@ def main():
             distance = frechet_distance(Moments.of(found).gaussian(), Moments.of(features).gaussian()).value
             print(f"| {name} | {steps} | {distance:.2f} | {agreement:.3f} | {seconds:.1f} |", flush=True)
     if args.nll:
-        for result in evaluation.of_run(args.run, ("nll",), None, "latest"):
+        for result in scoring.of_run(args.run, ("nll",), None, "latest"):
             protocol = result.protocol
             parts = {key: round(protocol[key], 4) for key in protocol if key.startswith("mean_")}
             print(

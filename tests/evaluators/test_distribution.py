@@ -9,16 +9,7 @@ import pytest
 from genmodels import extractors
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
-from genmodels.evaluators import (
-    Context,
-    Default,
-    ImageSet,
-    Options,
-    Statistics,
-    evaluate,
-    lower_is_better,
-    resolve,
-)
+from genmodels.evaluators import Context, Default, ImageSet, Options, Statistics, evaluate, lower_is_better, resolve
 from genmodels.extractors import NetworkExtractor, Selection, inception
 from genmodels.metrics import frechet
 from genmodels.metrics.moments import Moments

@@ -84,9 +84,9 @@ jax.config.update("jax_platforms", "cpu")
 if count > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
 import json
-from genmodels import evaluation
+from genmodels import scoring
 names = ("fd_digits", "kd_digits", "cs_digits", "precision_digits", "agreement_digits")
-results = evaluation.of_paths(f"{folder}/a.npz", f"{folder}/b.npz", names, {"subset_size": 100})
+results = scoring.of_paths(f"{folder}/a.npz", f"{folder}/b.npz", names, {"subset_size": 100})
 print(json.dumps([result.value for result in results]))
 """
 

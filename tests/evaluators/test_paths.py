@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodels import evaluation, extractors
+from genmodels import extractors, scoring
 from genmodels.data.pixels import Mixed
-from genmodels.data.sources import make_source
+from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError, GenmodelsError
 from genmodels.evaluators import features, statistics
 from genmodels.extractors import NetworkExtractor, Selection
-from genmodels.reporting.files import read_images
 
 DIGITS = make_source("digits", "test")
 
@@ -35,7 +34,7 @@ def folder(name, *arrays):
 
 
 def values(generated, reference, names, **measuring):
-    return [result.value for result in evaluation.of_paths(generated, reference, names, measuring)]
+    return [result.value for result in scoring.of_paths(generated, reference, names, measuring)]
 
 
 def of_sizes(*sizes, channels=1):
@@ -44,7 +43,7 @@ def of_sizes(*sizes, channels=1):
 
 
 def test_statistics_files_are_those_that_other_tools_write_and_read(tmp_path):
-    arrays = evaluation.statistics_of("b.npz", "digits", "none", "")
+    arrays = scoring.statistics_of("b.npz", "digits", "none", "")
     x = Selection("digits").load()(DIGITS.images[150:297]).features.astype(np.float64)
     np.testing.assert_allclose(arrays["mu"], x.mean(0), rtol=1e-12)
     np.testing.assert_allclose(arrays["sigma"], np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
@@ -54,7 +53,7 @@ def test_statistics_files_are_those_that_other_tools_write_and_read(tmp_path):
     for reference in ("ours.npz", "theirs.npz"):
         np.testing.assert_allclose(values("a.npz", reference, ("fd_digits",)), direct, rtol=1e-8)
     assert values("ours.npz", "theirs.npz", ("fd_digits",))[0] < 1e-8
-    (result,) = evaluation.of_paths("a.npz", "theirs.npz", ("fd_digits",))
+    (result,) = scoring.of_paths("a.npz", "theirs.npz", ("fd_digits",))
     assert result.protocol["n_reference"] == "unknown"
     assert result.protocol["reference_statistics_sha256"]
 
@@ -102,7 +101,7 @@ def test_sizes_may_differ_only_where_a_resize_is_named():
     for kind in ("clean", "tf1"):
         extractor = Selection("digits", kind).load()
         one_by_one = np.concatenate([extractor(image[None]).features for image in mixed])
-        moments = evaluation.statistics_of("mixed", "digits", kind, "")
+        moments = scoring.statistics_of("mixed", "digits", kind, "")
         np.testing.assert_allclose(moments["mu"], one_by_one.mean(0), rtol=1e-4, atol=1e-4)
     assert np.isfinite(values("small", "mixed", ("fd_digits[clean]",))[0])
     np.savez("large.npz", images=np.stack(of_sizes(*[(20, 20)] * 30)))
@@ -168,12 +167,12 @@ def test_bad_input_is_one_line_and_nothing_is_written(case, monkeypatch):
     pathlib.Path("wrong.pth").write_bytes(b"PK" + bytes(1000))
     measuring = {key.lstrip("-"): value for key, value in (flag.split("=") for flag in flags)}
     if "inception[clean]" in metrics:
-        monkeypatch.setattr("genmodels.evaluation.load_weights", lambda metrics, options: None)
+        monkeypatch.setattr("genmodels.scoring.load_weights", lambda metrics, options: None)
         monkeypatch.setattr(
             Selection, "load", lambda self: NetworkExtractor("x", "", "", 2, "clean", (8, 8, 3), *[None] * 3)
         )
     with pytest.raises(GenmodelsError, match=message) as error:
-        evaluation.of_paths(generated, reference, (metrics,), measuring)
+        scoring.of_paths(generated, reference, (metrics,), measuring)
     assert "\n" not in str(error.value)
 
 
@@ -203,7 +202,7 @@ def test_results_are_strict_json_with_protocols(tmp_path):
         "coverage_digits",
         "cs_digits",
     )
-    results = evaluation.of_paths("a.npz", "b.npz", names, {"subset_size": 50, "subsets": 5})
+    results = scoring.of_paths("a.npz", "b.npz", names, {"subset_size": 50, "subsets": 5})
     write_results(tmp_path / "r.json", results)
     read = json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)["results"]
     assert [row["name"] for row in read] == list(names)

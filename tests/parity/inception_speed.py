@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from genmodels import xla
+from genmodels.core import xla
 
 BATCH, CALLS = 32, 5
 

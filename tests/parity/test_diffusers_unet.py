@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from genmodels import diffusers_folder, evaluation
+from genmodels import scoring
 from genmodels.diffusion import samplers
 from genmodels.diffusion.parameterization import Output
 from genmodels.errors import GenmodelsError
-from genmodels.inference import Run
-from genmodels.models import unet_diffusers
+from genmodels.interop import diffusers as diffusers_folder
+from genmodels.interop import diffusers_keys
 from genmodels.models.unet import UNet
+from genmodels.runs.inference import Run
 from tests.diffusion.gaussian import ddpm, keys_for
 from tests.helpers import command, finish
 
@@ -74,12 +75,12 @@ def made(config):
 def ours(network):
     """Our network and parameters with their weights."""
     config = dict(network.config)
-    model = UNet(**unet_diffusers.settings_of(config))
+    model = UNet(**diffusers_keys.settings_of(config))
     x = jnp.zeros((1, config["sample_size"], config["sample_size"], config["in_channels"]))
     t = jnp.zeros(1, jnp.int32)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, t, t if model.num_classes else None))["params"]
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
-    return model, unet_diffusers.params_of(tensors, model, shapes, flip_sin_to_cos=config["flip_sin_to_cos"])
+    return model, diffusers_keys.params_of(tensors, model, shapes, flip_sin_to_cos=config["flip_sin_to_cos"])
 
 
 def run_theirs(network, x, t, labels=None):
@@ -108,9 +109,9 @@ def test_outputs_are_equal_both_ways(config):
         {"params": params}, jnp.asarray(x), jnp.asarray(t), None if labels is None else jnp.asarray(labels)
     )
     np.testing.assert_allclose(found, theirs, atol=1e-4)
-    config_back = unet_diffusers.config_of(model, config["sample_size"], config["in_channels"])
+    config_back = diffusers_keys.config_of(model, config["sample_size"], config["in_channels"])
     back = diffusers.UNet2DModel.from_config(config_back).eval()
-    tensors = unet_diffusers.tensors_of(params, model)
+    tensors = diffusers_keys.tensors_of(params, model)
     back.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     np.testing.assert_allclose(run_theirs(back, x, t, labels), theirs, atol=1e-5)
 
@@ -175,7 +176,7 @@ def test_the_old_names_of_attention_are_read(folder, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(folder, old)
     tensors = load_file(old / diffusers_folder.WEIGHTS)
-    for new, before in unet_diffusers.OLD_ATTENTION.items():
+    for new, before in diffusers_keys.OLD_ATTENTION.items():
         tensors = {name.replace(f".{new}.", f".{before}."): value for name, value in tensors.items()}
     assert any(".proj_attn." in name for name in tensors)
     save_file(tensors, old / diffusers_folder.WEIGHTS)
@@ -184,7 +185,7 @@ def test_the_old_names_of_attention_are_read(folder, tmp_path):
     images = [Run.load(tmp_path / f"run_{path.name}").sample(2, steps=3) for path in (folder, old)]
     np.testing.assert_array_equal(*images)
     with pytest.raises(GenmodelsError, match="converted without its data"):
-        evaluation.of_run(str(tmp_path / "run_old"), None, None, "latest")
+        scoring.of_run(str(tmp_path / "run_old"), None, None, "latest")
 
 
 def edit(name, **changes):

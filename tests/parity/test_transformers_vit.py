@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels.inference import Run
-from genmodels.models import vit_transformers
+from genmodels.interop import transformers_keys
 from genmodels.models.vit import ViT
+from genmodels.runs.inference import Run
 from tests.helpers import command, finish
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[parity]')")
@@ -42,8 +42,8 @@ def made(**config):
 
 
 def ours(config, tensors):
-    settings = vit_transformers.settings_of(config.to_dict())
-    return ViT(config.num_labels, **settings), vit_transformers.params_of(tensors, settings["depth"])
+    settings = transformers_keys.settings_of(config.to_dict())
+    return ViT(config.num_labels, **settings), transformers_keys.params_of(tensors, settings["depth"])
 
 
 def images_for(config):

@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from genmodels.data.sources import read_images
 from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.evaluators import Result
 from genmodels.reporting import files, html, writers
@@ -179,36 +180,36 @@ def test_unreadable_images_are_named(tmp_path):
     (tmp_path / "bad" / "a.png").write_bytes(b"\x89PNG but not")
     for name, words in [("none.npz", "no such"), ("empty", "looked for .png"), ("bad", r"a\.png cannot be read")]:
         with pytest.raises(DataError, match=words):
-            files.read_images("--generated", str(tmp_path / name))
+            read_images("--generated", str(tmp_path / name))
 
 
 def test_images_to_score_may_be_any_source(tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, (5, 4, 4, 3), dtype=np.uint8)
     files.write_images(tmp_path / "out", pixels, None, "")
-    grey = files.read_images("--generated", f'folder("{tmp_path}/out", convert="grey")')
+    grey = read_images("--generated", f'folder("{tmp_path}/out", convert="grey")')
     assert grey.image_shape == (4, 4, 1)
     with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
         for file in (tmp_path / "out").iterdir():
             archive.write(file, file.name)
-    np.testing.assert_array_equal(files.read_images("--reference", str(tmp_path / "out.zip")).images, pixels)
+    np.testing.assert_array_equal(read_images("--reference", str(tmp_path / "out.zip")).images, pixels)
     files.write_images(tmp_path / "out" / "grey", pixels[..., :1], None, "")
     with pytest.raises(DataError, match=r"--generated: .* stand beside"):
-        files.read_images("--generated", str(tmp_path / "out"))
+        read_images("--generated", str(tmp_path / "out"))
     files.write_images(tmp_path / "two", np.zeros((1, 4, 4, 4), np.uint8), None, "")
     with pytest.raises(DataError, match=r"has transparency: convert=rgb.*write --generated='folder\("):
-        files.read_images("--generated", str(tmp_path / "two"))
+        read_images("--generated", str(tmp_path / "two"))
 
 
 def test_one_image_is_no_set_of_images(tmp_path):
     with pytest.raises(DataError, match=r"--input=.*a\.PNG: is one image; name a folder"):
-        files.read_images("--input", str(tmp_path / "a.PNG"))
+        read_images("--input", str(tmp_path / "a.PNG"))
 
 
 def test_a_folder_that_holds_images_is_not_mixed_with_new_ones(tmp_path):
     images = np.zeros((3, 4, 4, 1), np.uint8)
     files.write_images(files.check_out(str(tmp_path / "out")), images, None, "")
     (tmp_path / "out" / ".000000.png.left-by-a-kill.png").write_bytes(b"half")
-    assert len(files.read_images("--generated", str(tmp_path / "out"))) == 3
+    assert len(read_images("--generated", str(tmp_path / "out"))) == 3
     with pytest.raises(ConfigError, match="holds PNGs already"):
         files.check_out(str(tmp_path / "out"))
 

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from genmodels.core.parallel import AXIS, device_view, whole_view
 from genmodels.errors import ConfigError
-from genmodels.parallel import AXIS, device_view, whole_view
+from genmodels.nn.mixup import mix
 from genmodels.tasks import DataSpec, FrozenNetwork, make_task
-from genmodels.tasks.mixup import mix
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genmodels.core.parallel import whole_view
 from genmodels.errors import ConfigError
-from genmodels.parallel import whole_view
 from genmodels.tasks import DataSpec, make_task
 from genmodels.tasks.diffusion_settings import DDPMConfig
 from tests.helpers import experiment

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from genmodels import loop
+from genmodels.core.parallel import Dist, whole_view
+from genmodels.core.state import Average
 from genmodels.errors import ConfigError
 from genmodels.nn import spectral_norm
-from genmodels.parallel import Dist, whole_view
-from genmodels.state import Average
 from genmodels.tasks import DataSpec, make_task
 from genmodels.tasks.gan import spread, watch
 from tests.helpers import experiment

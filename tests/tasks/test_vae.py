@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genmodels.core.parallel import whole_view
+from genmodels.core.state import guarded
 from genmodels.errors import ConfigError
 from genmodels.models.vae import Decoded
-from genmodels.parallel import whole_view
-from genmodels.state import guarded
 from genmodels.tasks import DataSpec, make_task
 from genmodels.tasks.vae import watch
 from genmodels.tasks.vae_predict import predict_functions

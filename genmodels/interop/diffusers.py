@@ -13,13 +13,13 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
-from genmodels import foreign
-from genmodels import workdir as workdir_lib
+from genmodels.core.files import atomic_path, write_text
 from genmodels.diffusion.spacing import TIMESTEPS
 from genmodels.errors import ConfigError, DataError, StorageError
-from genmodels.inference import Run
-from genmodels.models import unet_diffusers
+from genmodels.interop import diffusers_keys, model_folder
 from genmodels.models.unet import UNet
+from genmodels.runs import workdir as workdir_lib
+from genmodels.runs.inference import Run
 from genmodels.tasks import DataSpec
 from genmodels.tasks.diffusion_predict import NETWORK
 
@@ -96,7 +96,7 @@ def config_of(
     Raises:
       ValueError: names the key that has no equivalent.
     """
-    settings = unet_diffusers.settings_of(unet, null_label=null_label)
+    settings = diffusers_keys.settings_of(unet, null_label=null_label)
     num_classes, out_channels = settings.pop("num_classes"), settings.pop("out_channels")
     config = config_lib.defaults()
     config.data.source = ""
@@ -143,29 +143,29 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
       StorageError: a file is missing or damaged, or the work directory is taken.
       ConfigError: the model or its scheduler is something that genmodels has no equivalent for; or has other images.
     """
-    unet = workdir_lib.read_json(foreign.existing(folder, "config.json", "unet"))
-    scheduler = workdir_lib.read_json(foreign.existing(folder, "scheduler_config.json", "scheduler"))
+    unet = workdir_lib.read_json(model_folder.existing(folder, "config.json", "unet"))
+    scheduler = workdir_lib.read_json(model_folder.existing(folder, "scheduler_config.json", "scheduler"))
     ours = workdir_lib.read_json(folder / OURS) if (folder / OURS).exists() else {}
     if not all(isinstance(content, dict) for content in (unet, scheduler, ours)):
         raise StorageError(f"{folder}: its configs must be JSON objects")
     null_label = bool(ours.get("null_label", False)) if null_label is None else null_label
-    tensors = foreign.read_tensors(folder, WEIGHTS, "unet")
+    tensors = model_folder.read_tensors(folder, WEIGHTS, "unet")
     try:
         config, data = config_of(unet, scheduler, null_label=null_label)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         raise ConfigError(f"{folder}: the configs cannot be understood: {error}") from error
-    described = foreign.describe(folder, config, data, source)
-    shapes = foreign.shapes_of(config, data)
+    described = model_folder.describe(folder, config, data, source)
+    shapes = model_folder.shapes_of(config, data)
     model = config_lib.build(
         UNet, config.model, "model", out_channels=unet["out_channels"], num_classes=data.num_classes
     )
     try:
-        params = unet_diffusers.params_of(
+        params = diffusers_keys.params_of(
             tensors, model, shapes.params[NETWORK], flip_sin_to_cos=unet.get("flip_sin_to_cos", True)
         )
     except ValueError as error:
         raise DataError(f"{folder}: {error}") from error
-    foreign.write_run(workdir, config, described, shapes, {NETWORK: params})
+    model_folder.write_run(workdir, config, described, shapes, {NETWORK: params})
 
 
 def write(run: Run, folder: pathlib.Path) -> None:
@@ -191,7 +191,7 @@ def write(run: Run, folder: pathlib.Path) -> None:
     try:
         if height != width:
             raise ValueError(f"images of {height}x{width} are not square")
-        unet = unet_diffusers.config_of(model, height, channels)
+        unet = diffusers_keys.config_of(model, height, channels)
     except ValueError as error:
         raise ConfigError(f"{run.workdir}: {error}") from error
     named = {ours: theirs for theirs, ours in SCHEDULES.items()}
@@ -212,6 +212,6 @@ def write(run: Run, folder: pathlib.Path) -> None:
     }
     files = {"config.json": unet, "scheduler_config.json": scheduler, OURS: {"null_label": conditional}}
     for name, content in files.items():
-        workdir_lib.write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
-    with workdir_lib.atomic_path(folder / WEIGHTS) as temporary:
-        safetensors.numpy.save_file(unet_diffusers.tensors_of(params, model), temporary, {"format": "pt"})
+        write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    with atomic_path(folder / WEIGHTS) as temporary:
+        safetensors.numpy.save_file(diffusers_keys.tensors_of(params, model), temporary, {"format": "pt"})

@@ -1,18 +1,14 @@
-"""What `genmodels.apply` does once its flags are read: inputs for any predict function, and its outputs in files."""
+"""The inputs of any predict function, gathered from what a command is given: paths of images, labels, a number of rows."""
 
 import ast
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from genmodels.errors import ConfigError, choose
-from genmodels.inference import Run, check_labels
-from genmodels.reporting.files import read_images, write_images
-from genmodels.reporting.grids import save_grid
-from genmodels.tasks import Predict
-from genmodels.workdir import atomic_path
+from genmodels.runs.inference import Run, check_labels
+from genmodels.data.sources import read_images
 
 IMAGES = ("image", "a", "b")  # fields of inputs that are images
 
@@ -77,22 +73,3 @@ def gather(
     elif labels is not None:
         raise ConfigError(f"--labels: the predict function {name} takes none")
     return inputs, rows
-
-
-def write(out: pathlib.Path, name: str, predict: Predict, outputs: dict[str, np.ndarray], caption: str) -> None:
-    """Writes every array into an .npz, where `image` is called images as `sample` has it; or images as files.
-
-    Raises:
-      ConfigError: they are no images, and `out` is no .npz.
-    """
-    if out.suffix == ".npz":
-        with atomic_path(out) as temporary:
-            np.savez_compressed(temporary, **{"images" if key == "image" else key: x for key, x in outputs.items()})
-        return
-    images = outputs[predict.output]
-    if images.dtype != np.uint8:
-        raise ConfigError(f"--out={out}: {name} gives {predict.output}, which is no image: end it in .npz")
-    if images.ndim == 5 and out.suffix == ".png":
-        save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; a path a row")
-    else:
-        write_images(out, images.reshape(-1, *images.shape[-3:]), None, caption)

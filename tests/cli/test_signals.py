@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from genmodels.signals import stop_requests
+from genmodels.cli.signals import stop_requests
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 85), (signal.SIGINT, 130)])

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import evaluation, loop, optim, paths, tasks
+from genmodels import loop, scoring, tasks
+from genmodels.core import optim, parameters
+from genmodels.core.parallel import whole_view
 from genmodels.errors import ConfigError, GenmodelsError, StorageError
-from genmodels.experiment import load as load_experiment
-from genmodels.inference import Run
 from genmodels.nn.positions import resize_positions
-from genmodels.parallel import whole_view
+from genmodels.runs.experiment import load as load_experiment
+from genmodels.runs.inference import Run
+from genmodels.runs.workdir import read_json
 from genmodels.tasks import DataSpec, make_task
-from genmodels.workdir import read_json
 from tests.helpers import ROOT, digest, experiment, final_state
 
 TRUNK = ("classifier/trunk/.*",)
@@ -232,7 +233,7 @@ def test_an_experiment_that_needs_itself_trains_nothing(tmp_path):
 @pytest.mark.parametrize("variant", ["tiny_distilled", "tiny_probe"])
 def test_variants_that_need_something_train_it_and_are_evaluated(variant, tmp_path):
     assert loop.train(experiment("vit_digits", variant), tmp_path / "run") == 0
-    (result,) = evaluation.of_run(str(tmp_path / "run"), None, None, "latest")
+    (result,) = scoring.of_run(str(tmp_path / "run"), None, None, "latest")
     assert 0 <= result.value <= 1
     assert len(list((tmp_path / "run" / "prerequisites").iterdir())) == 1
 
@@ -246,9 +247,9 @@ def test_gradients_and_updates_of_a_frozen_part_are_none():
         return jnp.mean(rows["x"] * p["a"]["w"] * p["b"]["w"]), {}
 
     grads, _ = optim.gradients(loss_fn, params, batch, whole_view(batch), 1, frozen)
-    assert list(paths.named(grads)) == ["b/w"]
+    assert list(parameters.named(grads)) == ["b/w"]
     tx = optim.make_optimizer(vit(**{"optim.weight_decay": 1.0}).optim, 10, frozen)
-    assert all("a/w" not in name for name in paths.named(tx.init(params)))
+    assert all("a/w" not in name for name in parameters.named(tx.init(params)))
 
 
 def test_weights_that_are_spared_do_not_decay():
@@ -257,7 +258,7 @@ def test_weights_that_are_spared_do_not_decay():
     zeros = jax.tree.map(jnp.zeros_like, params)
     for no_decay, wanted in (((), set()), ((".*/(bias|scale)",), {"norm/scale", "dense/bias"})):
         tx = optim.make_optimizer(vit(**settings, **{"optim.no_decay": no_decay}).optim, 10, optim.Frozen("net"))
-        updates = paths.named(tx.update(zeros, tx.init(params), params)[0])
+        updates = parameters.named(tx.update(zeros, tx.init(params), params)[0])
         assert {name for name, value in updates.items() if not value.any()} == wanted
         assert all(np.allclose(value, -0.1) for name, value in updates.items() if name not in wanted)
 

@@ -14,12 +14,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genmodels import experiment, paths
-from genmodels import workdir as workdir_lib
+from genmodels.runs import experiment
+from genmodels.core import parameters
+from genmodels.runs import workdir as workdir_lib
 from genmodels.errors import ConfigError, StorageError
-from genmodels.inference import Run, check_predicts, check_pretrained, same_network
-from genmodels.parallel import Parallel
-from genmodels.state import TrainState
+from genmodels.runs.inference import Run, check_predicts, check_pretrained, same_network
+from genmodels.core.parallel import Parallel
+from genmodels.core.state import TrainState
 from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
 
 INIT = "init_from"
@@ -41,7 +42,7 @@ def _check_task(where: str, theirs: str, ours: str) -> None:
         raise ConfigError(f"{where}: is a run of config.task={theirs}, this one is of {ours}")
 
 
-def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[str, np.ndarray]:
+def initial_parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[str, np.ndarray]:
     """What a run's parameters give for those `wanted`, by name; what is not in there begins anew, and that is printed.
 
     Raises:
@@ -49,17 +50,17 @@ def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[st
     """
     where = f"config.init_from={config.init_from}"
     _check_task(where, run.config.task, config.task)
-    ours, theirs = paths.named(wanted), paths.named(run.variables["params"])
-    paths.check_matches("config.init_fresh", config.init_fresh, ours.keys() | theirs.keys())
+    ours, theirs = parameters.named(wanted), parameters.named(run.variables["params"])
+    parameters.check_matches("config.init_fresh", config.init_fresh, ours.keys() | theirs.keys())
     found, fresh, resized = {}, [], []
     for name, leaf in ours.items():
-        if paths.matches(config.init_fresh, name):
+        if parameters.matches(config.init_fresh, name):
             fresh.append(name)
             continue
         if name not in theirs:
             raise ConfigError(f"{where}: has no {name}; to begin it anew, name it in config.init_fresh")
         array = np.asarray(jax.device_get(theirs[name]))
-        if array.shape != leaf.shape and paths.matches(task.heads, name):
+        if array.shape != leaf.shape and parameters.matches(task.heads, name):
             fresh.append(name)
             continue
         if array.shape != leaf.shape:
@@ -67,7 +68,7 @@ def parameters(config: ConfigDict, task: Task, run: Run, wanted: Any) -> dict[st
             resized.append(name)
         found[name] = array.astype(leaf.dtype)
     for name in sorted(theirs.keys() - ours.keys()):
-        if not paths.matches(config.init_fresh, name):
+        if not parameters.matches(config.init_fresh, name):
             raise ConfigError(f"{where}: this network has no {name}; to leave it behind, name it in config.init_fresh")
     for what, names in (("begins anew", fresh), ("is resized", resized)):
         if names:
@@ -85,11 +86,11 @@ def begin(state: TrainState, found: dict[str, np.ndarray], extra: dict[str, Any]
     def replaced(tree, arrays):
         leaves = [
             jax.device_put(np.array(arrays[name]), leaf.sharding) if name in arrays else leaf  # copied: all are donated
-            for name, leaf in paths.named(tree).items()
+            for name, leaf in parameters.named(tree).items()
         ]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), leaves)
 
-    shapes = {name: leaf.shape for name, leaf in paths.named(state.extra).items()}
+    shapes = {name: leaf.shape for name, leaf in parameters.named(state.extra).items()}
     same = {name: array for name, array in extra.items() if array.shape == shapes.get(name)}
     return state.replace(
         params=replaced(state.params, found),
@@ -155,8 +156,8 @@ class Ancestors:
         except StorageError as error:
             raise StorageError(f"{key}={value}: {error}") from error
         if name == INIT:
-            self.found = parameters(self.config, self.task, run, self.params)
-            self.extra = paths.named(run.variables["extra"])
+            self.found = initial_parameters(self.config, self.task, run, self.params)
+            self.extra = parameters.named(run.variables["extra"])
         else:
             check_pretrained(self.task.pretrained[name], run, self.data)
         self.runs[name] = run

@@ -14,11 +14,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
-from genmodels import foreign
-from genmodels import workdir as workdir_lib
 from genmodels.errors import ConfigError, DataError, StorageError
-from genmodels.models import vit_transformers
+from genmodels.interop import model_folder, transformers_keys
 from genmodels.models.vit import HEAD
+from genmodels.runs import workdir as workdir_lib
 from genmodels.tasks import DataSpec
 from genmodels.tasks.classifier import NETWORK
 
@@ -32,7 +31,7 @@ def config_of(model: Mapping[str, Any]) -> tuple[ConfigDict, DataSpec]:
     Raises:
       ValueError: names the key that has no equivalent.
     """
-    settings = vit_transformers.settings_of(model)
+    settings = transformers_keys.settings_of(model)
     size, channels = model.get("image_size", 224), model.get("num_channels", 3)
     classes = len(model["id2label"]) if model.get("id2label") else model.get("num_labels", 2)
     for key, value in (("image_size", size), ("num_channels", channels), ("num_labels", classes)):
@@ -56,30 +55,30 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "") -> None:
       StorageError: a file is missing or damaged, or the work directory is taken.
       ConfigError, DataError: the model is something that genmodels has no equivalent for; or has other images.
     """
-    model = workdir_lib.read_json(foreign.existing(folder, "config.json", kind="transformers"))
+    model = workdir_lib.read_json(model_folder.existing(folder, "config.json", kind="transformers"))
     if not isinstance(model, dict):
         raise StorageError(f"{folder}: its config must be a JSON object")
-    tensors = foreign.read_tensors(folder, WEIGHTS, kind="transformers")
+    tensors = model_folder.read_tensors(folder, WEIGHTS, kind="transformers")
     try:
         config, data = config_of(model)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{folder}: the config cannot be understood: {error}") from error
     asked = folder / PREPROCESSOR
     try:
-        scales = vit_transformers.normalisation_of(
+        scales = transformers_keys.normalisation_of(
             workdir_lib.read_json(asked) if asked.is_file() else {}, data.image_shape[-1]
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{asked}: cannot be understood: {error}") from error
-    described = foreign.describe(folder, config, data, source)
-    shapes = foreign.shapes_of(config, data)
+    described = model_folder.describe(folder, config, data, source)
+    shapes = model_folder.shapes_of(config, data)
     wanted = shapes.params[NETWORK]
     try:
-        params = vit_transformers.params_of(tensors, config.model.depth)
+        params = transformers_keys.params_of(tensors, config.model.depth)
     except ValueError as error:
         raise DataError(f"{folder}: {error}") from error
     params.setdefault(HEAD, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted[HEAD]))
     if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, wanted):
         raise DataError(f"{folder}: the shapes of {WEIGHTS} are not those that its config.json says")
-    params = vit_transformers.normalised(params, *scales)
-    foreign.write_run(workdir, config, described, shapes, {NETWORK: params})
+    params = transformers_keys.normalised(params, *scales)
+    model_folder.write_run(workdir, config, described, shapes, {NETWORK: params})

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from genmodels import transformers_folder
+from genmodels.core.files import write_text
 from genmodels.errors import GenmodelsError
+from genmodels.interop import transformers
+from genmodels.interop.transformers_keys import params_of, settings_of
 from genmodels.models.vit import ViT
-from genmodels.models.vit_transformers import params_of, settings_of
-from genmodels.workdir import write_text
 
 CONFIG = {
     "model_type": "vit",
@@ -89,19 +89,19 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_left(config, changed, 
     write_text(tmp_path / "theirs" / "config.json", json.dumps(CONFIG | config))
     save_file(tensors(**changed), tmp_path / "theirs" / "model.safetensors")
     with pytest.raises(GenmodelsError, match=words):
-        transformers_folder.read(tmp_path / "theirs", tmp_path / "run")
+        transformers.read(tmp_path / "theirs", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_model_without_a_head_gets_one_of_zeros(tmp_path):
-    from genmodels.inference import Run
+    from genmodels.runs.inference import Run
 
     bare = {name.removeprefix("vit."): value for name, value in tensors().items() if name.startswith("vit.")}
     bare["pooler.dense.weight"] = np.zeros((8, 8), np.float32)
     (tmp_path / "theirs").mkdir()
     write_text(tmp_path / "theirs" / "config.json", json.dumps(CONFIG))
     save_file(bare, tmp_path / "theirs" / "model.safetensors")
-    transformers_folder.read(tmp_path / "theirs", tmp_path / "run")
+    transformers.read(tmp_path / "theirs", tmp_path / "run")
     images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8, 1)
     found = Run.load(tmp_path / "run").predict("classify", 2, {"image": images})
     assert not found["logits"].any()
@@ -120,7 +120,7 @@ def converted(folder, preprocessor):
         write_text(folder / "theirs" / "preprocessor_config.json", json.dumps(preprocessor))
     kernel = np.random.default_rng(1).standard_normal((8, 3, 4, 4)).astype(np.float32)
     save_file(tensors(**{KERNEL: kernel}), folder / "theirs" / "model.safetensors")
-    transformers_folder.read(folder / "theirs", folder / "run")
+    transformers.read(folder / "theirs", folder / "run")
     return folder / "run"
 
 
@@ -135,7 +135,7 @@ IMAGENET = {
     "asked", [IMAGENET, {"do_normalize": False}, {"image_mean": 0.5, "image_std": [0.5, 0.5, 0.5]}]
 )
 def test_the_normalisation_that_a_model_was_trained_with_comes_along(asked, tmp_path):
-    from genmodels.inference import Run
+    from genmodels.runs.inference import Run
 
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
     found = Run.load(converted(tmp_path / "asked", asked)).predict("classify", 4, {"image": pixels})["logits"]

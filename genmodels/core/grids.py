@@ -6,10 +6,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin
 
-from genmodels.data import preflight
-from genmodels.data.base import Pair, Source
+from genmodels.core.files import atomic_path
 from genmodels.errors import DataError
-from genmodels.workdir import atomic_path
 
 GAP = 2  # pixels of background between images
 BACKGROUND = 96
@@ -51,13 +49,6 @@ def save_grid(
     text.add_text("Description", caption)
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", pnginfo=text)
-
-
-def save_sheet(path: pathlib.Path, source: Source | Pair) -> None:
-    """Writes a contact sheet of a data source."""
-    images, columns, caption = preflight.sheet(source)
-    title = f"{source.name} ({source.split}): {len(source):,} images"
-    save_grid(path, images, columns, preflight.printable(title), preflight.printable(caption))
 
 
 def read_captions(path: pathlib.Path) -> tuple[str, str]:

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from genmodels.cli.progress import Progress
+from genmodels.core.files import check_writable
 from genmodels.data.base import Source
-from genmodels.data.progress import Progress
-from genmodels.data.sources import from_config
+from genmodels.data.sources import from_config, read_images
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import (
     Context,
@@ -35,10 +36,8 @@ from genmodels.evaluators import (
 from genmodels.evaluators.features import MOMENTS, summarise
 from genmodels.evaluators.likelihood import select
 from genmodels.extractors import Selection
-from genmodels.inference import Run
 from genmodels.reporting import pictures
-from genmodels.reporting.files import read_images
-from genmodels.workdir import check_writable
+from genmodels.runs.inference import Run
 
 Metrics = Mapping[str, Metric]
 NOTHING: Mapping[str, Any] = MappingProxyType({})

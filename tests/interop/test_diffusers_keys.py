@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels.diffusers_folder import config_of
-from genmodels.inference import abstract_state
-from genmodels.models import unet_diffusers
+from genmodels.interop import diffusers_keys
+from genmodels.interop.diffusers import config_of
 from genmodels.models.unet import UNet
+from genmodels.runs.inference import abstract_state
 from genmodels.tasks import DataSpec, make_task
 from tests.helpers import digest, experiment
 
@@ -32,11 +32,11 @@ def params_of(model):
 def test_weights_and_settings_come_back_as_they_went(name):
     model = MODELS[name]
     params = params_of(model)
-    tensors = unet_diffusers.tensors_of(params, model)
+    tensors = diffusers_keys.tensors_of(params, model)
     assert sum(x.size for x in tensors.values()) == sum(x.size for x in jax.tree.leaves(params))
-    again = unet_diffusers.params_of(tensors, model, params, flip_sin_to_cos=False)
+    again = diffusers_keys.params_of(tensors, model, params, flip_sin_to_cos=False)
     assert digest(again) == digest(params)
-    settings = unet_diffusers.settings_of(unet_diffusers.config_of(model, 8, 1), null_label=True)
+    settings = diffusers_keys.settings_of(diffusers_keys.config_of(model, 8, 1), null_label=True)
     assert digest(params_of(UNet(**settings))) == digest(params)
     assert UNet(**settings) == model.clone(heads=1)
 
@@ -51,16 +51,16 @@ def test_weights_and_settings_come_back_as_they_went(name):
 )
 def test_tensors_that_are_no_weights_are_named(harm, words):
     params = params_of(MODELS["plain"])
-    tensors = unet_diffusers.tensors_of(params, MODELS["plain"])
+    tensors = diffusers_keys.tensors_of(params, MODELS["plain"])
     tensors["conv_in.weight"] = harm(tensors["conv_in.weight"])
     with pytest.raises(ValueError, match=f"'conv_in.weight' .*{words}"):
-        unet_diffusers.params_of(tensors, MODELS["plain"], params, flip_sin_to_cos=False)
+        diffusers_keys.params_of(tensors, MODELS["plain"], params, flip_sin_to_cos=False)
 
 
 def test_swapped_halves_of_the_time_embedding_change_one_layer_by_its_rows():
     model = MODELS["plain"]
     params = params_of(model)
-    flipped = unet_diffusers.params_of(unet_diffusers.tensors_of(params, model), model, params, flip_sin_to_cos=True)
+    flipped = diffusers_keys.params_of(diffusers_keys.tensors_of(params, model), model, params, flip_sin_to_cos=True)
     kernel = params["time_0"]["kernel"]
     np.testing.assert_array_equal(flipped["time_0"]["kernel"], np.concatenate([kernel[4:], kernel[:4]]))
     flipped["time_0"]["kernel"] = kernel
@@ -73,7 +73,7 @@ def test_the_network_of_improved_ddpm_has_heads_that_diffusers_knows():
     state = abstract_state(make_task(config, spec, 1), spec)
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 50e6
     settings = {key: value for key, value in config.model.items() if key not in ("attention", "dtype")}
-    found = unet_diffusers.config_of(UNet(6, **settings), 32, 3)
+    found = diffusers_keys.config_of(UNet(6, **settings), 32, 3)
     assert found["attention_head_dim"] == 64
 
 
@@ -86,9 +86,9 @@ def test_the_narrow_experiments_can_go_to_diffusers_with_four_groups_as_the_read
     config = experiment(name, variant, **{"model.norm_groups": 4})
     settings = {key: value for key, value in config.model.items() if key not in ("attention", "dtype")}
     size = {"ddpm_digits": 8, "ddpm_folder": 64}.get(name, 28)
-    assert unet_diffusers.config_of(UNet(1, **settings), size, 1)["norm_num_groups"] == 4
+    assert diffusers_keys.config_of(UNet(1, **settings), size, 1)["norm_num_groups"] == 4
     with pytest.raises(ValueError, match="norm_groups"):
-        unet_diffusers.config_of(UNet(1, **(settings | {"norm_groups": 0})), size, 1)
+        diffusers_keys.config_of(UNet(1, **(settings | {"norm_groups": 0})), size, 1)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_narrow_experiments_can_go_to_diffusers_with_four_groups_as_the_read
 )
 def test_networks_that_diffusers_cannot_be_are_refused(model, words):
     with pytest.raises(ValueError, match=words):
-        unet_diffusers.config_of(model, 8, 1)
+        diffusers_keys.config_of(model, 8, 1)
 
 
 SCHEDULER = {
@@ -117,7 +117,7 @@ SCHEDULER = {
 
 
 def read(unet=None, **scheduler):
-    plain = unet_diffusers.config_of(MODELS["plain"], 8, 1)
+    plain = diffusers_keys.config_of(MODELS["plain"], 8, 1)
     return config_of(plain | (unet or {}), SCHEDULER | scheduler, null_label=False)[0]
 
 
@@ -156,7 +156,7 @@ def test_what_would_be_another_model_is_refused(unet, scheduler, words):
     for key in SCHEDULER:
         with pytest.raises(ValueError, match=key):
             config_of(
-                unet_diffusers.config_of(MODELS["plain"], 8, 1),
+                diffusers_keys.config_of(MODELS["plain"], 8, 1),
                 {k: v for k, v in SCHEDULER.items() if k != key},
                 null_label=False,
             )

@@ -9,13 +9,13 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from genmodels import workdir as workdir_lib
-from genmodels.checkpoint import Checkpoints
+from genmodels.core.checkpoint import Checkpoints
+from genmodels.core.state import TrainState
 from genmodels.data.base import Source
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, StorageError
-from genmodels.inference import abstract_state
-from genmodels.state import TrainState
+from genmodels.runs import workdir as workdir_lib
+from genmodels.runs.inference import abstract_state
 from genmodels.tasks import DataSpec, make_task
 
 

@@ -2,7 +2,7 @@ import numpy as np
 
 from genmodels.data.sources import make_source
 from genmodels.evaluators import resolve
-from genmodels.evaluators.health import class_shares, judges, watch
+from genmodels.evaluators.sample_diagnostics import class_shares, judges, watch
 
 DIGITS = make_source("digits", "test")
 

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from genmodels import paths
+from genmodels.core import parameters
+from genmodels.core.parallel import Dist
+from genmodels.core.state import Average, Rows, TrainState
 from genmodels.errors import choose
-from genmodels.parallel import Dist
-from genmodels.state import Average, Rows, TrainState
 
 PyTree = Any
 
@@ -60,8 +60,8 @@ class Frozen:
         return cls(network, tuple(config.get("frozen", ())))
 
     def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
-        """(trained, frozen), see `paths.split`."""
-        return paths.split(params, self.patterns, self.network)
+        """(trained, frozen), see `parameters.split`."""
+        return parameters.split(params, self.patterns, self.network)
 
 
 NOTHING = Frozen()
@@ -86,7 +86,7 @@ def make_optimizer(
     spared = tuple(config.get("no_decay", ()))  # older configs have no such key: all weights decay
 
     def decaying(params):
-        return jax.tree.map(lambda hit: not hit, paths.mask(params, spared, frozen.network))
+        return jax.tree.map(lambda hit: not hit, parameters.mask(params, spared, frozen.network))
 
     decays = optax.add_decayed_weights(config.weight_decay, decaying if spared else None)
     chain = optax.chain(*clip, *PRECONDITIONERS[name](config, decays), rate)
@@ -147,7 +147,7 @@ def gradients(
         sharded over devices stays so.
     """
     trained, fixed = frozen.split(params)
-    value_and_grad = jax.value_and_grad(lambda p, rows: loss_fn(paths.merge(p, fixed), rows), has_aux=True)
+    value_and_grad = jax.value_and_grad(lambda p, rows: loss_fn(parameters.merge(p, fixed), rows), has_aux=True)
 
     def one(rows):
         (loss, metrics), grads = value_and_grad(trained, rows)
@@ -183,10 +183,10 @@ def apply_gradients(
 
     `tx` comes from `make_optimizer`, whose last link holds the rate. Where `grads` has None, all stays as it is.
     """
-    trained = paths.only(grads, state.params[name])
+    trained = parameters.only(grads, state.params[name])
     updates, opt_state = tx.update(grads, state.opt_state[name], trained)
     trained = optax.apply_updates(trained, updates)
-    params = paths.merge(trained, state.params[name])
+    params = parameters.merge(trained, state.params[name])
     changes = {
         "params": state.params | {name: params},
         "opt_state": state.opt_state | {name: opt_state},
@@ -194,8 +194,8 @@ def apply_gradients(
     if decay is not None:
         d = decay(state.step)
         before = state.ema_params[name]
-        average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, paths.only(grads, before), trained)
-        changes["ema_params"] = state.ema_params | {name: paths.merge(average, before)}
+        average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, parameters.only(grads, before), trained)
+        changes["ema_params"] = state.ema_params | {name: parameters.merge(average, before)}
     seen = {
         "grad_norm": optax.tree.norm(grads),
         "update_norm": optax.tree.norm(updates),

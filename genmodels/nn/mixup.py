@@ -6,24 +6,23 @@ Row i of a global batch of B meets row B - 1 - i; each row draws its own lambda 
 depend on how the batch is split over devices.
 """
 
+from typing import Any
+
 import jax
 from jaxtyping import Array, Float, Key
-
-from genmodels.parallel import Dist
 
 Images = Float[Array, "rows height width channel"]
 Targets = Float[Array, "rows classes"]
 
 
-def mix(
-    images: Images, targets: Targets, keys: Key[Array, " rows"], alpha: float, dist: Dist
-) -> tuple[Images, Targets]:
+def mix(images: Images, targets: Targets, keys: Key[Array, " rows"], alpha: float, dist: Any) -> tuple[Images, Targets]:
     """This view's rows, blended.
 
     Args:
       targets: probabilities of the classes.
       keys: one a row.
       alpha: of the Beta distribution, positive; 1 is uniform, small values blend little.
+      dist: the view of the devices, `core.parallel.Dist`.
     """
     share = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
 

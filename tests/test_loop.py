@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from genmodels import loop, tasks
+from genmodels.core import grids
 from genmodels.errors import ConfigError, DivergedError, StorageError
-from genmodels.evaluators import health
-from genmodels.reporting import grids, pictures
+from genmodels.evaluators import sample_diagnostics
+from genmodels.reporting import pictures
 from genmodels.reporting.writers import read_metrics
-from genmodels.workdir import locked, read_config
+from genmodels.runs.workdir import locked, read_config
 from tests.helpers import digest, experiment, final_state
 
 STEPS = {"train.steps": 8, "log.every": 2, "checkpoint.every": 3}
@@ -85,7 +86,9 @@ def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
 
 
 def test_samples_of_few_classes_are_warned_of_after_the_last_step_too(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(health, "class_shares", lambda images, judge: {"drawn_class_max": 1.0, "drawn_share_3": 0.0})
+    monkeypatch.setattr(
+        sample_diagnostics, "class_shares", lambda images, judge: {"drawn_class_max": 1.0, "drawn_share_3": 0.0}
+    )
     config = small("ddpm_digits", **{"eval.metrics": ("fd_digits",), "log.samples_every": 0})
     assert loop.train(config, tmp_path) == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]

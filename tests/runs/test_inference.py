@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from genmodels.core.parallel import Parallel
 from genmodels.errors import ConfigError, StorageError
-from genmodels.inference import Predictor, Run
-from genmodels.parallel import Parallel
+from genmodels.runs.inference import Predictor, Run
 from genmodels.tasks import DataSpec, make_task
 from tests.helpers import experiment
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels.losses.diff_augment import AUGMENTATIONS, augment
+from genmodels.nn.diff_augment import AUGMENTATIONS, augment
 
 KEYS = jax.random.split(jax.random.key(0), 400)
 IMAGES = jax.random.uniform(jax.random.key(1), (400, 16, 24, 3), minval=-1)

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from genmodels import evaluation, loop
-from genmodels.data.sources import make_source
+from genmodels import loop, scoring
+from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting import files
@@ -28,21 +28,21 @@ def test_a_run_is_scored_with_the_protocol_of_every_number(scored):
 
 def test_unknown_metrics_are_refused_before_anything_is_drawn(trained, capsys):
     with pytest.raises(ConfigError, match="did you mean 'psnr'"):
-        evaluation.of_run(str(trained), ("psnrr",), 20, "latest")
+        scoring.of_run(str(trained), ("psnrr",), 20, "latest")
     with pytest.raises(ConfigError, match="'classify', which this model does not have"):
-        evaluation.of_run(str(trained), ("accuracy",), 20, "latest")
+        scoring.of_run(str(trained), ("accuracy",), 20, "latest")
     assert "drawing" not in capsys.readouterr().out
 
 
 def test_nothing_is_drawn_for_metrics_that_are_not_about_samples(trained, capsys):
     before = sorted((trained / "samples").iterdir())
-    (result,) = evaluation.of_run(str(trained), ("psnr",), 20, "latest", split="train")
+    (result,) = scoring.of_run(str(trained), ("psnr",), 20, "latest", split="train")
     assert result.protocol["reference_split"] == "train"
     assert result.protocol["n_reference"] == 1500
     assert "drawing" not in capsys.readouterr().out
     assert sorted((trained / "samples").iterdir()) == before
     with pytest.raises(ConfigError, match=r"needs held-out images.*--metrics=fd_digits,agreement_digits,psnr,ssim"):
-        evaluation.of_run(str(trained), None, 10, "latest", split="train")
+        scoring.of_run(str(trained), None, 10, "latest", split="train")
     assert "drawing" not in capsys.readouterr().out
 
 
@@ -56,28 +56,28 @@ def test_likelihoods_say_what_they_are_and_can_be_chosen(scored, trained):
     assert 0 < vlb.value < 30
     assert ode.protocol["trace"] == "hutchinson"
     assert ode.protocol["mean_evaluations"] > 10
-    (only,) = evaluation.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vlb",))
+    (only,) = scoring.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vlb",))
     assert only.value == vlb.value
     with pytest.raises(ConfigError, match="did you mean 'vlb'"):
-        evaluation.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vib",))
+        scoring.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vib",))
     with pytest.raises(ConfigError, match="needs a run"):
-        evaluation.of_paths("a.npz", "b.npz", ("nll",))
+        scoring.of_paths("a.npz", "b.npz", ("nll",))
     with pytest.raises(ConfigError, match="add nll"):
-        evaluation.of_run(str(trained), ("psnr",), None, "latest", likelihoods=("vlb",))
+        scoring.of_run(str(trained), ("psnr",), None, "latest", likelihoods=("vlb",))
 
 
 def test_samples_can_be_drawn_in_another_way_than_the_runs(scored, trained, tmp_path):
     copied = tmp_path / "run"
     shutil.copytree(trained, copied)
     chosen = {"sampler": "heun", "steps": 3, "guidance": 2.0}
-    (result,) = evaluation.of_run(str(copied), ("fd_digits",), 20, "latest", sampling=chosen)
+    (result,) = scoring.of_run(str(copied), ("fd_digits",), 20, "latest", sampling=chosen)
     protocol = result.protocol
     assert [protocol[key] for key in ("sampler", "steps", "guidance_scale", "spacing")] == ["heun", 3, 2.0, "trailing"]
     assert result.value != scored[1][0].value
     with pytest.raises(ConfigError, match="steps: none of the metrics psnr is about samples"):
-        evaluation.of_run(str(copied), ("psnr",), 20, "latest", sampling={"steps": 3})
+        scoring.of_run(str(copied), ("psnr",), 20, "latest", sampling={"steps": 3})
     with pytest.raises(ConfigError, match="did you mean 'heun'"):
-        evaluation.of_run(str(copied), ("fd_digits",), 20, "latest", sampling={"sampler": "heunn"})
+        scoring.of_run(str(copied), ("fd_digits",), 20, "latest", sampling={"sampler": "heunn"})
 
 
 def test_data_that_does_not_suit_the_model_is_refused(small, tmp_path, monkeypatch):
@@ -90,9 +90,9 @@ def test_data_that_does_not_suit_the_model_is_refused(small, tmp_path, monkeypat
     write()
     config = small("ddpm_digits", **{"data.source": f"npz:{tmp_path}/a.npz", "eval.metrics": ("psnr",)})
     assert loop.train(config, tmp_path / "run", lambda step: 85 if step == 1 else None) == 85
-    assert len(evaluation.of_run(str(tmp_path / "run"), None, None, "latest")) == 1
+    assert len(scoring.of_run(str(tmp_path / "run"), None, None, "latest")) == 1
     write(test_images=None, test_labels=None)
-    assert len(evaluation.of_run(str(tmp_path / "run"), ("agreement_digits",), 20, "latest")) == 1
+    assert len(scoring.of_run(str(tmp_path / "run"), ("agreement_digits",), 20, "latest")) == 1
     for changed, words in [
         ({"test_labels": np.arange(40) % 4}, "test split has labels up to 3, the model knows 0 to 2"),
         ({"test_labels": None}, "test split has no labels"),
@@ -101,12 +101,12 @@ def test_data_that_does_not_suit_the_model_is_refused(small, tmp_path, monkeypat
     ]:
         write(**changed)
         with pytest.raises(DataError, match=words):
-            evaluation.of_run(str(tmp_path / "run"), None, None, "latest")
+            scoring.of_run(str(tmp_path / "run"), None, None, "latest")
 
 
 def test_infinite_values_survive_strict_json(tmp_path):
     files.write_images(tmp_path / "a.npz", make_source("digits").images[:3], None, "")
-    results = evaluation.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), ("psnr",))
+    results = scoring.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), ("psnr",))
     assert results[0].protocol["generated_sha256"] == results[0].protocol["reference_sha256"]
     files.write_results(tmp_path / "r.json", results)
     text = (tmp_path / "r.json").read_text()
@@ -128,10 +128,10 @@ def test_paths_are_read_back_as_written_and_paired_metrics_see_equal_images(tmp_
     source = make_source("digits", "test")
     for out in ("a.npz", "folder"):
         files.write_images(tmp_path / out, source.images[:30], source.labels[:30], "")
-        read = files.read_images("--generated", str(tmp_path / out))
+        read = read_images("--generated", str(tmp_path / out))
         np.testing.assert_array_equal(read.images, source.images[:30])
         np.testing.assert_array_equal(read.labels, source.labels[:30])
-    results = evaluation.of_paths(
+    results = scoring.of_paths(
         str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("fd_digits", "agreement_digits", "ssim")
     )
     values = {result.name: result.value for result in results}
@@ -139,9 +139,9 @@ def test_paths_are_read_back_as_written_and_paired_metrics_see_equal_images(tmp_
     assert values["agreement_digits"] > 0.95
     np.testing.assert_allclose(values["ssim"], 1, atol=1e-5)
     with pytest.raises(ConfigError, match="needs a run"):
-        evaluation.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("nn_distance_ratio",))
+        scoring.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("nn_distance_ratio",))
     with pytest.raises(ConfigError, match="did you mean 'fd_digits'"):
-        evaluation.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("fd_digit",))
+        scoring.of_paths(str(tmp_path / "a.npz"), str(tmp_path / "folder"), ("fd_digit",))
 
 
 def test_the_shipped_digits_classifier_is_the_recorded_one_and_is_good():
@@ -160,10 +160,10 @@ def test_an_autoencoder_is_evaluated_on_one_image_and_not_where_it_cannot_leave_
     run = tmp_path / "run"
     split = {"data.source": f"npz:{tmp_path}/one.npz", "train.batch_size": 8, "train.steps": 1}
     assert loop.train(experiment("vae_digits", **split), run) == 0
-    (result,) = evaluation.of_run(str(run), ("psnr",), None, "latest", split="train")
+    (result,) = scoring.of_run(str(run), ("psnr",), None, "latest", split="train")
     assert result.protocol["n_reference"] == 1
     assert (run / "samples" / "reconstructions.png").exists()
     assert not (run / "samples" / "interpolation.png").exists()  # there is nowhere to go
     monkeypatch.setattr("os.access", lambda *args: False)  # root may write anywhere
     with pytest.raises(StorageError, match="samples: cannot be written"):
-        evaluation.of_run(str(run), ("psnr",), None, "latest", split="train")
+        scoring.of_run(str(run), ("psnr",), None, "latest", split="train")

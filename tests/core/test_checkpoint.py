@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genmodels import checkpoint
-from genmodels.checkpoint import Checkpoints, checksum
+from genmodels.core import checkpoint
+from genmodels.core.checkpoint import Checkpoints, checksum
+from genmodels.core.parallel import Parallel
+from genmodels.core.state import TrainState
 from genmodels.errors import StorageError
-from genmodels.parallel import Parallel
-from genmodels.state import TrainState
 from tests.helpers import digest
 
 

@@ -1,4 +1,4 @@
-"""The work directory of a run: who may write it, what it belongs to, and files written whole or not at all.
+"""The work directory of a run: who may write it, and what it belongs to.
 
 config.json      the resolved config            checkpoints/   whole states
 data.json        what the data was              data.png       a contact sheet of it
@@ -11,67 +11,25 @@ prerequisites/   work directories of experiments that were trained first
 import contextlib
 import fcntl
 import json
-import os
 import pathlib
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
+from genmodels.core.files import write_text
 from genmodels.errors import ConfigError, StorageError
-from genmodels.experiment import is_experiment
+from genmodels.runs.experiment import is_experiment
 
 PREREQUISITES = "prerequisites"
 
 
-@contextlib.contextmanager
-def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary file beside `path` that takes its place when the block succeeds; else `path` stays as it was.
-
-    Raises:
-      StorageError: the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        os.chmod(name, 0o644)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
-    temporary = pathlib.Path(name)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: pathlib.Path) -> None:
-    """Checks, before hours of work, that a file or folder can be made at `path`; makes nothing.
-
-    Raises:
-      StorageError: it cannot.
-    """
-    path = path.absolute()
-    try:
-        existing = next(folder for folder in ([path] if path.is_dir() else []) + [*path.parents] if folder.exists())
-        reason = f"{existing} is a file" if not existing.is_dir() else f"{existing} is read-only"
-        writable = existing.is_dir() and os.access(existing, os.W_OK)
-    except OSError as error:
-        writable, reason = False, error.strerror
-    if not writable:
-        raise StorageError(f"{path}: cannot be written: {reason}")
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole text file or leaves the old one."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
 
 
 def read_json(path: pathlib.Path) -> Any:

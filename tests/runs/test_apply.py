@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from genmodels import applying, loop
+from genmodels import loop
+from genmodels.core.grids import read_captions
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
-from genmodels.inference import Run, what_next
-from genmodels.reporting.files import read_images
-from genmodels.reporting.grids import read_captions
+from genmodels.data.sources import read_images
+from genmodels.reporting.files import write_outputs
+from genmodels.runs import apply
+from genmodels.runs.inference import Run, what_next
 from tests.helpers import command, digest, experiment, final_state, finish
 
 AFTER = ("evaluate", "report")
@@ -60,26 +62,26 @@ def test_a_work_directory_of_another_task_is_refused_in_one_line(autoencoder):
 
 
 def test_options_are_numbers_or_words():
-    assert applying.parse_options(["frames=5", "kind=linear", "psi=.7"]) == {"frames": 5, "kind": "linear", "psi": 0.7}
+    assert apply.parse_options(["frames=5", "kind=linear", "psi=.7"]) == {"frames": 5, "kind": "linear", "psi": 0.7}
     with pytest.raises(ConfigError, match="--set=frames: must be key=value"):
-        applying.parse_options(["frames"])
+        apply.parse_options(["frames"])
 
 
 def test_paths_between_images_become_a_grid_a_folder_or_arrays(run, tmp_path):
     source = str(run.workdir.parent / "digits.npz")
-    inputs, rows = applying.gather(run, "interpolate", [source, source], None, 3)
+    inputs, rows = apply.gather(run, "interpolate", [source, source], None, 3)
     assert (rows, set(inputs)) == (3, {"a", "b"})
     predict = run.predictor.task.predict["interpolate"]
     outputs = run.predict("interpolate", rows, inputs, frames=4)
     np.testing.assert_array_equal(outputs["frames"][:, 0], outputs["frames"][:, 3])  # from an image to itself
     for out in ("a.png", "a.npz", "a"):
-        applying.write(tmp_path / out, "interpolate", predict, outputs, "seed 0")
+        write_outputs(tmp_path / out, "interpolate", predict, outputs, "seed 0")
     assert read_captions(tmp_path / "a.png") == ("interpolate", "seed 0; a path a row")
     assert np.load(tmp_path / "a.npz")["frames"].shape == (3, 4, 8, 8, 1)
     assert len(list((tmp_path / "a").glob("*.png"))) == 12
     encoded = run.predict("encode", rows, {"image": inputs["a"]})
     with pytest.raises(ConfigError, match=r"gives latent, which is no image: end it in \.npz"):
-        applying.write(tmp_path / "b.png", "encode", run.predictor.task.predict["encode"], encoded, "")
+        write_outputs(tmp_path / "b.png", "encode", run.predictor.task.predict["encode"], encoded, "")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_paths_between_images_become_a_grid_a_folder_or_arrays(run, tmp_path):
 def test_inputs_that_do_not_fit_are_refused_in_one_line(run, name, paths, labels, num, words):
     np.savez(run.workdir.parent / "large.npz", images=np.zeros((2, 9, 9, 1), np.uint8))
     with pytest.raises(ConfigError, match=words) as caught:
-        applying.gather(run, name, [str(run.workdir.parent / path) for path in paths], labels, num)
+        apply.gather(run, name, [str(run.workdir.parent / path) for path in paths], labels, num)
     assert "\n" not in str(caught.value)
 
 
@@ -114,7 +116,7 @@ def test_labels_come_with_the_images_or_by_flag(trained, tmp_path):
     np.savez(tmp_path / "wrong.npz", images=images, labels=np.array([3, 1, 14, 1]))
 
     def labels(path, given=None):
-        return list(applying.gather(run, "denoise", [str(tmp_path / path)], given, None)[0]["label"])
+        return list(apply.gather(run, "denoise", [str(tmp_path / path)], given, None)[0]["label"])
 
     assert labels("known.npz") == [3, 1, 4, 1]
     assert labels("known.npz", [7, 8]) == labels("plain.npz", [7, 8]) == [7, 8, 7, 8]
@@ -124,5 +126,5 @@ def test_labels_come_with_the_images_or_by_flag(trained, tmp_path):
         labels("wrong.npz")
     with pytest.raises(DataError, match="no such file"):
         labels("none.npz")
-    inputs, rows = applying.gather(run, "sample", [], None, 12)
+    inputs, rows = apply.gather(run, "sample", [], None, 12)
     assert (rows, list(inputs["label"])) == (12, [*range(10), 0, 1])

@@ -1,0 +1,72 @@
+"""What every command shares: flags parsed with errors of one line, and exit codes that a scheduler can act on."""
+
+import functools
+import logging as standard_logging
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from genmodels.core import xla
+from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError
+
+Check = Callable[[Sequence[str]], None]
+
+
+def fail(error: GenmodelsError) -> None:
+    """Prints the error as one line and leaves with its exit code."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    sys.exit(error.exit_code)
+
+
+def integers(flag: str, values: Sequence[str] | None) -> list[int] | None:
+    """The integers of a list flag; None where it was not given.
+
+    Raises:
+      ConfigError: it is empty, or something in it is no integer.
+    """
+    if values is None:
+        return None
+    try:
+        found = [int(value) for value in values]
+    except ValueError:
+        raise ConfigError(f"--{flag}={','.join(values)}: must be integers separated by commas") from None
+    if not found:
+        raise ConfigError(f"--{flag}= is empty: give integers separated by commas")
+    return found
+
+
+def _parse(argv: Sequence[str], check: Check) -> list[str]:
+    """Parses flags, turning whatever goes wrong in them or in the experiment file into one line."""
+    try:
+        check(argv)
+        rest = flags.FLAGS(list(argv))
+        if rest[1:]:
+            raise ConfigError(f"unexpected argument {rest[1]!r}: options are written --name=value")
+    except GenmodelsError as error:
+        fail(error)
+    except (flags.Error, TypeError, ValueError) as error:
+        fail(ConfigError(str(error)))
+    return rest
+
+
+def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> None:
+    """Runs a command: parse, call `main`, exit with what it returns (None is 0) or with its error's code.
+
+    Args:
+      check: sees the command line before absl does, for the sake of clearer errors.
+    """
+    xla.configure()
+    logging.set_verbosity(logging.ERROR)
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)  # Orbax's tasks repeat what we say
+
+    def call(argv):
+        try:
+            sys.exit(main() or 0)
+        except GenmodelsError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+    app.run(call, flags_parser=functools.partial(_parse, check=check))
