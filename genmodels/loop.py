@@ -25,12 +25,12 @@ from genmodels.data.base import Pair, Source
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
 from genmodels.evaluators import sample_diagnostics
-from genmodels.extractors import Selection
+from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import pictures
 from genmodels.reporting.writers import Meter, Writer
 from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.inference import Predictor, abstract_state
-from genmodels.runs.prerequisites import Ancestors, begin
+from genmodels.runs.prerequisites import Prerequisites, begin
 from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
 
 NOTHING = Augment()
@@ -73,8 +73,8 @@ class Session:
     last: int
     augment: Augment
     frozen: dict[str, FrozenNetwork]
-    judges: list[Selection]  # of the samples it draws
-    health: dict[str, float] = dataclasses.field(default_factory=dict)
+    sample_classifiers: list[ExtractorSpec]  # of the samples it draws
+    sample_diagnostics: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def run(self, stop: Callable[[int], int | None]) -> int:
         """Trains to `self.last` or until `stop(step)` gives an exit code; returns the exit code."""
@@ -120,8 +120,8 @@ class Session:
                 self.writer.say("compiled the first step")
                 meter.restart_clock()
             if self._due(config.log.every, step) or step == self.last:
-                values = meter.summary() | self.health
-                self.health = {}
+                values = meter.summary() | self.sample_diagnostics
+                self.sample_diagnostics = {}
                 loss = values.get(config.checkpoint.best, np.inf)
                 seen = {"step": step, **values}
                 self.writer.write(step, values, [*self.task.watch(seen), *sample_diagnostics.watch(seen)])
@@ -168,9 +168,9 @@ class Session:
         """Draws; what the samples tell of the run's health stands in its next record. After the last, it is said."""
         folder = self.workdir / "samples"
         drawn = pictures.while_training(predictor, self.state.variables(), self.source, folder, step)
-        for judge in self.judges if "sample" in drawn else ():
-            self.health |= sample_diagnostics.class_shares(drawn["sample"], judge)
-        for line in sample_diagnostics.watch(self.health) if step == self.last else ():
+        for classifier in self.sample_classifiers if "sample" in drawn else ():
+            self.sample_diagnostics |= sample_diagnostics.class_shares(drawn["sample"], classifier)
+        for line in sample_diagnostics.watch(self.sample_diagnostics) if step == self.last else ():
             self.writer.say(f"warning: step {step}: {line}")
 
 
@@ -225,10 +225,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
     for pattern in config.optim.no_decay:
         if not any(parameters.matches((pattern,), name) for name in names):
             print(f"note: config.optim.no_decay: {pattern!r} matches no parameter")
-    find = functools.partial(Ancestors.find, config, task, data, abstract.params)
-    ancestors = find(fresh=True) if newest(workdir / "checkpoints") is None else None
+    find = functools.partial(Prerequisites.find, config, task, data, abstract.params)
+    prerequisites = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     evaluation = config.eval
-    extractor = evaluators.Default(evaluation.extractor, evaluation.resize, evaluation.layer)
+    extractor = evaluators.ExtractorDefaults(evaluation.extractor, evaluation.resize, evaluation.layer)
     metrics = evaluators.resolve(evaluation.metrics, extractor)
     evaluators.resolve([promise["metric"] for promise in config.expect], extractor)
     try:
@@ -269,13 +269,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 return 0
             if first and before is not None:
                 _note_new_length(before, config, last, len(source))
-            ancestors = ancestors or find(fresh=state is None)
-            if code := ancestors.train_missing(workdir, functools.partial(train, stop=stop)):
+            prerequisites = prerequisites or find(fresh=state is None)
+            if code := prerequisites.train_missing(workdir, functools.partial(train, stop=stop)):
                 return code
-            workdir_lib.claim(workdir, config, described, ancestors.identities(origins))
+            workdir_lib.claim(workdir, config, described, prerequisites.identities(origins))
             if state is None:
                 state = initial_state(task, source, config.seed, shardings)
-                state = begin(state, ancestors.found, ancestors.extra)
+                state = begin(state, prerequisites.found, prerequisites.extra)
             if not (workdir / "data.png").exists():
                 preflight.save_sheet(workdir / "data.png", source)
             write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
@@ -286,8 +286,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
                 f"{len(parallel.devices)} {parallel.devices[0].platform} device(s), {config.parallel}"
             )
             writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
-            judges = sample_diagnostics.judges([metric.selection for metric in metrics.values()], data.image_shape)
-            rest = augment, ancestors.networks(parallel), judges
+            sample_classifiers = sample_diagnostics.sample_classifiers(
+                [metric.selection for metric in metrics.values()], data.image_shape
+            )
+            rest = augment, prerequisites.networks(parallel), sample_classifiers
             session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last, *rest)
             try:
                 return session.run(stop)

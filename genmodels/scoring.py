@@ -18,7 +18,7 @@ from genmodels.data.sources import from_config, read_images
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import (
     Context,
-    Default,
+    ExtractorDefaults,
     ImageSet,
     Metric,
     Options,
@@ -35,7 +35,7 @@ from genmodels.evaluators import (
 )
 from genmodels.evaluators.features import MOMENTS, summarise
 from genmodels.evaluators.likelihood import select
-from genmodels.extractors import Selection
+from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import pictures
 from genmodels.runs.inference import Run
 
@@ -64,24 +64,26 @@ def _collect(metrics: Metrics, context: Context) -> list[Result]:
     return results
 
 
-def _asked(settings: Mapping[str, Any]) -> tuple[Default, Options]:
+def _asked(settings: Mapping[str, Any]) -> tuple[ExtractorDefaults, Options]:
     """What is said of extractor and comparisons: keys of config.eval, or flags of the same names."""
-    default = Default(settings.get("extractor", ""), settings.get("resize", "none"), settings.get("layer", ""))
+    default = ExtractorDefaults(
+        settings.get("extractor", ""), settings.get("resize", "none"), settings.get("layer", "")
+    )
     names = [field.name for field in dataclasses.fields(Options)]
     return default, Options(**{name: settings[name] for name in names if name in settings})
 
 
 def of_paths(
-    generated: str, reference: str, names: tuple[str, ...], measuring: Mapping[str, Any] = NOTHING
+    generated: str, reference: str, names: tuple[str, ...], metric_options: Mapping[str, Any] = NOTHING
 ) -> list[Result]:
     """Results of two sets of images: .npz files, folders, archives; or statistics files, where metrics need no more.
 
     Args:
-      measuring: extractor, resize, layer and fields of Options, where not the defaults.
+      metric_options: extractor, resize, layer and fields of Options, where not the defaults.
     Raises:
       ConfigError, DataError: an unknown metric, one that needs a model, unreadable images, or too few of them.
     """
-    default, options = _asked(measuring)
+    default, options = _asked(metric_options)
     metrics = resolve(names, default)
     paths = {"generated": generated, "reference": reference}
     files = [role for role, path in paths.items() if statistics.is_statistics(path)]
@@ -109,7 +111,7 @@ def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[
     Raises:
       ConfigError, DataError: an unknown extractor, resize or layer, or images that it cannot take.
     """
-    selection = Selection(extractor, resize, layer)
+    selection = ExtractorSpec(extractor, resize, layer)
     network = selection.load()
     source = read_images("--images", images, mixed=network.resize != "none")
     if source.image_shape:
@@ -185,20 +187,20 @@ def of_run(
     split: str | None = None,
     sampling: Mapping[str, Any] = NOTHING,
     likelihoods: tuple[str, ...] | None = None,
-    measuring: Mapping[str, Any] = NOTHING,
+    metric_options: Mapping[str, Any] = NOTHING,
 ) -> list[Result]:
     """Results of a run; leaves pictures in its samples/.
 
     Args:
       names, num, split, likelihoods: of metrics ...; None takes the run's config.eval.
       sampling: how to draw samples where not as the run's config.sampler says: `guidance`, `sampler`, `steps` ...
-      measuring: extractor, resize, layer and fields of Options, where not as the run's config.eval says.
+      metric_options: extractor, resize, layer and fields of Options, where not as the run's config.eval says.
     Raises:
       ConfigError, DataError, StorageError: as the parts do, each one line and before anything is drawn.
     """
     run = Run.load(workdir, checkpoint)
     settings = run.config.eval
-    default, options = _asked({**settings, **measuring})  # older runs lack some keys
+    default, options = _asked({**settings, **metric_options})  # older runs lack some keys
     metrics = resolve(tuple(settings.metrics) if names is None else names, default)
     seed = settings.seed
     predict = run.predictor.task.predict

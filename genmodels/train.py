@@ -28,7 +28,7 @@ def main() -> int:
     if code:
         print(f"stopped and saved; the same command resumes {workdir}")
     else:
-        print("next:", *inference.what_next(workdir), sep="\n  ")
+        print("next:", *inference.suggested_commands(workdir), sep="\n  ")
     return code
 
 

@@ -115,11 +115,18 @@ def test_the_flags_of_sample_reach_the_run(tmp_path):
 def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
     others = ("--num=4", f"--out={tmp_path}/a.json", "--metrics=nll,psnr", "--split=train")
     others += ("--likelihoods=vlb,iwae(samples=5, images=9),ode",)
-    measuring = {"extractor": "mnist", "resize": "tf1", "layer": "x", "subsets": 2, "subset_size": 3, "neighbours": 4}
-    measuring |= {"splits": 5, "lpips_trunk": "a.pth", "lpips_linear": "b.pth"}
-    others += (*DRAWN, *(f"--{name}={value}" for name, value in measuring.items()))
+    metric_options = {
+        "extractor": "mnist",
+        "resize": "tf1",
+        "layer": "x",
+        "subsets": 2,
+        "subset_size": 3,
+        "neighbours": 4,
+    }
+    metric_options |= {"splits": 5, "lpips_trunk": "a.pth", "lpips_linear": "b.pth"}
+    others += (*DRAWN, *(f"--{name}={value}" for name, value in metric_options.items()))
     ((found, _),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
-    assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, LIKELIHOODS, measuring]
+    assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, LIKELIHOODS, metric_options]
     paths = ("--generated=a.npz", "--reference=b.npz", f"--out={tmp_path}/a.json", "--metrics=fd", "--extractor=m:f")
     ((found, _),) = asked_of("evaluate", *paths, "--splits=5")
     assert found == ["a.npz", "b.npz", ["fd"], {"extractor": "m:f", "splits": 5}]

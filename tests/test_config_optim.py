@@ -9,7 +9,7 @@ import pytest
 from genmodels import config as config_lib
 from genmodels.core import optim
 from genmodels.core.parallel import whole_view
-from genmodels.core.state import Rows
+from genmodels.core.state import PerRow
 from genmodels.errors import ConfigError, choose
 from genmodels.tasks import DataSpec, make_task
 from tests.helpers import EXPERIMENTS, ROOT, experiment
@@ -239,7 +239,7 @@ def test_runs_begun_before_there_was_a_key_go_on_with_its_default():
 def test_values_of_rows_come_back_in_their_order(accumulate):
     def loss_fn(params, rows):
         losses = params * rows["x"]
-        return jnp.mean(losses), {"each": Rows(losses), "mean": jnp.mean(rows["x"])}
+        return jnp.mean(losses), {"each": PerRow(losses), "mean": jnp.mean(rows["x"])}
 
     batch = {"x": jnp.arange(12.0)}
     grads, metrics = optim.gradients(loss_fn, jnp.float32(2.0), batch, whole_view(batch), accumulate)

@@ -16,7 +16,7 @@ from genmodels.core.state import Average
 from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
 from genmodels.runs.inference import Run, abstract_state
-from genmodels.runs.prerequisites import Ancestors
+from genmodels.runs.prerequisites import Prerequisites
 from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
 from tests.helpers import EXPERIMENTS, digest, experiment, final_state
@@ -127,8 +127,8 @@ def built(config):
 def frozen_of(config, task, parallel=None):
     """The networks that the task wants beside its own."""
     spec = DataSpec((8, 8, 1), 10)
-    ancestors = Ancestors.find(config, task, spec, abstract_state(task, spec).params, fresh=False)
-    return ancestors.networks(parallel or Parallel("sharded", jax.devices()[:1]))
+    prerequisites = Prerequisites.find(config, task, spec, abstract_state(task, spec).params, fresh=False)
+    return prerequisites.networks(parallel or Parallel("sharded", jax.devices()[:1]))
 
 
 def test_every_task_has_a_row():

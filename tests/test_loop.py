@@ -87,7 +87,7 @@ def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
 
 def test_samples_of_few_classes_are_warned_of_after_the_last_step_too(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        sample_diagnostics, "class_shares", lambda images, judge: {"drawn_class_max": 1.0, "drawn_share_3": 0.0}
+        sample_diagnostics, "class_shares", lambda images, classifier: {"drawn_class_max": 1.0, "drawn_share_3": 0.0}
     )
     config = small("ddpm_digits", **{"eval.metrics": ("fd_digits",), "log.samples_every": 0})
     assert loop.train(config, tmp_path) == 0

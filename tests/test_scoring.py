@@ -145,14 +145,14 @@ def test_paths_are_read_back_as_written_and_paired_metrics_see_equal_images(tmp_
 
 
 def test_the_shipped_digits_classifier_is_the_recorded_one_and_is_good():
-    from genmodels.extractors import Selection
+    from genmodels.extractors import ExtractorSpec
 
     source = make_source("digits", "test")
-    features, logits = Selection("digits").load()(source.images)
+    features, logits = ExtractorSpec("digits").load()(source.images)
     assert features.shape == (297, 64)
     assert np.mean(logits.argmax(-1) == source.labels) >= 0.98
     with pytest.raises(DataError, match="8x8x1"):
-        Selection("digits").load()(np.zeros((2, 9, 9, 1), np.uint8))
+        ExtractorSpec("digits").load()(np.zeros((2, 9, 9, 1), np.uint8))
 
 
 def test_an_autoencoder_is_evaluated_on_one_image_and_not_where_it_cannot_leave_its_pictures(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from genmodels.core import parameters
 from genmodels.core.parallel import Dist
-from genmodels.core.state import Average, Rows, TrainState
+from genmodels.core.state import Average, PerRow, TrainState
 from genmodels.errors import choose
 
 PyTree = Any
@@ -128,7 +128,7 @@ def ema_decay(config: Any, num_steps: int) -> Callable[[jax.Array], jax.Array] |
 
 
 def gradients(
-    loss_fn: Callable[[PyTree, PyTree], tuple[jax.Array, dict[str, jax.Array | Average | Rows]]],
+    loss_fn: Callable[[PyTree, PyTree], tuple[jax.Array, dict[str, jax.Array | Average | PerRow]]],
     params: PyTree,
     batch: PyTree,
     dist: Dist,
@@ -140,7 +140,7 @@ def gradients(
     The gradient has None in the place of frozen parameters.
 
     Args:
-      loss_fn: (params, rows) to (mean loss over these rows, metrics). Metrics that are `Rows` come back as they are,
+      loss_fn: (params, rows) to (mean loss over these rows, metrics). Metrics that are `PerRow` come back as they are,
         in the order of this view's rows.
       batch: leaves with the rows of this view as leading axis, per-example keys among them.
       accumulate: micro-batches scanned one after another; each takes every `accumulate`-th row, so that a batch
@@ -151,7 +151,7 @@ def gradients(
 
     def one(rows):
         (loss, metrics), grads = value_and_grad(trained, rows)
-        per_row = {name: metrics.pop(name) for name in list(metrics) if isinstance(metrics[name], Rows)}
+        per_row = {name: metrics.pop(name) for name in list(metrics) if isinstance(metrics[name], PerRow)}
         return (grads, {"loss": loss, **metrics}), per_row
 
     if accumulate == 1:

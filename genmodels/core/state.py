@@ -61,7 +61,7 @@ class Average(NamedTuple):
     count: Float[Array, ""]
 
 
-class Rows(NamedTuple):
+class PerRow(NamedTuple):
     """One value per row of a view's batch, which a step uses itself; never averaged."""
 
     values: Float[Array, " rows"]

@@ -16,7 +16,7 @@ from jaxtyping import Int32
 
 from genmodels.data.base import no_test
 from genmodels.data.images import EXTENSIONS
-from genmodels.data.media import Medium
+from genmodels.data.media import ImageStore
 from genmodels.errors import DataError
 
 CAPTIONS = "captions.jsonl"
@@ -49,32 +49,32 @@ class Listing:
         return Listing(pick(self.names), labels, self.class_names, pick(self.captions), self.notes)
 
 
-def list_images(medium: Medium, split: str) -> Listing:
+def list_images(store: ImageStore, split: str) -> Listing:
     """The images of a split.
 
     Raises:
       DataError: there are none, or images stand beside class folders, or the split has a class that train has not.
     """
-    images = [name for name in medium.names if name.lower().endswith(EXTENSIONS)]
-    others = collections.Counter(_suffix(name) for name in medium.names) - collections.Counter(map(_suffix, images))
+    images = [name for name in store.names if name.lower().endswith(EXTENSIONS)]
+    others = collections.Counter(_suffix(name) for name in store.names) - collections.Counter(map(_suffix, images))
     if not images:
         common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
         seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
         raise DataError(
-            f"{medium.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
-            f"{len(medium.names)} other files ({seen})"
+            f"{store.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
+            f"{len(store.names)} other files ({seen})"
         )
     unread = ", ".join(f"{others[suffix]} {suffix}" for suffix in sorted(others) if suffix.lower() in OTHER_PICTURES)
     root = _root(images)
     images = [name.removeprefix(root) for name in images]
-    prefix, training = _folders_of(medium.where, images, split)
-    listing = _below(medium, root, images, prefix, training)
+    prefix, training = _folders_of(store.where, images, split)
+    listing = _below(store, root, images, prefix, training)
     return dataclasses.replace(listing, notes=(f"not read, by their suffix: {unread}",)) if unread else listing
 
 
-def others(medium: Medium) -> list[str]:
+def others(store: ImageStore) -> list[str]:
     """The files that are neither images nor captions."""
-    return [n for n in medium.names if not n.lower().endswith(EXTENSIONS) and n.rpartition("/")[2] != CAPTIONS]
+    return [n for n in store.names if not n.lower().endswith(EXTENSIONS) and n.rpartition("/")[2] != CAPTIONS]
 
 
 def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
@@ -118,14 +118,14 @@ def _root(images: list[str]) -> str:
     return f"{root}{top}/" if around and top.lower() not in SPLIT_FOLDERS["train"] else root
 
 
-def _below(medium: Medium, root: str, images: list[str], prefix: str, training: str) -> Listing:
+def _below(store: ImageStore, root: str, images: list[str], prefix: str, training: str) -> Listing:
     """The images below `prefix`, with the classes that there are below `training`."""
     chosen = [name.removeprefix(prefix) for name in images if name.startswith(prefix)]
     deep = [name for name in chosen if "/" in name]
     if deep and len(deep) < len(chosen):
         flat = next(name for name in chosen if "/" not in name)
         raise DataError(
-            f"{medium.where}: {len(chosen) - len(deep)} images ({flat} ...) stand beside class folders "
+            f"{store.where}: {len(chosen) - len(deep)} images ({flat} ...) stand beside class folders "
             f"({deep[0].split('/')[0]} ...): move them into one, or name a class folder's parent or child"
         )
     labels, class_names = None, ()
@@ -135,30 +135,32 @@ def _below(medium: Medium, root: str, images: list[str], prefix: str, training: 
         number = {name: index for index, name in enumerate(class_names)}
         for name in chosen:
             if name.split("/")[0] not in number:
-                raise DataError(f"{medium.where}: the class of {prefix}{name} has no images in train")
+                raise DataError(f"{store.where}: the class of {prefix}{name} has no images in train")
         labels = np.array([number[name.split("/")[0]] for name in chosen], np.int32)
-    captions = _captions(medium, root, prefix, chosen, images)
+    captions = _captions(store, root, prefix, chosen, images)
     return Listing(tuple(root + prefix + name for name in chosen), labels, class_names, captions)
 
 
-def _captions(medium: Medium, root: str, prefix: str, chosen: list[str], images: list[str]) -> tuple[str, ...] | None:
+def _captions(
+    store: ImageStore, root: str, prefix: str, chosen: list[str], images: list[str]
+) -> tuple[str, ...] | None:
     """One caption an image from captions.jsonl in the split's folder or, with paths from there, above it."""
-    there = [name for name in medium.names if name.rpartition("/")[2] == CAPTIONS]
+    there = [name for name in store.names if name.rpartition("/")[2] == CAPTIONS]
     for base in dict.fromkeys((prefix, "")):
         file = root + base + CAPTIONS
         if file in there:
             try:
-                text = medium.open(file).read()
+                text = store.open(file).read()
             except (OSError, ValueError) as error:
-                raise DataError(f"{medium.where}: {file} cannot be read: {error}") from error
+                raise DataError(f"{store.where}: {file} cannot be read: {error}") from error
             above = prefix.removeprefix(base)
-            found = _read_captions(f"{medium.where}: {file}", text)
+            found = _read_captions(f"{store.where}: {file}", text)
             for name in sorted(found.keys() - {image.removeprefix(base) for image in images}):
-                raise DataError(f"{medium.where}: {file} names {name!r}, which is not there")
+                raise DataError(f"{store.where}: {file} names {name!r}, which is not there")
             return tuple(found.get(above + name, "") for name in chosen)
     if there and not prefix:
         raise DataError(
-            f"{medium.where}: {there[0]} is not looked for there; move it up, beside "
+            f"{store.where}: {there[0]} is not looked for there; move it up, beside "
             f"{root + images[0].partition('/')[0]}"
         )
     return None

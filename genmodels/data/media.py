@@ -65,7 +65,7 @@ def _status(entry: os.DirEntry) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Medium(abc.ABC):
+class ImageStore(abc.ABC):
     """Where encoded images lie.
 
     Attributes:
@@ -100,7 +100,7 @@ class Medium(abc.ABC):
         """
 
     def openers(self, names: Sequence[str]) -> Sequence[Callable[[], io.IOBase]]:
-        """What opens each of these files; a medium that reads many at once much faster has its own way."""
+        """What opens each of these files; a store that reads many at once much faster has its own way."""
         return [functools.partial(self.open, name) for name in names]
 
     def in_order(self, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
@@ -114,7 +114,7 @@ class Medium(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Folder(Medium):
+class Folder(ImageStore):
     """All files below a folder, links followed.
 
     Raises:
@@ -166,7 +166,7 @@ class Folder(Medium):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tar(Medium):
+class Tar(ImageStore):
     """A tar, plain or compressed; of a compressed one members come in archive order only.
 
     Raises:
@@ -242,7 +242,7 @@ class Tar(Medium):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Zip(Medium):
+class Zip(ImageStore):
     """A zip.
 
     Raises:

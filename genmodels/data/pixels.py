@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from genmodels.data.images import Rule, decode
-from genmodels.data.media import Medium
+from genmodels.data.media import ImageStore
 from genmodels.errors import DataError
 
 Rows = UInt8[np.ndarray, "rows height width channel"]
@@ -60,7 +60,7 @@ def gather(pixels: Pixels) -> Rows:
 class Decoded:
     """Images decoded whenever they are read, each checked against what the scan saw."""
 
-    medium: Medium
+    store: ImageStore
     names: tuple[str, ...]
     rule: Rule
     shape: tuple[int, int, int, int]
@@ -72,7 +72,7 @@ class Decoded:
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for row, (name, image, expected) in enumerate(_decoded(self, indices)):
             if image.shape != self.shape[1:] or not expected:
-                raise DataError(f"{self.medium.where}: {name}: has changed since the run began; put it back")
+                raise DataError(f"{self.store.where}: {name}: has changed since the run began; put it back")
             rows[row] = image
         return rows
 
@@ -80,12 +80,12 @@ class Decoded:
 def _decoded(stack: "Decoded | Mixed", indices: Integer[np.ndarray, " rows"]):
     """(name, pixels, whether they are what the scan saw) of these images."""
     names = [stack.names[index] for index in indices]
-    for index, name, opener in zip(indices, names, stack.medium.openers(names), strict=True):
+    for index, name, opener in zip(indices, names, stack.store.openers(names), strict=True):
         try:
             with opener() as file:
                 image = decode(file, stack.rule)
         except (OSError, ValueError) as error:
-            raise DataError(f"{stack.medium.where}: {name}: can no longer be read ({error}); put it back") from error
+            raise DataError(f"{stack.store.where}: {name}: can no longer be read ({error}); put it back") from error
         yield name, image, digest(image) == stack.digests[index].tobytes()
 
 
@@ -93,7 +93,7 @@ def _decoded(stack: "Decoded | Mixed", indices: Integer[np.ndarray, " rows"]):
 class Mixed:
     """Images of different sizes, decoded whenever they are read, as a list."""
 
-    medium: Medium
+    store: ImageStore
     names: tuple[str, ...]
     rule: Rule
     digests: UInt8[np.ndarray, "N 16"]
@@ -108,7 +108,7 @@ class Mixed:
         images = []
         for name, image, expected in _decoded(self, _as_array(indices, len(self.names))):
             if not expected:
-                raise DataError(f"{self.medium.where}: {name}: has changed since it was scanned; put it back")
+                raise DataError(f"{self.store.where}: {name}: has changed since it was scanned; put it back")
             images.append(image)
         return images
 

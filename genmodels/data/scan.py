@@ -19,7 +19,7 @@ from genmodels.data import cache
 from genmodels.data.base import Settings, Source, Table
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
-from genmodels.data.media import Medium
+from genmodels.data.media import ImageStore
 from genmodels.data.pixels import Decoded, Mixed, digest
 from genmodels.errors import DataError
 
@@ -34,7 +34,7 @@ REMEDIES = {
 }
 
 
-def open_files(medium: Medium, split: str, settings: Settings, list_split: Callable[[], Listing]) -> Source:
+def open_files(store: ImageStore, split: str, settings: Settings, list_split: Callable[[], Listing]) -> Source:
     """The images of a folder, archive or prepared data set.
 
     Args:
@@ -44,23 +44,21 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
       DataError: there are none, one is damaged, or they differ in size or kind and no rule makes them alike.
     """
     rule = settings.rule
-    name = cache.key(
-        type(medium).__name__, str(medium.path.resolve()), split, medium.stamp, rule, settings.skip_damaged
-    )
+    name = cache.key(type(store).__name__, str(store.path.resolve()), split, store.stamp, rule, settings.skip_damaged)
     entry = cache.read(name, lambda shape: _fits(shape, settings))
-    if entry is None and settings.mixed and (source := _open_mixed(medium, split, list_split(), settings)):
+    if entry is None and settings.mixed and (source := _open_mixed(store, split, list_split(), settings)):
         return source
     if entry is None or (entry[2] is None and _fits(entry[0]["shape"], settings)):
-        info, arrays, images = _scan(medium, list_split(), settings)
+        info, arrays, images = _scan(store, list_split(), settings)
         cache.write(name, info, arrays, images)
     else:
         info, arrays, images = entry
     table = Table(arrays["digests"], arrays["extremes"], arrays["origins"])
-    _check_random_access(medium, info["shape"], settings)
+    _check_random_access(store, info["shape"], settings)
     files = tuple(info["names"])
-    pixels = Decoded(medium, files, rule, tuple(info["shape"]), table.digests) if images is None else images
+    pixels = Decoded(store, files, rule, tuple(info["shape"]), table.digests) if images is None else images
     return Source(
-        medium.where,
+        store.where,
         split,
         pixels,
         arrays.get("labels"),
@@ -73,21 +71,21 @@ def open_files(medium: Medium, split: str, settings: Settings, list_split: Calla
     )
 
 
-def _open_mixed(medium: Medium, split: str, listing: Listing, settings: Settings) -> Source | None:
+def _open_mixed(store: ImageStore, split: str, listing: Listing, settings: Settings) -> Source | None:
     """The images at their own sizes; None where all have the same, or a rule makes them so."""
-    rule, where = settings.rule, medium.where
+    rule, where = settings.rule, store.where
     headers: list[Any] = [None] * len(listing.names)
-    for row, header in _each(medium, listing.names, read_header, f"{where}: headers"):
+    for row, header in _each(store, listing.names, read_header, f"{where}: headers"):
         headers[row] = header
     listing, headers = _without_damaged(where, listing, headers, {}, settings)
     if rule.size or len({header.size for header in headers}) == 1:
         return None
-    if medium.sequential:
+    if store.sequential:
         raise DataError(f"{where}: images of many sizes in a compressed tar cannot be read at random: decompress it")
     _check_kinds(where, listing.names, headers, rule)
     table = Table.empty(len(headers))
     outcomes: list[Any] = [None] * len(headers)
-    for row, outcome in _each(medium, listing.names, lambda file: decode(file, rule), f"{where}: images"):
+    for row, outcome in _each(store, listing.names, lambda file: decode(file, rule), f"{where}: images"):
         if isinstance(outcome, Exception):
             outcomes[row] = outcome
         else:
@@ -95,7 +93,7 @@ def _open_mixed(medium: Medium, split: str, listing: Listing, settings: Settings
     good = np.flatnonzero([outcome is None for outcome in outcomes])
     listing, _ = _without_damaged(where, listing, outcomes, {}, settings)
     table = table[good]
-    pixels = Mixed(medium, listing.names, rule, table.digests)
+    pixels = Mixed(store, listing.names, rule, table.digests)
     return Source(
         where,
         split,
@@ -110,10 +108,10 @@ def _open_mixed(medium: Medium, split: str, listing: Listing, settings: Settings
     )
 
 
-def _check_random_access(medium: Medium, shape: Sequence[int], settings: Settings) -> None:
-    if medium.sequential and not _fits(shape, settings):
+def _check_random_access(store: ImageStore, shape: Sequence[int], settings: Settings) -> None:
+    if store.sequential and not _fits(shape, settings):
         raise DataError(
-            f"{medium.where}: {_gigabytes(shape):.1f} GB of pixels do not fit config.data.memory_gb="
+            f"{store.where}: {_gigabytes(shape):.1f} GB of pixels do not fit config.data.memory_gb="
             f"{settings.memory_gb:g}, and a compressed tar cannot be read at random: decompress it, or raise memory_gb"
         )
 
@@ -126,18 +124,18 @@ def _fits(shape: Sequence[int], settings: Settings) -> bool:
     return _gigabytes(shape) <= settings.memory_gb
 
 
-def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
+def _scan(store: ImageStore, listing: Listing, settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
     """(info, arrays, images) as the cache keeps them; images is None where they do not fit in memory."""
-    rule, where = settings.rule, medium.where
+    rule, where = settings.rule, store.where
     headers: list[Any] = [None] * len(listing.names)
     distinct: dict[Any, Any] = {}  # most are equal; one object for them saves memory
-    for row, header in _each(medium, listing.names, read_header, f"{where}: headers"):
+    for row, header in _each(store, listing.names, read_header, f"{where}: headers"):
         headers[row] = distinct.setdefault(header, header)
     damaged: dict[str, str] = {}
     listing, headers = _without_damaged(where, listing, headers, damaged, settings)
     notes = [*listing.notes, *_check(where, listing.names, headers, rule)]
     shape = (len(headers), *_image_shape(headers[0], rule))
-    _check_random_access(medium, shape, settings)
+    _check_random_access(store, shape, settings)
     table = Table.empty(len(headers))
     images = np.empty(shape, np.uint8) if _fits(shape, settings) else None
     outcomes: list[Any] = [None] * len(headers)
@@ -149,7 +147,7 @@ def _scan(medium: Medium, listing: Listing, settings: Settings) -> tuple[dict[st
         data = file.read()
         return decode(io.BytesIO(data), rule), digest(data)
 
-    for row, outcome in _each(medium, listing.names, decoded, f"{where}: images", threads, chunk):
+    for row, outcome in _each(store, listing.names, decoded, f"{where}: images", threads, chunk):
         if isinstance(outcome, Exception):
             outcomes[row] = outcome
             continue
@@ -284,11 +282,11 @@ def _outcome(opener: Callable, function: Callable) -> Any:
 
 
 def _each(
-    medium: Medium, names: Sequence[str], function: Callable, what: str, threads: int = 1, chunk: int = CHUNK
+    store: ImageStore, names: Sequence[str], function: Callable, what: str, threads: int = 1, chunk: int = CHUNK
 ) -> Iterator[tuple[int, Any]]:
     """(row, outcome) of every file in whatever order; an outcome is what `function` gives, or the error it raised."""
     rows = {name: row for row, name in enumerate(names)}
-    jobs = medium.in_order(names)
+    jobs = store.in_order(names)
 
     def work(part):
         return [(rows[name], _outcome(opener, function)) for name, opener in part]

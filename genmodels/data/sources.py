@@ -19,7 +19,7 @@ from genmodels.data.base import Pair, Settings, Source
 from genmodels.data.compose import COMBINATIONS
 from genmodels.data.images import EXTENSIONS
 from genmodels.data.listing import list_images, others
-from genmodels.data.media import Folder, Medium, Tar, Zip
+from genmodels.data.media import Folder, ImageStore, Tar, Zip
 from genmodels.data.scan import open_files
 from genmodels.data.spec import Call, parse
 from genmodels.errors import ConfigError, DataError, choose
@@ -120,8 +120,8 @@ def _archive(kind: type, text: str, split: str, settings: Settings) -> Source:
     return _files(kind(f"{scheme}:{text}", path), split, settings)
 
 
-def _files(medium: Medium, split: str, settings: Settings) -> Source:
-    return open_files(medium, split, settings, lambda: list_images(medium, split))
+def _files(store: ImageStore, split: str, settings: Settings) -> Source:
+    return open_files(store, split, settings, lambda: list_images(store, split))
 
 
 def _tfds(text: str, split: str, settings: Settings, data_dir: str = "") -> Source:

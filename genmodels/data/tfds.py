@@ -19,7 +19,7 @@ import numpy as np
 
 from genmodels.data.base import no_test
 from genmodels.data.listing import Listing
-from genmodels.data.media import Medium
+from genmodels.data.media import ImageStore
 from genmodels.errors import ConfigError, DataError, choose
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -102,7 +102,7 @@ def _place(name: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Records(Medium):
+class Records(ImageStore):
     """The images of one split of a prepared data set, still encoded."""
 
     split: str

@@ -12,14 +12,14 @@ from typing import Any
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import classification, distribution, likelihood, memorization, pairs, reconstruction
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
-from genmodels.evaluators.distribution import Default
+from genmodels.evaluators.distribution import ExtractorDefaults
 from genmodels.evaluators.features import MOMENTS, Summaries
-from genmodels.extractors import Selection, perceptual
+from genmodels.extractors import ExtractorSpec, perceptual
 
 __all__ = [
     "METRICS",
     "Context",
-    "Default",
+    "ExtractorDefaults",
     "ImageSet",
     "Metric",
     "Options",
@@ -55,13 +55,13 @@ class Metric:
     predict: tuple[str, ...] = ()
     between_paths: Callable[[Context], Iterator[Result]] | None = None
     family: str = ""
-    selection: Selection | None = None
+    selection: ExtractorSpec | None = None
     wants: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     lower_is_better: bool = False
 
 
 Metrics = Mapping[str, Metric]
-DEFAULT = Default()
+DEFAULT = ExtractorDefaults()
 
 RECONSTRUCT = ("reconstruct", "denoise")
 
@@ -94,7 +94,7 @@ def _known(name: str) -> str:
     return name
 
 
-def resolve(names: Collection[str], default: Default = DEFAULT) -> dict[str, Metric]:
+def resolve(names: Collection[str], default: ExtractorDefaults = DEFAULT) -> dict[str, Metric]:
     """The metrics of these names; no extractor is loaded yet.
 
     Args:
@@ -105,7 +105,7 @@ def resolve(names: Collection[str], default: Default = DEFAULT) -> dict[str, Met
     return {name: _resolve(name, default) for name in names}
 
 
-def _resolve(name: str, default: Default) -> Metric:
+def _resolve(name: str, default: ExtractorDefaults) -> Metric:
     family = distribution.family_of(name)
     if family is None:
         return METRICS[_known(name)]

@@ -19,7 +19,7 @@ from genmodels.cli.progress import Progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary
-from genmodels.extractors import NAMES, Extractor, Selection, inception, is_published
+from genmodels.extractors import NAMES, Extractor, ExtractorSpec, inception, is_published
 from genmodels.metrics import frechet, kernel, precision_recall
 from genmodels.metrics.moments import COVARIANCE_DIVISOR
 
@@ -186,7 +186,7 @@ def _is_law(family: str, extractor: Extractor) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Default:
+class ExtractorDefaults:
     """What the flags or config.eval say of the extractor, where a metric's name leaves it open."""
 
     spec: str = ""
@@ -196,10 +196,10 @@ class Default:
     @property
     def id(self) -> str:
         """Of the extractor; "" where none is named."""
-        return Selection(self.spec, self.resize).id if self.spec else ""
+        return ExtractorSpec(self.spec, self.resize).id if self.spec else ""
 
 
-def select(name: str, family: str, default: Default) -> Selection:
+def select(name: str, family: str, default: ExtractorDefaults) -> ExtractorSpec:
     """The extractor that a metric's name, and where it leaves something open the flags, ask for.
 
     Raises:
@@ -235,7 +235,7 @@ def select(name: str, family: str, default: Default) -> Selection:
         )
     if network:
         layer = layer or _layer(family)
-    return Selection(default.spec if wanted == id else wanted, resize, layer if network else "")
+    return ExtractorSpec(default.spec if wanted == id else wanted, resize, layer if network else "")
 
 
 Sets = Mapping[str, ImageSet | Statistics]
@@ -272,7 +272,9 @@ def _counted(role: str, one: ImageSet | Statistics) -> dict[str, Any]:
     return {**one.origin, f"{role}_statistics_made_with": made_with, f"n_{role}": count}
 
 
-def evaluate(name: str, family: str, selection: Selection, context: Context, summaries: Summaries) -> Iterator[Result]:
+def evaluate(
+    name: str, family: str, selection: ExtractorSpec, context: Context, summaries: Summaries
+) -> Iterator[Result]:
     """The one result of a distribution metric.
 
     Raises:

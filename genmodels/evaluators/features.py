@@ -18,7 +18,7 @@ from genmodels.core.parallel import gather_hosts
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import statistics
 from genmodels.evaluators.base import Context, ImageSet
-from genmodels.extractors import Extracted, Extractor, Selection
+from genmodels.extractors import Extracted, Extractor, ExtractorSpec
 from genmodels.metrics.inception_score import ScoreSums
 from genmodels.metrics.moments import Gaussian, Moments, merged
 
@@ -182,14 +182,14 @@ class Summaries:
       wanted: what all metrics of the evaluation together want, by (role, extractor).
     """
 
-    def __init__(self, context: Context, wanted: Iterable[tuple[str, Selection, Iterable[str]]]):
+    def __init__(self, context: Context, wanted: Iterable[tuple[str, ExtractorSpec, Iterable[str]]]):
         self._context = context
-        self._wants: dict[tuple[str, Selection], set[str]] = collections.defaultdict(set)
+        self._wants: dict[tuple[str, ExtractorSpec], set[str]] = collections.defaultdict(set)
         for role, selection, wants in wanted:
             self._wants[role, selection] |= set(wants)
-        self._made: dict[tuple[str, Selection], Summary] = {}
+        self._made: dict[tuple[str, ExtractorSpec], Summary] = {}
 
-    def __call__(self, role: str, selection: Selection) -> Summary:
+    def __call__(self, role: str, selection: ExtractorSpec) -> Summary:
         """Of the set "generated" or "reference"."""
         key = role, selection
         if key not in self._made:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genmodels.errors import DataError
-from genmodels.extractors import Selection
+from genmodels.extractors import ExtractorSpec
 from genmodels.extractors.classifiers import SHIPPED
 
 Images = UInt8[np.ndarray, "N height width channel"]
@@ -14,25 +14,25 @@ MOST, LEAST = 0.5, 0.85  # a class should have no more of the samples, and no fe
 SHARE = "drawn_share_"
 
 
-def judges(selections: Iterable[Selection | None], image_shape: tuple[int, ...]) -> list[Selection]:
+def sample_classifiers(selections: Iterable[ExtractorSpec | None], image_shape: tuple[int, ...]) -> list[ExtractorSpec]:
     """Those of an evaluation's extractors that are classifiers of ours and take images of this shape."""
-    found = {selection for selection in selections if selection is not None and selection.spec in SHIPPED}
+    found = {extractor for extractor in selections if extractor is not None and extractor.spec in SHIPPED}
     fitting = []
-    for selection in sorted(found, key=lambda one: one.spec):
+    for extractor in sorted(found, key=lambda one: one.spec):
         try:
-            selection.check(image_shape)
+            extractor.check(image_shape)
         except DataError:  # training can do without
             continue
-        fitting.append(selection)
+        fitting.append(extractor)
     return fitting
 
 
-def class_shares(images: Images, selection: Selection) -> dict[str, float]:
+def class_shares(images: Images, extractor: ExtractorSpec) -> dict[str, float]:
     """`drawn_share_C`, the share of each class C.
 
     And `drawn_class_max`, the share of the commonest; `drawn_class_coverage`, the share of classes that occur.
     """
-    logits = selection.load()(images).logits
+    logits = extractor.load()(images).logits
     shares = np.bincount(np.argmax(logits, -1), minlength=logits.shape[1]) / len(logits)
     totals = {"drawn_class_max": float(shares.max()), "drawn_class_coverage": float(np.mean(shares > 0))}
     return totals | {f"{SHARE}{name}": float(share) for name, share in enumerate(shares)}

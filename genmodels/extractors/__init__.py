@@ -16,7 +16,7 @@ from genmodels.extractors import classifiers, inception
 from genmodels.extractors.base import Extracted, Extractor, NetworkExtractor, check_shape
 from genmodels.metrics.resize import RESIZES
 
-__all__ = ["NAMES", "Extracted", "Extractor", "NetworkExtractor", "Selection", "is_published"]
+__all__ = ["NAMES", "Extracted", "Extractor", "ExtractorSpec", "NetworkExtractor", "is_published"]
 
 NAMES = (*classifiers.SHIPPED, inception.ID, inception.UNVERIFIED)
 
@@ -33,7 +33,7 @@ def is_published(extractor: Extractor) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection:
+class ExtractorSpec:
     """Which extractor is meant, not loaded yet.
 
     Attributes:
@@ -84,7 +84,7 @@ class Selection:
 
 
 @functools.cache
-def _load(selection: Selection) -> Extractor:
+def _load(selection: ExtractorSpec) -> Extractor:
     name, _, rest = selection.spec.partition(":")
     if name in classifiers.SHIPPED:
         return classifiers.load(name, selection.resize)

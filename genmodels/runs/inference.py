@@ -195,7 +195,7 @@ def task_of(workdir: pathlib.Path) -> tuple[ConfigDict, dict[str, Any], DataSpec
     return config, described, data, make_task(config, data, total_steps(config, described["count"]))
 
 
-def what_next(workdir: pathlib.Path) -> list[str]:
+def suggested_commands(workdir: pathlib.Path) -> list[str]:
     """The commands that a finished run is for, a line each."""
     commands = {
         "sample": f"sample --workdir={workdir} --num=100 --out={workdir}/samples.png",

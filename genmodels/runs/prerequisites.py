@@ -100,7 +100,7 @@ def begin(state: TrainState, found: dict[str, np.ndarray], extra: dict[str, Any]
 
 
 @dataclasses.dataclass(eq=False)
-class Ancestors:
+class Prerequisites:
     """The runs that `config` names, as far as they are loaded.
 
     Attributes:
@@ -118,7 +118,7 @@ class Ancestors:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def find(cls, config: ConfigDict, task: Task, data: DataSpec, params: Any, *, fresh: bool) -> "Ancestors":
+    def find(cls, config: ConfigDict, task: Task, data: DataSpec, params: Any, *, fresh: bool) -> "Prerequisites":
         """Loads and checks those that exist; writes nothing.
 
         Args:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core import optim
-from genmodels.core.state import Average, Rows, TrainState
+from genmodels.core.state import Average, PerRow, TrainState
 from genmodels.diffusion import guidance, parameterization, process, time_sampling
 from genmodels.diffusion.bound import Bound
 from genmodels.errors import ConfigError, choose
@@ -35,7 +35,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
       ConfigError: an unknown key, or a value that the process, network or sampler refuses.
     """
     data.require("diffusion", "image")
-    settings, way, sampling, measuring = diffusion_settings.read(config)
+    settings, way, sampling, likelihood_config = diffusion_settings.read(config)
     num_classes = data.num_classes if settings.conditional else 0
     channels = data.image_shape[-1] * (2 if settings.learns_variance else 1)
     model = build(UNet, config.model, "model", out_channels=channels, num_classes=num_classes)
@@ -102,7 +102,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         if bits is not None:
             metrics["bits_per_dim"] = jnp.mean(rows["weight"] * bits)
         if importance is not None:
-            metrics[HISTORY] = Rows(losses)
+            metrics[HISTORY] = PerRow(losses)
         return jnp.mean(weighted), metrics
 
     def train_step(state, frozen, batch, rng, dist):
@@ -122,6 +122,6 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         init=init,
         train_step=train_step,
         optimizers={NETWORK: tx},
-        predict=predict_functions(denoiser, settings, sampling, measuring, data.image_shape),
+        predict=predict_functions(denoiser, settings, sampling, likelihood_config, data.image_shape),
         defaults=config_lib.defaults_of(diffusion=type(settings), sampler=type(sampling), model=UNet),
     )

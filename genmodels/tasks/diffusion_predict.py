@@ -72,7 +72,7 @@ def predict_functions(
     denoiser: Denoiser,
     settings: Settings,
     sampling: SamplerConfig,
-    measuring: LikelihoodConfig,
+    likelihood_config: LikelihoodConfig,
     image_shape: tuple[int, int, int],
 ) -> dict[str, Predict]:
     """The predict functions of a diffusion task, by name."""
@@ -116,7 +116,7 @@ def predict_functions(
         return {"image": parameterization.to_x0(kind, prediction, xt, *way.alpha_sigma(time))}
 
     def vlb(variables, frozen, inputs, dist, *, strata):
-        measured = Bound(way.schedule, settings.variance, kind, measuring.clip or None)
+        measured = Bound(way.schedule, settings.variance, kind, likelihood_config.clip or None)
         terms = measured.evaluate(bound_to(variables, inputs), inputs["image"], inputs["key"], strata)
         return {"nll": terms.total, "prior": terms.prior, "decoder": terms.steps[:, 0]} | {
             "curve_x": terms.time + 1,
@@ -155,7 +155,7 @@ def predict_functions(
             ode,
             image_and_key,
             "nll",
-            options={"trace": measuring.trace, "rtol": measuring.rtol, "atol": measuring.atol},
+            options={"trace": likelihood_config.trace, "rtol": likelihood_config.rtol, "atol": likelihood_config.atol},
             protocol=given
             | {
                 "likelihood": "ode",
@@ -171,13 +171,13 @@ def predict_functions(
             vlb,
             image_and_key,
             "nll",
-            options={"strata": measuring.strata},
+            options={"strata": likelihood_config.strata},
             protocol=given
             | {
                 "likelihood": "vlb",
                 "meaning": "upper bound: variational, terms at all timesteps or an unbiased sample of them",
                 "variance": settings.variance,
-                "clip": measuring.clip,
+                "clip": likelihood_config.clip,
                 "curve": "Variational bound, term by term",
             },
         )

@@ -217,7 +217,7 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
     except ValueError as error:
         raise ConfigError(f"config.diffusion: {error}") from error
     sampling = build(SamplerConfig, config.sampler, "sampler")
-    measuring = build(LikelihoodConfig, config.get("likelihood", {}), "likelihood")
+    likelihood_config = build(LikelihoodConfig, config.get("likelihood", {}), "likelihood")
     try:
         step = sampling.step()
         process.grid(sampling.steps, sampling.spacing)
@@ -225,6 +225,8 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
         raise ConfigError(f"config.sampler: {error}") from error
     if getattr(step, "variance", "") == "learned_range" and not settings.learns_variance:
         raise ConfigError("config.sampler.variance=learned_range needs config.diffusion.variance=learned_range")
-    if name == "ddpm" and not 0 <= measuring.strata < settings.timesteps:
-        raise ConfigError(f"config.likelihood.strata={measuring.strata}: must be from 0 to {settings.timesteps - 1}")
-    return settings, process, sampling, measuring
+    if name == "ddpm" and not 0 <= likelihood_config.strata < settings.timesteps:
+        raise ConfigError(
+            f"config.likelihood.strata={likelihood_config.strata}: must be from 0 to {settings.timesteps - 1}"
+        )
+    return settings, process, sampling, likelihood_config

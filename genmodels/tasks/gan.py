@@ -28,7 +28,7 @@ from genmodels.nn import spectral_norm
 from genmodels.nn.batch_norm import COLLECTION
 from genmodels.nn.diff_augment import AUGMENTATIONS, augment
 from genmodels.tasks.base import DataSpec, Task
-from genmodels.tasks.gan_predict import DISCRIMINATOR, GENERATOR, SPECTRAL, Players, predict_functions
+from genmodels.tasks.gan_predict import DISCRIMINATOR, GENERATOR, SPECTRAL, GANNetworks, predict_functions
 
 NO_PENALTY = "none"
 STATISTICS = 0.99  # a step: the average of batch statistics where no EMA says it
@@ -123,7 +123,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
             f"config.gan.penalty={settings.penalty} needs each example's own gradient, which "
             "config.model.discriminator_norm=batch couples to others; set it to spectral or none"
         )
-    players, n = Players(networks), settings.discriminator_steps
+    gan, n = GANNetworks(networks), settings.discriminator_steps
     tx = optim.make_optimizers(config, {GENERATOR: 1, DISCRIMINATOR: n}, num_steps)
     frozen_parts = {network: optim.Frozen.of(config, network) for network in tx}
     decay = optim.ema_decay(config.ema, num_steps)
@@ -162,15 +162,15 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         own, labels = state.extra[DISCRIMINATOR], rows.get("label")
         if SPECTRAL in own:
             own = own | {SPECTRAL: spectral_norm.update(state.params[DISCRIMINATOR], own[SPECTRAL])}
-        latents = players.latents(_keys(rows["key"], LATENT))
-        fakes, _ = players.generate_batch(state.params[GENERATOR], state.extra[GENERATOR], latents, labels, dist.mean)
+        latents = gan.latents(_keys(rows["key"], LATENT))
+        fakes, _ = gan.generate_batch(state.params[GENERATOR], state.extra[GENERATOR], latents, labels, dist.mean)
         due = count % settings.penalty_interval == 0
 
         def penalty(params, real, fake, rows):
             keys = _keys(rows["key"], PENALTY)
 
             def score(images):
-                return players.score(params, own, images, rows.get("label"))[0]
+                return gan.score(params, own, images, rows.get("label"))[0]
 
             def value():
                 return PENALTIES[settings.penalty](score, real, fake, keys)
@@ -180,8 +180,8 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         def loss_fn(params, rows):
             real = seen_by_discriminator(rows["image"], rows["key"], REAL)
             fake = seen_by_discriminator(rows["fake"], rows["key"], FAKE)
-            on_real, seen_real = players.score(params, own, real, rows.get("label"), dist.mean)
-            on_fake, seen_fake = players.score(params, own, fake, rows.get("label"), dist.mean)
+            on_real, seen_real = gan.score(params, own, real, rows.get("label"), dist.mean)
+            on_fake, seen_fake = gan.score(params, own, fake, rows.get("label"), dist.mean)
             game = loss.discriminator(on_real, on_fake)
             scores = jax.lax.stop_gradient((on_real, on_fake))
             middle = loss.boundary
@@ -219,11 +219,11 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
 
         def loss_fn(params, rows):
             labels = rows.get("label")
-            fakes, seen = players.generate_batch(
-                params, state.extra[GENERATOR], players.latents(rows["key"]), labels, dist.mean
+            fakes, seen = gan.generate_batch(
+                params, state.extra[GENERATOR], gan.latents(rows["key"]), labels, dist.mean
             )
             shown = seen_by_discriminator(fakes, rows["key"], SHOWN)
-            scores, _ = players.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], shown, labels, dist.mean)
+            scores, _ = gan.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], shown, labels, dist.mean)
             return loss.generator(scores), {"seen": dict(seen)}
 
         grads, metrics = optim.gradients(
@@ -258,7 +258,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         init=init,
         train_step=train_step,
         optimizers=tx,
-        predict=predict_functions(players),
+        predict=predict_functions(gan),
         watch=functools.partial(watch, boundary=loss.boundary),
         defaults=config_lib.defaults_of(gan=GANConfig, model=Networks),
         row_multiple=n * max(1, networks.norm_rows),

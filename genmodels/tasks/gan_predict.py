@@ -23,7 +23,7 @@ Seen = dict[str, Any]  # {COLLECTION: statistics of the batch}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Players:
+class GANNetworks:
     """Both networks, called with what the state carries for them in `extra`."""
 
     networks: Networks
@@ -58,7 +58,7 @@ class Players:
         return labels if self.networks.num_classes else None
 
 
-def predict_functions(players: Players) -> dict[str, Predict]:
+def predict_functions(gan: GANNetworks) -> dict[str, Predict]:
     """`sample`, `interpolate` and `discriminate`.
 
     Image i of a seed comes from the latent of its key, whatever else is in the batch; `interpolate` starts at that
@@ -67,14 +67,14 @@ def predict_functions(players: Players) -> dict[str, Predict]:
 
     def drawn(variables, latents, labels):
         params, extra = variables["params"][GENERATOR], variables["extra"][GENERATOR]
-        return players.generate(params, extra, latents, labels)
+        return gan.generate(params, extra, latents, labels)
 
     def sample(variables, frozen, inputs, dist):
-        return {"image": drawn(variables, players.latents(inputs["key"]), inputs.get("label"))}
+        return {"image": drawn(variables, gan.latents(inputs["key"]), inputs.get("label"))}
 
     def walk(variables, frozen, inputs, dist, frames, kind):
         others = jax.vmap(jax.random.fold_in, (0, None))(inputs["key"], 1)
-        ends = players.latents(inputs["key"]), players.latents(others)
+        ends = gan.latents(inputs["key"]), gan.latents(others)
         path = interpolate(kind, *ends, frames)
         labels = inputs.get("label")
         labels = None if labels is None else jnp.repeat(labels, frames)
@@ -83,9 +83,9 @@ def predict_functions(players: Players) -> dict[str, Predict]:
 
     def discriminate(variables, frozen, inputs, dist):
         params, extra = variables["params"][DISCRIMINATOR], variables["extra"][DISCRIMINATOR]
-        return {"score": players.score(params, extra, inputs["image"], inputs.get("label"))[0]}
+        return {"score": gan.score(params, extra, inputs["image"], inputs.get("label"))[0]}
 
-    asked = ("label",) if players.networks.num_classes else ()
+    asked = ("label",) if gan.networks.num_classes else ()
     return {
         "sample": Predict(sample, ("key", *asked), "image"),
         "interpolate": Predict(walk, ("key", *asked), "frames", options={"frames": 8, "kind": "spherical"}),

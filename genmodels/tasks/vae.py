@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core import optim
-from genmodels.core.state import Rows, TrainState
+from genmodels.core.state import PerRow, TrainState
 from genmodels.diffusion.samplers import per_example_normal
 from genmodels.errors import ConfigError, choose
 from genmodels.losses import variational
@@ -111,7 +111,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
                 nearest = book.vectors[quantize.nearest(book.vectors, flat)].reshape(found[0].shape)
                 distance = jnp.sum(jnp.square(found[0] - nearest)) / len(nearest)
                 added, latent = settings.commitment * distance, quantize.straight_through(found[0], nearest)
-                metrics = {"commitment": distance, CODEBOOK: Rows(found[0])}
+                metrics = {"commitment": distance, CODEBOOK: PerRow(found[0])}
             decoded = model.decode(params, latent)
             nll = jnp.mean(model.nll(target, decoded))
             metrics["reconstruction"] = nll

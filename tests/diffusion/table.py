@@ -12,7 +12,7 @@ import numpy as np
 
 from genmodels import scoring
 from genmodels.data.sources import from_config
-from genmodels.extractors import Selection
+from genmodels.extractors import ExtractorSpec
 from genmodels.metrics.frechet import frechet_distance
 from genmodels.metrics.moments import Moments
 from genmodels.runs.inference import Run
@@ -29,7 +29,7 @@ parser.add_argument("--nll", action="store_true")
 def judge_of(classifier):
     """A function from uint8 images to (features, logits)."""
     if not classifier:
-        return Selection("digits").load()
+        return ExtractorSpec("digits").load()
     judge = Run.load(classifier)
 
     def extract(images):

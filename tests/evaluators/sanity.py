@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from genmodels.data.sources import make_source
-from genmodels.extractors import Selection
+from genmodels.extractors import ExtractorSpec
 from genmodels.metrics.frechet import frechet_distance
 from genmodels.metrics.moments import Moments
 
@@ -55,7 +55,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     source = make_source(args.source, args.split)
-    found = distances(Selection(args.extractor).load(), source.images, source.labels, args.seed)
+    found = distances(ExtractorSpec(args.extractor).load(), source.images, source.labels, args.seed)
     for kind, rows in found.items():
         print(f"| {kind} | " + " | ".join(f"{degree:g}: {value:.4g}" for degree, value in rows) + " |")
 

@@ -9,8 +9,17 @@ import pytest
 from genmodels import extractors
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
-from genmodels.evaluators import Context, Default, ImageSet, Options, Statistics, evaluate, lower_is_better, resolve
-from genmodels.extractors import NetworkExtractor, Selection, inception
+from genmodels.evaluators import (
+    Context,
+    ExtractorDefaults,
+    ImageSet,
+    Options,
+    Statistics,
+    evaluate,
+    lower_is_better,
+    resolve,
+)
+from genmodels.extractors import ExtractorSpec, NetworkExtractor, inception
 from genmodels.metrics import frechet
 from genmodels.metrics.moments import Moments
 
@@ -53,7 +62,7 @@ def inception_is(monkeypatch):
 def measure(name, default=None, reference=None, **options):
     reference = image_set(images(1)) if reference is None else reference
     context = Context(generated=image_set(images(0)), reference=reference, options=Options(subset_size=20, **options))
-    (result,) = evaluate(resolve([name], default or Default()), context)
+    (result,) = evaluate(resolve([name], default or ExtractorDefaults()), context)
     return result
 
 
@@ -109,27 +118,27 @@ def test_nothing_else_is_ever_called_fid(inception_is, changes, name):
 )
 def test_names_that_mean_nothing_or_two_things_are_refused(name, default, message):
     with pytest.raises(ConfigError, match=message):
-        resolve([name], Default(**default))
+        resolve([name], ExtractorDefaults(**default))
 
 
 @pytest.mark.parametrize(
     ("name", "default", "selection"),
     [
-        ("fd_digits", {}, Selection("digits")),
-        ("fd", {"spec": "digits"}, Selection("digits")),
-        ("fd_mnist[clean]", {}, Selection("mnist", "clean")),
-        ("fd_mnist", {"resize": "tf1"}, Selection("mnist", "tf1")),
-        ("fd_infinity_fashion_mnist", {}, Selection("fashion_mnist")),
-        ("fid[clean]", {}, Selection("inception", "clean", "pool3")),
-        ("fid", {"resize": "tf1"}, Selection("inception", "tf1", "pool3")),
-        ("fid[tf1]", {"spec": "inception:a.pth"}, Selection("inception:a.pth", "tf1", "pool3")),
-        ("sfid[clean]", {}, Selection("inception", "clean", "spatial")),
-        ("fd_inception.logits[clean]", {}, Selection("inception", "clean", "logits")),
-        ("kd_digits", {"spec": "inception:a.pth", "resize": "clean"}, Selection("digits", "clean")),
+        ("fd_digits", {}, ExtractorSpec("digits")),
+        ("fd", {"spec": "digits"}, ExtractorSpec("digits")),
+        ("fd_mnist[clean]", {}, ExtractorSpec("mnist", "clean")),
+        ("fd_mnist", {"resize": "tf1"}, ExtractorSpec("mnist", "tf1")),
+        ("fd_infinity_fashion_mnist", {}, ExtractorSpec("fashion_mnist")),
+        ("fid[clean]", {}, ExtractorSpec("inception", "clean", "pool3")),
+        ("fid", {"resize": "tf1"}, ExtractorSpec("inception", "tf1", "pool3")),
+        ("fid[tf1]", {"spec": "inception:a.pth"}, ExtractorSpec("inception:a.pth", "tf1", "pool3")),
+        ("sfid[clean]", {}, ExtractorSpec("inception", "clean", "spatial")),
+        ("fd_inception.logits[clean]", {}, ExtractorSpec("inception", "clean", "logits")),
+        ("kd_digits", {"spec": "inception:a.pth", "resize": "clean"}, ExtractorSpec("digits", "clean")),
     ],
 )
 def test_names_and_flags_together_choose_the_extractor(name, default, selection):
-    assert resolve([name], Default(**default))[name].selection == selection
+    assert resolve([name], ExtractorDefaults(**default))[name].selection == selection
 
 
 def test_distances_improve_downwards_and_scores_upwards():
@@ -145,7 +154,9 @@ def test_every_number_says_how_it_was_measured():
         **sides, protocol={"checkpoint_step": 7}, options=Options(subsets=3, subset_size=20, neighbours=2)
     )
     names = ("fd", "kd", "precision", "cs")
-    results = {result.name: result.protocol for result in evaluate(resolve(names, Default("digits")), context)}
+    results = {
+        result.name: result.protocol for result in evaluate(resolve(names, ExtractorDefaults("digits")), context)
+    }
     common = {"extractor", "extractor_sha256", "layer", "dimension", "resize", "value_range", "n_generated", "made"}
     for protocol in results.values():
         assert common <= protocol.keys()
@@ -166,7 +177,7 @@ def test_every_number_says_how_it_was_measured():
 def test_class_scores_and_agreement_by_the_classifier():
     test = make_source("digits", "test")
     context = Context(generated=image_set(test.images, test.labels), options=Options(splits=1))
-    logits = Selection("digits").load()(test.images).logits.astype(np.float64)
+    logits = ExtractorSpec("digits").load()(test.images).logits.astype(np.float64)
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = np.exp(np.mean(np.sum(p * np.log(p / p.mean(0)), 1)))
     values = {r.name: r.value for r in evaluate(resolve(["cs_digits", "agreement_digits"]), context)}
@@ -178,7 +189,7 @@ def test_class_scores_and_agreement_by_the_classifier():
 
 def test_the_least_class_share_counts_classes_that_never_come_too():
     test = make_source("digits", "test")
-    classes = Selection("digits").load()(test.images).logits.argmax(1)
+    classes = ExtractorSpec("digits").load()(test.images).logits.argmax(1)
     chosen = np.concatenate([np.flatnonzero(classes == c)[: 5 if c == 7 else 20] for c in range(10)])
     result = measure_of(test.images[chosen])
     assert result.protocol["histogram"] == [20] * 7 + [5] + [20] * 2
@@ -193,14 +204,14 @@ def measure_of(pixels):
 
 
 def statistics_of(pixels, made_with, dimension=64):
-    features = Selection("digits").load()(pixels).features[:, :dimension]
+    features = ExtractorSpec("digits").load()(pixels).features[:, :dimension]
     return Statistics(Moments.of(features).gaussian(), made_with, {"reference": "s.npz"})
 
 
 def test_statistics_stand_for_the_images_they_were_made_of():
     from genmodels.evaluators.statistics import identity
 
-    made_with = identity(Selection("digits").load())
+    made_with = identity(ExtractorSpec("digits").load())
     direct = measure("fd_digits").value
     for known in (made_with, None):
         result = measure("fd_digits", reference=statistics_of(images(1), known))
@@ -254,7 +265,7 @@ def test_features_that_are_no_numbers_are_named(monkeypatch):
 
 def test_few_images_of_many_dimensions_still_have_the_right_distance():
     result = measure("fd_digits")
-    a, b = (Selection("digits").load()(images(seed)).features.astype(np.float64) for seed in (0, 1))
+    a, b = (ExtractorSpec("digits").load()(images(seed)).features.astype(np.float64) for seed in (0, 1))
     ca, cb = ((x - x.mean(0)) / np.sqrt(COUNT - 1) for x in (a, b))
     expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + (ca**2).sum() + (cb**2).sum()
     expected -= 2 * np.linalg.norm(ca @ cb.T, "nuc")

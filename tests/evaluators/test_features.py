@@ -13,7 +13,7 @@ import pytest
 from genmodels.data.sources import make_source
 from genmodels.evaluators import features
 from genmodels.evaluators.base import ImageSet
-from genmodels.extractors import Selection
+from genmodels.extractors import ExtractorSpec
 from genmodels.metrics.frechet import frechet_distance
 from tests.evaluators.sanity import distances
 from tests.helpers import ROOT
@@ -34,7 +34,7 @@ class Endless:
 
 
 def summary(pixels, wants, splits=10):
-    return features.summarise("generated", ImageSet(pixels, None, {}), Selection("digits").load(), wants, splits)
+    return features.summarise("generated", ImageSet(pixels, None, {}), ExtractorSpec("digits").load(), wants, splits)
 
 
 def peak(count):
@@ -65,7 +65,7 @@ def test_a_summary_is_the_same_in_any_chunks(monkeypatch):
 
 
 def test_what_a_process_has_gathered_survives_the_way_to_another():
-    extractor, wants = Selection("digits").load(), set(features.WANTS)
+    extractor, wants = ExtractorSpec("digits").load(), set(features.WANTS)
     pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
     for count in (40, 100):  # fewer and more images than dimensions
         one = features._pass("generated", ImageSet(pixels[:count], None, {}), extractor, wants, 5)
@@ -131,10 +131,10 @@ def check_sanity(extractor, source):
 
 
 def test_digits_are_the_further_the_more_is_wrong_with_them():
-    check_sanity(Selection("digits").load(), make_source("digits", "train"))
+    check_sanity(ExtractorSpec("digits").load(), make_source("digits", "train"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_images_of_the_shipped_classifiers_are_the_further_the_more_is_wrong_with_them(name, shared):
-    check_sanity(Selection(name).load(), make_source(f"idx:{shared}/data/{name}", "test"))
+    check_sanity(ExtractorSpec(name).load(), make_source(f"idx:{shared}/data/{name}", "test"))

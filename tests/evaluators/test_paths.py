@@ -13,7 +13,7 @@ from genmodels.data.pixels import Mixed
 from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError, GenmodelsError
 from genmodels.evaluators import features, statistics
-from genmodels.extractors import NetworkExtractor, Selection
+from genmodels.extractors import ExtractorSpec, NetworkExtractor
 
 DIGITS = make_source("digits", "test")
 
@@ -33,8 +33,8 @@ def folder(name, *arrays):
     return name
 
 
-def values(generated, reference, names, **measuring):
-    return [result.value for result in scoring.of_paths(generated, reference, names, measuring)]
+def values(generated, reference, names, **metric_options):
+    return [result.value for result in scoring.of_paths(generated, reference, names, metric_options)]
 
 
 def of_sizes(*sizes, channels=1):
@@ -44,7 +44,7 @@ def of_sizes(*sizes, channels=1):
 
 def test_statistics_files_are_those_that_other_tools_write_and_read(tmp_path):
     arrays = scoring.statistics_of("b.npz", "digits", "none", "")
-    x = Selection("digits").load()(DIGITS.images[150:297]).features.astype(np.float64)
+    x = ExtractorSpec("digits").load()(DIGITS.images[150:297]).features.astype(np.float64)
     np.testing.assert_allclose(arrays["mu"], x.mean(0), rtol=1e-12)
     np.testing.assert_allclose(arrays["sigma"], np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
     np.savez("ours.npz", **arrays)
@@ -84,7 +84,7 @@ def test_damaged_moments_are_passed_over(tmp_path):
 
 
 def test_a_users_own_extractor_is_not_kept(tmp_path, monkeypatch):
-    made = dataclasses.replace(Selection("digits").load(), id="own")
+    made = dataclasses.replace(ExtractorSpec("digits").load(), id="own")
     monkeypatch.setattr(extractors, "_load", lambda selection: made)
     values("a.npz", "b.npz", ("fd_digits",))
     assert not (tmp_path / "cache" / "data").exists()
@@ -99,7 +99,7 @@ def test_sizes_may_differ_only_where_a_resize_is_named():
         values("mixed", "mixed", ("fd_digits[clean]", "psnr"))
     assert isinstance(read_images("--generated", "mixed", mixed=True).pixels, Mixed)
     for kind in ("clean", "tf1"):
-        extractor = Selection("digits", kind).load()
+        extractor = ExtractorSpec("digits", kind).load()
         one_by_one = np.concatenate([extractor(image[None]).features for image in mixed])
         moments = scoring.statistics_of("mixed", "digits", kind, "")
         np.testing.assert_allclose(moments["mu"], one_by_one.mean(0), rtol=1e-4, atol=1e-4)
@@ -165,14 +165,14 @@ def test_bad_input_is_one_line_and_nothing_is_written(case, monkeypatch):
     folder("notes", *DIGITS.images[:20])
     pathlib.Path("notes/notes.txt").write_text("what I thought")
     pathlib.Path("wrong.pth").write_bytes(b"PK" + bytes(1000))
-    measuring = {key.lstrip("-"): value for key, value in (flag.split("=") for flag in flags)}
+    metric_options = {key.lstrip("-"): value for key, value in (flag.split("=") for flag in flags)}
     if "inception[clean]" in metrics:
         monkeypatch.setattr("genmodels.scoring.load_weights", lambda metrics, options: None)
         monkeypatch.setattr(
-            Selection, "load", lambda self: NetworkExtractor("x", "", "", 2, "clean", (8, 8, 3), *[None] * 3)
+            ExtractorSpec, "load", lambda self: NetworkExtractor("x", "", "", 2, "clean", (8, 8, 3), *[None] * 3)
         )
     with pytest.raises(GenmodelsError, match=message) as error:
-        scoring.of_paths(generated, reference, (metrics,), measuring)
+        scoring.of_paths(generated, reference, (metrics,), metric_options)
     assert "\n" not in str(error.value)
 
 

@@ -2,19 +2,19 @@ import numpy as np
 
 from genmodels.data.sources import make_source
 from genmodels.evaluators import resolve
-from genmodels.evaluators.sample_diagnostics import class_shares, judges, watch
+from genmodels.evaluators.sample_diagnostics import class_shares, sample_classifiers, watch
 
 DIGITS = make_source("digits", "test")
 
 
-def judge():
-    (found,) = judges([metric.selection for metric in resolve(["fd_digits", "psnr"]).values()], (8, 8, 1))
+def classifier():
+    (found,) = sample_classifiers([metric.selection for metric in resolve(["fd_digits", "psnr"]).values()], (8, 8, 1))
     return found
 
 
 def test_judges_are_the_classifiers_named_in_the_evaluation_that_fit():
     def of(*names, shape=(8, 8, 1)):
-        return judges([metric.selection for metric in resolve(names).values()], shape)
+        return sample_classifiers([metric.selection for metric in resolve(names).values()], shape)
 
     assert len(of("fd_digits", "kd_digits", "fid[clean]")) == 1
     assert not of("fd_mnist", "nn_distance_ratio")
@@ -22,7 +22,7 @@ def test_judges_are_the_classifiers_named_in_the_evaluation_that_fit():
 
 
 def test_shares_are_those_of_the_labels_and_few_classes_are_warned_of():
-    everything = class_shares(DIGITS.images, judge())
+    everything = class_shares(DIGITS.images, classifier())
     shares = np.bincount(DIGITS.labels) / len(DIGITS)
     np.testing.assert_allclose(
         everything["drawn_class_max"], shares.max(), atol=0.01
@@ -30,11 +30,11 @@ def test_shares_are_those_of_the_labels_and_few_classes_are_warned_of():
     assert everything["drawn_class_coverage"] == 1
     np.testing.assert_allclose([everything[f"drawn_share_{name}"] for name in range(10)], shares, atol=0.01)
     assert not list(watch(everything))
-    threes = class_shares(DIGITS.images[DIGITS.labels == 3], judge())
+    threes = class_shares(DIGITS.images[DIGITS.labels == 3], classifier())
     assert threes["drawn_class_max"] > 0.95
     (line,) = watch(threes)
     assert line.startswith("few classes: ")
-    three = class_shares(DIGITS.images[DIGITS.labels < 3], judge())
+    three = class_shares(DIGITS.images[DIGITS.labels < 3], classifier())
     assert three["drawn_class_max"] < 0.5  # none stands out, but they are few
     assert list(watch(three)) == [
         f"few classes: {three['drawn_class_max']:.0%} of the drawn samples are of one class, "

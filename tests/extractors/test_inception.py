@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genmodels.errors import DataError
-from genmodels.extractors import NetworkExtractor, Selection, inception, is_published
+from genmodels.extractors import ExtractorSpec, NetworkExtractor, inception, is_published
 from genmodels.metrics.resize import resize
 from genmodels.models import inception as network
 from tests.extractors import torch_writer
@@ -82,7 +82,7 @@ def weights_file(state, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(weights_file):
-    loaded = Selection(f"inception_unverified:{weights_file}", "tf1").load()
+    loaded = ExtractorSpec(f"inception_unverified:{weights_file}", "tf1").load()
     return dataclasses.replace(loaded, batch_size=8)  # one row for each virtual device
 
 
@@ -151,7 +151,7 @@ def test_only_the_published_weights_layer_and_resize_are_published(extractor):
 
 def test_other_weights_are_refused_by_hash(extractor, weights_file):
     with pytest.raises(DataError, match=str(weights_file)) as caught:
-        Selection(f"inception:{weights_file}", "tf1").load()
+        ExtractorSpec(f"inception:{weights_file}", "tf1").load()
     assert inception.WEIGHTS.sha256 in str(caught.value)
     assert extractor.sha256 in str(caught.value)
 
@@ -160,14 +160,14 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = torch_writer.save(tmp_path / "cut.pth", "zip", {"fc.bias": np.zeros(1008, np.float32)})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=f"^{path}: is truncated") as caught:
-        Selection(f"inception_unverified:{path}").load()
+        ExtractorSpec(f"inception_unverified:{path}").load()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["inception", "inception_unverified"])
 def test_a_missing_file_is_named(tmp_path, name):
     with pytest.raises(DataError, match=f"{tmp_path}/none.pth"):
-        Selection(f"{name}:{tmp_path}/none.pth").load()
+        ExtractorSpec(f"{name}:{tmp_path}/none.pth").load()
 
 
 def test_a_counter_of_batches_is_passed_over(state, params):

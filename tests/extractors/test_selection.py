@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genmodels.errors import ConfigError, DataError
-from genmodels.extractors import NAMES, Extracted, Selection, is_published
+from genmodels.extractors import NAMES, Extracted, ExtractorSpec, is_published
 
 OWN = """
 import numpy as np
@@ -53,7 +53,7 @@ def own(tmp_path, monkeypatch):
 def refusal(*arguments, **options):
     """What choosing or loading it says."""
     with pytest.raises(ConfigError) as caught:
-        Selection(*arguments, **options).load()
+        ExtractorSpec(*arguments, **options).load()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -82,19 +82,19 @@ def test_wrong_words(arguments, said):
 
 
 def test_one_selection_is_one_extractor():
-    assert Selection("digits").load() is Selection("digits").load()
-    assert Selection("digits", "clean").load() is not Selection("digits").load()
-    assert not is_published(Selection("digits").load())
+    assert ExtractorSpec("digits").load() is ExtractorSpec("digits").load()
+    assert ExtractorSpec("digits", "clean").load() is not ExtractorSpec("digits").load()
+    assert not is_published(ExtractorSpec("digits").load())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_id_of_a_named_one_needs_no_weights(name, monkeypatch, tmp_path):
     monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path))
-    assert Selection(f"{name}:{tmp_path}/none" if name == "inception_unverified" else name).id == name
+    assert ExtractorSpec(f"{name}:{tmp_path}/none" if name == "inception_unverified" else name).id == name
 
 
 def test_ones_own(own):
-    selection = Selection("own_extractor:Mean")
+    selection = ExtractorSpec("own_extractor:Mean")
     assert selection.id == "mean"
     selection.check((3, 5, 2))  # it has to know itself what it takes
     extractor = selection.load()
@@ -108,7 +108,7 @@ def test_ones_own_in_the_folder_of_the_command(tmp_path, monkeypatch):
     (tmp_path / "own_here.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    assert Selection("own_here:Mean").load().id == "mean"
+    assert ExtractorSpec("own_here:Mean").load().id == "mean"
     assert sys.path == before
 
 
@@ -158,7 +158,7 @@ def test_it_cannot_be_resized_otherwise(own):
 )
 def test_images_are_checked_before_weights_are_loaded(selection, shape, said):
     if said is None:
-        return Selection(*selection).check(shape)
+        return ExtractorSpec(*selection).check(shape)
     with pytest.raises(DataError, match=selection[0].partition(":")[0]) as caught:
-        Selection(*selection).check(shape)
+        ExtractorSpec(*selection).check(shape)
     assert said in str(caught.value)

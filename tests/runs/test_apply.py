@@ -10,7 +10,7 @@ from genmodels.errors import ConfigError, DataError
 from genmodels.data.sources import read_images
 from genmodels.reporting.files import write_outputs
 from genmodels.runs import apply
-from genmodels.runs.inference import Run, what_next
+from genmodels.runs.inference import Run, suggested_commands
 from tests.helpers import command, digest, experiment, final_state, finish
 
 AFTER = ("evaluate", "report")
@@ -45,10 +45,10 @@ def test_the_command_reconstructs_images_and_sets_options(autoencoder):
 
 
 def test_a_finished_run_is_told_what_it_is_for(autoencoder, tmp_path):
-    assert [line.split()[2] for line in what_next(autoencoder)] == [f"genmodels.{x}" for x in ("sample", *AFTER)]
+    assert [line.split()[2] for line in suggested_commands(autoencoder)] == [f"genmodels.{x}" for x in ("sample", *AFTER)]
     classifier = experiment("classifier_digits")
     assert loop.train(classifier, tmp_path / "run") == 0
-    assert [line.split()[2] for line in what_next(tmp_path / "run")] == [f"genmodels.{x}" for x in AFTER]
+    assert [line.split()[2] for line in suggested_commands(tmp_path / "run")] == [f"genmodels.{x}" for x in AFTER]
 
 
 def test_a_work_directory_of_another_task_is_refused_in_one_line(autoencoder):

@@ -1,4 +1,4 @@
-"""The GAN task beyond what every task promises: the turns of the two players, their settings, alarms, and samples."""
+"""The GAN task beyond what every task promises: the turns of both networks, their settings, alarms, and samples."""
 
 import jax
 import jax.numpy as jnp
