@@ -33,10 +33,10 @@ def saved(folder, values=(0.5, 0.1, 0.7, 0.9), warn=print):
 
 
 def test_arrays_on_every_device_come_back_whether_they_are_written_in_shares_or_whole(tmp_path):
-    width = 8 * checkpoint.LEAST_SHARE // (7 * 4) + 8  # the kernel is just large enough for shares, the bias is not
+    width = 8 * checkpoint.MIN_SLICE_BYTES // (7 * 4) + 8  # the kernel is just large enough for shares, the bias is not
     state = Parallel("sharded").place(state_at(3, width - width % 8))
     assert len(state.params["net"]["layer"]["kernel"].sharding.device_set) == 8
-    assert state.params["net"]["layer"]["kernel"].nbytes >= 8 * checkpoint.LEAST_SHARE
+    assert state.params["net"]["layer"]["kernel"].nbytes >= 8 * checkpoint.MIN_SLICE_BYTES
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state, 3)
     checkpoints.wait()
@@ -68,7 +68,7 @@ def test_a_run_without_a_measure_has_no_best(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state_at(1), 1)
     checkpoints.wait()
-    with pytest.raises(StorageError, match="calls no checkpoint the best; take the latest"):
+    with pytest.raises(StorageError, match="none is the best; use latest"):
         restore(checkpoints, which="best")
     assert int(restore(checkpoints).step) == 1
     checkpoints.close()
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_format_is_refused_and_not_taken_for_damage(tmp_
     saved(tmp_path).close()
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     reader = Checkpoints(tmp_path, read_only=True)
-    with pytest.raises(StorageError, match="has format 1, this one reads 2"):
+    with pytest.raises(StorageError, match="has format 1, this version reads format 2"):
         restore(reader)
     with pytest.raises(StorageError, match="has format 1"):
         Checkpoints(tmp_path)
