@@ -34,7 +34,7 @@ def pair_results(
         if name in ("ssim", "ms_ssim"):
             details |= {"window": image.ssim_window(*a.shape[1:3]), **WINDOW}
         if name == "ms_ssim":
-            details |= {"scales": list(image.WEIGHTS)}
+            details |= {"scales": list(image.SCALE_WEIGHTS)}
     except (ValueError, DataError) as error:
         raise DataError(f"metric {name}: {error}") from error
     yield Result(name, float(np.mean(values)), protocol | details)

@@ -84,7 +84,7 @@ def test_every_image_has_its_own_value_in_batches_too(monkeypatch):
     a, b = noise(0, (7, 12, 12, 1)), noise(1, (7, 12, 12, 1))
     single = [(image.psnr(a[i : i + 1], b[i : i + 1])[0], image.ssim(a[i : i + 1], b[i : i + 1])[0]) for i in range(7)]
     assert len(set(single)) == 7
-    monkeypatch.setattr(image, "VALUES", 3 * 144)
+    monkeypatch.setattr(image, "BATCH_VALUES", 3 * 144)
     np.testing.assert_allclose(np.stack([image.psnr(a, b), image.ssim(a, b)], axis=1), single, rtol=1e-6)
 
 

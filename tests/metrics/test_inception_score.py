@@ -108,7 +108,7 @@ def test_refusals():
 
 def test_parts_of_other_sets_and_places_taken_twice_are_refused():
     half = ScoreSums.empty(10, 3, 2).add(np.zeros((5, 3)), 0)
-    with pytest.raises(ValueError, match="do not merge"):
+    with pytest.raises(ValueError, match="cannot be merged"):
         half.merge(ScoreSums.empty(12, 3, 2))
     with pytest.raises(ValueError, match="twice"):
         half.merge(half).result()
