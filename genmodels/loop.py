@@ -287,7 +287,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             )
             writer = Writer(workdir, first, last, tensorboard=config.log.tensorboard)
             sample_classifiers = sample_diagnostics.sample_classifiers(
-                [metric.selection for metric in metrics.values()], data.image_shape
+                [metric.extractor_spec for metric in metrics.values()], data.image_shape
             )
             rest = augment, prerequisites.networks(parallel), sample_classifiers
             session = Session(config, workdir, source, task, parallel, checkpoints, writer, state, last, *rest)

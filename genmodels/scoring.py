@@ -34,7 +34,7 @@ from genmodels.evaluators import (
     statistics,
 )
 from genmodels.evaluators.features import MOMENTS, summarise
-from genmodels.evaluators.likelihood import select
+from genmodels.evaluators.likelihood import resolve_likelihoods
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import pictures
 from genmodels.runs.inference import Run
@@ -89,7 +89,7 @@ def of_paths(
     files = [role for role, path in paths.items() if statistics.is_statistics(path)]
     check_paths(metrics, statistics=files)
     load_weights(metrics, options)
-    mixed = all(metric.selection and metric.selection.load().resize != "none" for metric in metrics.values())
+    mixed = all(metric.extractor_spec and metric.extractor_spec.load().resize != "none" for metric in metrics.values())
     sets: dict[str, ImageSet | Statistics] = {}
     for role, path in paths.items():
         if role in files:
@@ -111,11 +111,11 @@ def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[
     Raises:
       ConfigError, DataError: an unknown extractor, resize or layer, or images that it cannot take.
     """
-    selection = ExtractorSpec(extractor, resize, layer)
-    network = selection.load()
+    extractor_spec = ExtractorSpec(extractor, resize, layer)
+    network = extractor_spec.load()
     source = read_images("--images", images, mixed=network.resize != "none")
     if source.image_shape:
-        selection.check(source.image_shape)
+        extractor_spec.check(source.image_shape)
     one = ImageSet(source.pixels, source.labels, {}, source.fingerprint)
     gaussian = summarise("--images", one, network, {MOMENTS}, splits=1).gaussian
     return statistics.arrays(gaussian, network, source.fingerprint)
@@ -233,7 +233,7 @@ def of_run(
         pictures.interpolation(run, reference and reference.pixels, seed)
     if reference is not None:
         pictures.reconstructions(run, reference.pixels, seed)
-    lazy = all(metric.selection for metric in metrics.values() if "reference" in metric.needs)
+    lazy = all(metric.extractor_spec for metric in metrics.values() if "reference" in metric.needs)
     context = Context(
         generated=generated,
         reference=reference and _as_set(reference, "reference", lazy),
@@ -243,7 +243,7 @@ def of_run(
         protocol=protocol,
         timesteps=tuple(settings.timesteps),
         functions=predict,
-        likelihoods=select(predict, wanted, settings.get("likelihood_images", 0))
+        likelihoods=resolve_likelihoods(predict, wanted, settings.get("likelihood_images", 0))
         if need(metrics, "likelihoods")
         else (),
         options=options,

@@ -66,7 +66,7 @@ def test_metrics_that_there_are_not_are_refused_before_hours_of_training(small, 
     [
         ({"eval.metrics": ("accuracy",)}, "needs the predict function 'classify'"),
         ({"eval.timesteps": ()}, "needs config.eval.timesteps"),
-        ({"diffusion.conditional": False}, "agreement_digits needs a model that is asked for labels"),
+        ({"diffusion.conditional": False}, "agreement_digits needs a conditional model"),
     ],
 )
 def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(small, values, words, tmp_path, capsys):

@@ -171,7 +171,7 @@ class Autoencoder(nn.Module):
         if min(*self.hidden, *self.channels, self.latent_dim) < 1 or self.blocks < 0:
             raise ValueError("hidden, channels and latent_dim must be positive, blocks must not be negative")
         if self.grid and self.network == "mlp":
-            raise ValueError("grid=True needs network=conv, because the latent of a perceptron has no positions")
+            raise ValueError("grid needs network=conv, because the latent of a perceptron has no positions")
         factor, (height, width, _) = 2 ** len(self.channels), self.image_shape
         if self.network == "conv" and (height % factor or width % factor):
             near = max(factor, round(height / factor) * factor)

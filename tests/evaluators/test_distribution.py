@@ -54,7 +54,7 @@ def stand_in(sha256=inception.WEIGHTS.sha256, **changes):
 @pytest.fixture
 def inception_is(monkeypatch):
     def install(**changes):
-        monkeypatch.setattr(extractors, "_load", lambda selection: stand_in(**changes))
+        monkeypatch.setattr(extractors, "_load", lambda extractor_spec: stand_in(**changes))
 
     return install
 
@@ -111,7 +111,7 @@ def test_nothing_else_is_ever_called_fid(inception_is, changes, name):
         ("fidd[clean]", {}, "unknown metric"),
         ("fid[lanczos]", {}, "unknown resize 'lanczos'"),
         ("fd_inception.pool4[clean]", {}, "did you mean 'pool3'"),
-        ("fid[clean]", {"layer": "mixed6"}, "of the layer pool3"),
+        ("fid[clean]", {"layer": "mixed6"}, "at the layer pool3"),
         ("sfd_digits", {}, "only the FID Inception"),
         ("fd_inception_unverified[tf1]", {}, "inception_unverified:PATH"),
     ],
@@ -122,7 +122,7 @@ def test_names_that_mean_nothing_or_two_things_are_refused(name, default, messag
 
 
 @pytest.mark.parametrize(
-    ("name", "default", "selection"),
+    ("name", "default", "extractor_spec"),
     [
         ("fd_digits", {}, ExtractorSpec("digits")),
         ("fd", {"spec": "digits"}, ExtractorSpec("digits")),
@@ -137,8 +137,8 @@ def test_names_that_mean_nothing_or_two_things_are_refused(name, default, messag
         ("kd_digits", {"spec": "inception:a.pth", "resize": "clean"}, ExtractorSpec("digits", "clean")),
     ],
 )
-def test_names_and_flags_together_choose_the_extractor(name, default, selection):
-    assert resolve([name], ExtractorDefaults(**default))[name].selection == selection
+def test_names_and_flags_together_choose_the_extractor(name, default, extractor_spec):
+    assert resolve([name], ExtractorDefaults(**default))[name].extractor_spec == extractor_spec
 
 
 def test_distances_improve_downwards_and_scores_upwards():
@@ -243,7 +243,7 @@ def test_each_set_is_passed_once_for_all_metrics(inception_is, monkeypatch):
 
     one = stand_in()
     counting = Counting(**{field.name: getattr(one, field.name) for field in dataclasses.fields(one)})
-    monkeypatch.setattr(extractors, "_load", lambda selection: counting)
+    monkeypatch.setattr(extractors, "_load", lambda extractor_spec: counting)
     context = Context(
         generated=image_set(images(0)), reference=image_set(images(1)), options=Options(subset_size=20, splits=2)
     )
@@ -254,7 +254,7 @@ def test_each_set_is_passed_once_for_all_metrics(inception_is, monkeypatch):
 
 def test_features_that_are_no_numbers_are_named(monkeypatch):
     broken = stand_in(apply=lambda variables, x: (jnp.where(x[:, 0, 0] > 250, jnp.nan, x[:, 0, 0]).repeat(2, 1), None))
-    monkeypatch.setattr(extractors, "_load", lambda selection: broken)
+    monkeypatch.setattr(extractors, "_load", lambda extractor_spec: broken)
     pixels = images(0)
     pixels[:, 0, 0] = 0
     pixels[41, 0, 0] = 255

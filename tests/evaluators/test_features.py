@@ -55,7 +55,7 @@ def test_moments_and_scores_of_eight_times_as_many_images_take_no_more_memory():
 def test_a_summary_is_the_same_in_any_chunks(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (333, 8, 8, 1), dtype=np.uint8)
     whole = summary(pixels, features.WANTS, splits=7)
-    monkeypatch.setattr(features, "CHUNK", 50)
+    monkeypatch.setattr(features, "CHUNK_IMAGES", 50)
     parts = summary(pixels, features.WANTS, splits=7)
     assert frechet_distance(whole.gaussian, parts.gaussian).value < 1e-8
     np.testing.assert_allclose(parts.gaussian.full(), whole.gaussian.full(), rtol=1e-6, atol=1e-6)

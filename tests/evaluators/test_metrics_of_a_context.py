@@ -9,7 +9,7 @@ from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import METRICS, Context, ImageSet, evaluate, resolve
 from genmodels.evaluators.base import Likelihood
-from genmodels.evaluators.likelihood import select
+from genmodels.evaluators.likelihood import resolve_likelihoods
 from genmodels.tasks import Predict
 
 
@@ -144,11 +144,11 @@ FUNCTIONS = {
 
 
 def test_likelihoods_are_asked_for_by_name_or_as_calls():
-    few, check = select(FUNCTIONS, ("elbo", "iwae(samples=5000, images=100)"), images=7)
+    few, check = resolve_likelihoods(FUNCTIONS, ("elbo", "iwae(samples=5000, images=100)"), images=7)
     assert (few.name, few.options, few.images, few.protocol) == ("elbo", {}, 7, {"likelihood": "elbo", "samples": 1})
     assert (check.name, check.options, check.images) == ("iwae", {"samples": 5000}, 100)
     assert check.protocol == {"likelihood": "iwae", "samples": 5000}
-    assert [one.name for one in select(FUNCTIONS, ())] == ["elbo", "iwae"]
+    assert [one.name for one in resolve_likelihoods(FUNCTIONS, ())] == ["elbo", "iwae"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_likelihoods_are_asked_for_by_name_or_as_calls():
 )
 def test_likelihoods_that_there_are_not_are_refused(wanted, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        select(FUNCTIONS, (wanted,))
+        resolve_likelihoods(FUNCTIONS, (wanted,))
     assert "\n" not in str(caught.value)
 
 

@@ -85,7 +85,7 @@ def test_damaged_moments_are_passed_over(tmp_path):
 
 def test_a_users_own_extractor_is_not_kept(tmp_path, monkeypatch):
     made = dataclasses.replace(ExtractorSpec("digits").load(), id="own")
-    monkeypatch.setattr(extractors, "_load", lambda selection: made)
+    monkeypatch.setattr(extractors, "_load", lambda extractor_spec: made)
     values("a.npz", "b.npz", ("fd_digits",))
     assert not (tmp_path / "cache" / "data").exists()
 

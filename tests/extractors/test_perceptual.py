@@ -61,7 +61,7 @@ def test_trunks_are_the_published_ones(kind):
 
 @pytest.mark.parametrize("kind", TRUNKS)
 def test_the_smallest_images_leave_something_in_every_map(kind):
-    assert min(min(m.shape) for m in shapes(kind, perceptual.LEAST)[0]) > 0
+    assert min(min(m.shape) for m in shapes(kind, perceptual.MIN_SIDE)[0]) > 0
 
 
 def test_identical_images_are_at_zero_and_others_apart(lpips):
@@ -161,7 +161,7 @@ def test_files_of_known_hashes_are_loaded(known, lpips):
         ("alex", "/no/such.pth", ["/no/such.pth"]),
         ("alex_linear", "alex", ["alex_linear.pth", "trunk", "--lpips_trunk"]),
         ("alex", "alex", ["alex.pth", "linear layers", "--lpips_linear"]),
-        ("alex", "vgg_linear", ["alex.pth is of alex", "vgg_linear.pth of vgg"]),
+        ("alex", "vgg_linear", ["alex.pth is for alex", "vgg_linear.pth is for vgg"]),
         ("vgg", "vgg_linear", ["features.0.weight"]),
     ],
 )

@@ -94,10 +94,10 @@ def test_the_id_of_a_named_one_needs_no_weights(name, monkeypatch, tmp_path):
 
 
 def test_ones_own(own):
-    selection = ExtractorSpec("own_extractor:Mean")
-    assert selection.id == "mean"
-    selection.check((3, 5, 2))  # it has to know itself what it takes
-    extractor = selection.load()
+    extractor_spec = ExtractorSpec("own_extractor:Mean")
+    assert extractor_spec.id == "mean"
+    extractor_spec.check((3, 5, 2))  # nothing is checked: the extractor itself must know which images it takes
+    extractor = extractor_spec.load()
     assert not is_published(extractor)
     found = extractor(np.full((2, 3, 5, 1), 7, np.uint8))
     assert isinstance(found, Extracted)
@@ -126,7 +126,7 @@ def test_ones_own_in_the_folder_of_the_command(tmp_path, monkeypatch):
         ("own_extractor:nothing", "id, sha256, layer, dimension and resize"),
         ("own_extractor:function", "id, sha256, layer, dimension and resize"),
         ("own_extractor:Hashless", "id, sha256, layer, dimension and resize"),
-        ("own_extractor:Silent", "cannot be called"),
+        ("own_extractor:Silent", "can be called with images"),
         ("own_extractor:taken", "'inception' is taken"),
         ("own_extractor:spaced", "'my mean'"),
         ("own_extractor:nameless", "None"),
@@ -143,7 +143,7 @@ def test_it_cannot_be_resized_otherwise(own):
 
 
 @pytest.mark.parametrize(
-    ("selection", "shape", "said"),
+    ("arguments", "shape", "said"),
     [
         (("digits",), (8, 8, 1), None),
         (("digits",), (28, 28, 1), "--resize=clean"),
@@ -156,9 +156,9 @@ def test_it_cannot_be_resized_otherwise(own):
         (("inception_unverified:x", "clean"), (32, 32, 2), 'convert="rgb"'),
     ],
 )
-def test_images_are_checked_before_weights_are_loaded(selection, shape, said):
+def test_images_are_checked_before_weights_are_loaded(arguments, shape, said):
     if said is None:
-        return ExtractorSpec(*selection).check(shape)
-    with pytest.raises(DataError, match=selection[0].partition(":")[0]) as caught:
-        ExtractorSpec(*selection).check(shape)
+        return ExtractorSpec(*arguments).check(shape)
+    with pytest.raises(DataError, match=arguments[0].partition(":")[0]) as caught:
+        ExtractorSpec(*arguments).check(shape)
     assert said in str(caught.value)

@@ -94,13 +94,13 @@ def test_the_narrow_experiments_can_go_to_diffusers_with_four_groups_as_the_read
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (UNet(1, channels=24, multipliers=(1, 3), blocks=1), "config.model.norm_groups, e.g. 6"),
+        (UNet(1, channels=24, multipliers=(1, 3), blocks=1), "config.model.norm_groups=6"),
         (
             UNet(1, channels=32, multipliers=(1, 2), norm_groups=8, heads=2, attention_resolutions=(8, 4)),
             "head_channels",
         ),
         (UNet(1, **WIDE, frequency_shift=0.5), "frequency_shift"),
-        (UNet(1, **(WIDE | {"multipliers": (1, 1, 1, 1, 1)})), "odd feature maps"),
+        (UNet(1, **(WIDE | {"multipliers": (1, 1, 1, 1, 1)})), "feature maps of odd size"),
     ],
 )
 def test_networks_that_diffusers_cannot_be_are_refused(model, words):
@@ -135,8 +135,8 @@ def test_schedulers_are_translated_and_clip_only_where_theirs_do():
     ("unet", "scheduler", "words"),
     [
         ({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler' of the scheduler"),
-        ({}, {"_class_name": "EDMEulerScheduler"}, "no equivalent here"),
-        ({}, {"_class_name": "CMStochasticIterativeScheduler"}, "no equivalent here"),
+        ({}, {"_class_name": "EDMEulerScheduler"}, "no equivalent in genmodels"),
+        ({}, {"_class_name": "CMStochasticIterativeScheduler"}, "no equivalent in genmodels"),
         ({}, {"use_flow_sigmas": True}, "use_flow_sigmas"),
         ({}, {"clip_sample_range": 0}, "clip_sample_range"),
         ({"sample_size": True}, {}, "sample_size=True"),

@@ -75,13 +75,13 @@ def test_every_tensor_has_its_place():
 @pytest.mark.parametrize(
     ("config", "changed", "words"),
     [
-        ({"hidden_act": "gelu_new"}, {}, "hidden_act='gelu_new' has no equivalent here"),
+        ({"hidden_act": "gelu_new"}, {}, "hidden_act='gelu_new' has no equivalent in genmodels"),
         ({"model_type": "deit"}, {}, "model_type"),
         ({"patch_size": [4, 4]}, {}, "whole number"),
         ({"num_hidden_layers": 2}, {}, r"has no tensor layers\.1\."),
         ({}, {"vit.layernorm.bias": None}, r"has no tensor layernorm\.bias"),
-        ({}, {"extra.weight": np.zeros(2, np.float32)}, r"extra\.weight has no place"),
-        ({}, {"vit.embeddings.position_embeddings": np.zeros((1, 6, 8), np.float32)}, "no square grid"),
+        ({}, {"extra.weight": np.zeros(2, np.float32)}, r"extra\.weight does not belong"),
+        ({}, {"vit.embeddings.position_embeddings": np.zeros((1, 6, 8), np.float32)}, "do not form a square grid"),
         ({"hidden_size": 16}, {}, "shapes"),
     ],
 )
@@ -152,10 +152,10 @@ def test_the_normalisation_that_a_model_was_trained_with_comes_along(asked, tmp_
     ("asked", "words"),
     [
         ({"image_std": [0.2, 0.0, 0.2]}, "image_std=.*positive"),
-        ({"image_mean": ["a"]}, "preprocessor_config.json: cannot be understood"),
-        ({"image_mean": [0.1, 0.2]}, "preprocessor_config.json: cannot be understood"),
+        ({"image_mean": ["a"]}, "preprocessor_config.json: cannot be converted"),
+        ({"image_mean": [0.1, 0.2]}, "preprocessor_config.json: cannot be converted"),
         ({"do_rescale": False}, "other ranges"),
-        ([1], "preprocessor_config.json: cannot be understood"),
+        ([1], "preprocessor_config.json: cannot be converted"),
     ],
 )
 def test_a_preprocessor_without_equivalent_is_refused(asked, words, tmp_path):

@@ -132,8 +132,8 @@ def test_a_shortcut_alone_doubles_and_halves():
         ((32, 32, 1), {"channels": ()}, "at least 1"),
         ((32, 32, 1), {"latent": 0}, "at least 1"),
         ((32, 32, 1), {"norm_rows": -1}, "norm_rows"),
-        ((32, 32, 1), {"architecture": "resnet", "discriminator_norm": "batch"}, "of architecture=dcgan"),
-        ((32, 32, 1), {"discriminator_halvings": 1}, "of architecture=resnet"),
+        ((32, 32, 1), {"architecture": "resnet", "discriminator_norm": "batch"}, "needs architecture=dcgan"),
+        ((32, 32, 1), {"discriminator_halvings": 1}, "needs architecture=resnet"),
         ((32, 32, 1), {"architecture": "resnet", "channels": (8, 8), "discriminator_halvings": 3}, "as many"),
     ],
 )

@@ -71,7 +71,7 @@ def test_the_page_ranks_no_two_protocols_in_one_column_and_says_why(several):
     page = html.render([html.run_section(run) for run in runs])
     assert "Side by side" in page
     assert "2 seeds" in page
-    assert "nll stands in 2 columns that do not compare: they differ in likelihood (vlb / ode)" in page
+    assert "nll has 2 columns that cannot be compared: they differ in likelihood (vlb / ode)" in page
     alone = html.render([html.run_section(runs[0])])
     assert "Side by side" not in alone
 
