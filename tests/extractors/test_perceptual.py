@@ -82,7 +82,7 @@ def test_grey_is_three_equal_channels(lpips):
 def test_pairs_do_not_depend_on_their_batch(lpips, monkeypatch):
     a, b = noise(5, 40, 36, 3), noise(5, 40, 36, 3, seed=1)
     whole = lpips(a, b)
-    monkeypatch.setattr(perceptual, "BATCH", 2)
+    monkeypatch.setattr(perceptual, "BATCH_SIZE", 2)
     np.testing.assert_allclose(lpips(a, b), whole, rtol=1e-5)
 
 

@@ -45,7 +45,7 @@ def test_weights_and_settings_come_back_as_they_went(name):
     ("harm", "words"),
     [
         (lambda x: np.where(np.arange(8)[:, None, None, None] == 3, np.nan, x), "not finite"),
-        (lambda x: np.round(x).astype(np.int32), "is of int32"),
+        (lambda x: np.round(x).astype(np.int32), "has the dtype int32"),
         (lambda x: x[:, :, :2], r"has shape \[8, 1, 2, 3\], not \[8, 1, 3, 3\]"),
     ],
 )
