@@ -1,4 +1,4 @@
-"""The mapping of names and layouts; that logits are equal is tested beside the library itself, in tests/parity."""
+"""The mapping of names and layouts. That the logits are equal is tested against the library itself in tests/parity."""
 
 import json
 
@@ -59,7 +59,7 @@ def tensors(**changed):
     return {name: value for name, value in (made | changed).items() if value is not None}
 
 
-def test_every_tensor_has_its_place():
+def test_every_tensor_is_mapped_to_its_parameter():
     found = params_of(tensors(), 1)
     shapes = jax.eval_shape(ViT(3, **settings_of(CONFIG)).init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
     assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, shapes)
@@ -85,7 +85,7 @@ def test_every_tensor_has_its_place():
         ({"hidden_size": 16}, {}, "shapes"),
     ],
 )
-def test_what_cannot_be_converted_is_named_and_nothing_is_left(config, changed, words, tmp_path):
+def test_models_that_cannot_be_converted_are_refused_by_name_and_leave_no_run(config, changed, words, tmp_path):
     write_text(tmp_path / "theirs" / "config.json", json.dumps(CONFIG | config))
     save_file(tensors(**changed), tmp_path / "theirs" / "model.safetensors")
     with pytest.raises(GenmodelsError, match=words):
@@ -134,7 +134,7 @@ IMAGENET = {
 @pytest.mark.parametrize(
     "asked", [IMAGENET, {"do_normalize": False}, {"image_mean": 0.5, "image_std": [0.5, 0.5, 0.5]}]
 )
-def test_the_normalisation_that_a_model_was_trained_with_comes_along(asked, tmp_path):
+def test_the_normalisation_of_the_preprocessor_becomes_part_of_the_model(asked, tmp_path):
     from genmodels.runs.inference import Run
 
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
