@@ -12,9 +12,9 @@ library that is absent, or the time that `--minutes` gives; the most valuable en
 when an entry failed.
 
 - step/ROW: two SGD steps of that row of tests/test_conformance.py on the device against the CPU's in float32. The error
-  is |device - CPU| / |CPU - start|, norms over each network's parameters and over the rest of the state; the table has
-  the worst of them. `float32` is at the highest matmul precision, `default` at what the device does when it is not
-  asked (TF32 on NVIDIA); each kind has its own tolerance.
+  is |device - CPU| / |CPU - start|, with norms over the parameters of one module; the table has that of the worst
+  module, which result.json names. `float32` is at the highest matmul precision, `default` at the device's own default
+  (TF32 on NVIDIA); each kind has its own tolerance.
 - attention/...: cuDNN's fused kernel against XLA's: values, gradients and time.
 - resume/ROW: a run that is stopped half-way and resumed ends at the same bits; on NVIDIA with XLA's deterministic
   operations. resume_default/ROW measures, without them, how far apart the two runs end; it cannot fail for that.

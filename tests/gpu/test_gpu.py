@@ -134,13 +134,15 @@ def test_a_device_that_computes_something_else_fails(monkeypatch):
         checks.step(True, "classifier")
 
 
-def test_the_distance_is_relative_to_what_the_steps_changed():
+def test_the_distance_is_relative_to_what_the_steps_changed_part_by_part():
     class State:
-        def __init__(self, value):
-            self.params, self.extra = {"a": {"w": np.full(4, value)}}, {}
+        def __init__(self, a, b=0.0):
+            self.params, self.extra = {"network": {"a": np.full(4, a), "b": np.full(4, b)}}, {}
 
-    assert checks.distance(State(1.0), State(1.1), State(1.2)) == pytest.approx(1.0)
-    assert checks.distance(State(1.0), State(1.1), State(1.1)) == 0.0
+    assert checks.distance(State(1.0), State(1.1), State(1.2)) == (pytest.approx(1.0), "network/a")
+    assert checks.distance(State(1.0), State(1.1), State(1.1))[0] == 0.0
+    assert checks.distance(State(1.0, 1.0), State(2.0, 1.1), State(2.0, 1.2)) == (pytest.approx(1.0), "network/b")
+    assert checks.distance(State(1.0), State(2.0), State(2.0, 1e-4))[0] == pytest.approx(1e-4 / checks.STILL)
 
 
 def test_a_measured_step_says_its_speed_and_memory():
