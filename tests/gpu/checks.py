@@ -43,8 +43,8 @@ VARIANTS = {
     "float32 pmap": Variant("pmap", "float32", "highest", 1e-3),
     "float32 sharded": Variant("sharded", "float32", "highest", 1e-3),
     "default pmap": Variant("pmap", "float32", None, 3e-2),
-    "bfloat16 pmap": Variant("pmap", "bfloat16", None, 0.2),
-    "bfloat16 sharded": Variant("sharded", "bfloat16", None, 0.2),
+    "bfloat16 pmap": Variant("pmap", "bfloat16", None, 0.1),
+    "bfloat16 sharded": Variant("sharded", "bfloat16", None, 0.1),
 }
 
 

@@ -145,6 +145,7 @@ def test_the_distance_is_relative_to_what_the_steps_changed_part_by_part():
     assert checks.distance(State(1.0), State(2.0), State(2.0, 1e-4))[0] == pytest.approx(1e-4 / checks.STILL)
 
 
+@pytest.mark.slow
 def test_a_measured_step_says_its_speed_and_memory():
     found = published(True, PUBLISHED["vit_b16"])
     assert found["images_per_s"] == pytest.approx(1000 * found["batch"] / found["ms"])
