@@ -8,9 +8,8 @@ module:function                  your own: the function, called without argument
 
 import dataclasses
 import functools
-import importlib
-import sys
 
+from genmodels.core import user_code
 from genmodels.errors import ConfigError, choose
 from genmodels.extractors import classifiers, inception
 from genmodels.extractors.base import Extracted, Extractor, NetworkExtractor, check_shape
@@ -96,16 +95,7 @@ def _load(selection: ExtractorSpec) -> Extractor:
 
 def _own(module: str, function: str, resize: str) -> Extractor:
     spec = f"{module}:{function}"
-    try:
-        sys.path.insert(0, "")  # a file in the folder where the command is called
-        extractor = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # any mistake in a user's file
-        raise ConfigError(
-            f"--extractor={spec}: {type(error).__name__}: {' '.join(str(error).split())}; it must be module:function, "
-            "importable from here"
-        ) from error
-    finally:
-        sys.path.remove("")
+    extractor = user_code.call("--extractor", spec)
     if not isinstance(extractor, Extractor) or not callable(extractor):
         raise ConfigError(
             f"--extractor={spec}: what it returned has not all of id, sha256, layer, dimension and resize, or cannot "
