@@ -5,17 +5,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-def load(workdir: str, checkpoint: str | int = "latest") -> Any:
-    """A trained run: `genmodels.load("runs/ddpm_digits").sample(8, labels=[3], seed=0)`.
+def load(workdir: str, checkpoint: str | int = "latest", *, allow_code: bool = False) -> Any:
+    """Loads a trained run: `genmodels.load("runs/ddpm_digits").sample(8, labels=[3], seed=0)`.
 
+    Args:
+      checkpoint: "latest", "best" or a step.
+      allow_code: whether a task outside this package, "module:function", that the work directory names may be imported.
     Returns:
       A genmodels.runs.inference.Run.
     Raises:
-      StorageError: not a work directory, or no intact checkpoint in it.
+      StorageError: it is not a work directory, or has no intact checkpoint.
+      ConfigError: its task is code that is not allowed.
     """
     from genmodels.core import xla
 
     xla.configure()
     from genmodels.runs.inference import Run
 
-    return Run.load(workdir, checkpoint)
+    return Run.load(workdir, checkpoint, allow_code=allow_code)

@@ -1,4 +1,4 @@
-"""Calls any predict function of a trained run: encode, reconstruct, interpolate, classify, ...
+"""Calls a predict function of a trained run: encode, reconstruct, interpolate, classify, ...
 
 python -m genmodels.apply --workdir=DIR --predict=NAME [--input=PATH[,PATH]] --out=FILE.npz|.png|DIR [--set key=value]
 """
@@ -8,24 +8,22 @@ import pathlib
 from absl import flags
 
 from genmodels import cli
+from genmodels.cli import code_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
-PREDICT = flags.DEFINE_string(
-    "predict", None, "Name of the function; a wrong one lists those there are.", required=True
-)
-INPUT = flags.DEFINE_list(
-    "input", [], "Images: .npz, folder or archive; two, separated by a comma, where it takes two."
-)
-OUT = flags.DEFINE_string("out", None, "FILE.npz with all it gives; FILE.png or a folder for images.", required=True)
-NUM = flags.DEFINE_integer("num", None, "How many rows; of images, the first so many.", lower_bound=1)
-LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn, where it takes them.")
-SEED = flags.DEFINE_integer("seed", 0, "Row i depends on the seed and i alone.", lower_bound=0, upper_bound=2**32 - 1)
+PREDICT = flags.DEFINE_string("predict", None, "Name of the function; an unknown name lists all.", required=True)
+INPUT = flags.DEFINE_list("input", [], "Images: .npz, folder or archive; two, separated by a comma, if it takes two.")
+OUT = flags.DEFINE_string("out", None, "FILE.npz for all results; FILE.png or a folder for images.", required=True)
+NUM = flags.DEFINE_integer("num", None, "Number of rows; of images, the first NUM.", lower_bound=1)
+LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the rows, if it takes labels.")
+SEED = flags.DEFINE_integer("seed", 0, "Row i depends on the seed and on i only.", lower_bound=0, upper_bound=2**32 - 1)
 SET = flags.DEFINE_multi_string("set", [], "An option of the function, key=value; may be repeated.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
+flags.adopt_module_key_flags(code_flags)
 
 
 def main() -> None:
-    """Reads, calls, writes."""
+    """Reads the inputs, calls the function and writes what it returns."""
     from genmodels.core.files import check_writable
     from genmodels.reporting.files import check_out, write_outputs
     from genmodels.runs import apply
@@ -34,7 +32,7 @@ def main() -> None:
     check_writable(pathlib.Path(OUT.value))
     out, options = check_out(OUT.value), apply.parse_options(SET.value)
     labels = cli.integers("labels", LABELS.value)
-    run = Run.load(WORKDIR.value, CHECKPOINT.value)
+    run = Run.load(WORKDIR.value, CHECKPOINT.value, allow_code=code_flags.ALLOW_CODE.value)
     inputs, rows = apply.gather(run, PREDICT.value, INPUT.value, labels, NUM.value)
     predict = run.predictor.task.predict[PREDICT.value]
     outputs = run.predict(PREDICT.value, rows, inputs, seed=SEED.value, **options)

@@ -1,4 +1,4 @@
-"""Makes a work directory of a model that another library trained, for sample, evaluate and report.
+"""Converts a model that another library trained to a work directory, for sample, evaluate and report.
 
 python -m genmodels.convert --diffusers=FOLDER --workdir=DIR [--source=tfds:cifar10] [--null_label]
 python -m genmodels.convert --transformers=FOLDER --workdir=DIR [--source=..]
@@ -13,14 +13,14 @@ from genmodels import cli
 DIFFUSERS = flags.DEFINE_string("diffusers", None, "Folder of a diffusers UNet2DModel and its scheduler.")
 TRANSFORMERS = flags.DEFINE_string("transformers", None, "Folder of a transformers ViTForImageClassification.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory to make.", required=True)
-SOURCE = flags.DEFINE_string("source", "", "What it was trained on, for metrics that compare with data.")
+SOURCE = flags.DEFINE_string("source", "", "Data source it was trained on, for metrics that compare with data.")
 NULL_LABEL = flags.DEFINE_bool(
-    "null_label", None, "The last class means no label; default: as the folder says, else no."
+    "null_label", None, "Whether the last class means no label; default: what the folder says, else no."
 )
 
 
 def main() -> None:
-    """Reads the folder, writes the work directory, says what comes next."""
+    """Reads the folder, writes the work directory and prints the commands that usually follow."""
     from genmodels.errors import ConfigError
     from genmodels.interop import diffusers, transformers
 
@@ -29,7 +29,7 @@ def main() -> None:
         raise ConfigError("exactly one of --diffusers and --transformers must name a folder")
     if TRANSFORMERS.value:
         if NULL_LABEL.value is not None:
-            raise ConfigError("--null_label: is for --diffusers")
+            raise ConfigError("--null_label applies to --diffusers only")
         transformers.read(pathlib.Path(TRANSFORMERS.value), workdir, SOURCE.value)
         print(f"{workdir}: holds the weights of {TRANSFORMERS.value} at step 0")
         print(f"next: train with --config.init_from={workdir} or --config.distill.teacher={workdir}")

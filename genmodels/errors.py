@@ -1,7 +1,7 @@
-"""Errors that a user can mend, each with the exit code that a scheduler acts on.
+"""Errors that a user can correct, each with the exit code that a scheduler acts on.
 
-0 done, 2 bad configuration (never retry), 3 diverged, 4 storage or data, 85 preempted and saved (requeue),
-130 Ctrl-C after saving. Anything else is a crash.
+0 done, 1 short of what the experiment expects, 2 bad configuration (never retry), 3 diverged, 4 storage or data,
+85 preempted and saved (requeue), 130 Ctrl-C after saving. Anything else is a crash.
 """
 
 import difflib
@@ -13,7 +13,7 @@ EXIT_INTERRUPTED = 130
 
 
 class GenmodelsError(Exception):
-    """Its message is one line that names what is wrong and says how to mend it."""
+    """An error whose message is one line that names what is wrong and says how to correct it."""
 
     exit_code = 1
 
@@ -37,16 +37,18 @@ class StorageError(GenmodelsError):
 
 
 class DataError(GenmodelsError):
-    """A data source is missing or is not what it should be."""
+    """A data source is missing, or its contents are not what they should be."""
 
     exit_code = 4
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:
-    """Returns `name` when it is known.
+    """Returns `name` if it is one of `known`.
 
+    Args:
+      kind: what the name is of, for the message: "sampler".
     Raises:
-      ConfigError: it is not; the message suggests the nearest known name.
+      ConfigError: it is not; the message suggests the nearest known name and lists all.
     """
     known = sorted(known)
     if name in known:

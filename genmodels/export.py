@@ -10,14 +10,16 @@ import numpy as np
 from absl import flags
 
 from genmodels import cli
+from genmodels.cli import code_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
 OUT = flags.DEFINE_string("out", None, "FILE.npz, or a folder for diffusers.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
+flags.adopt_module_key_flags(code_flags)
 
 
 def main() -> None:
-    """Averaged parameters where the run keeps them; in an .npz with the names of the checkpoint."""
+    """Writes the averaged parameters where the run keeps them; an .npz names them as the checkpoint does."""
     from genmodels.core.checkpoint import flat
     from genmodels.core.files import atomic_path
     from genmodels.errors import ConfigError
@@ -29,7 +31,7 @@ def main() -> None:
         raise ConfigError(f"--out={out}: must end in .npz, or be a folder for diffusers")
     if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out={out}: exists and is not an empty folder; choose another")
-    run = Run.load(WORKDIR.value, CHECKPOINT.value)
+    run = Run.load(WORKDIR.value, CHECKPOINT.value, allow_code=code_flags.ALLOW_CODE.value)
     if not out.suffix:
         diffusers.write(run, out)
         print(f"{out}: {run.weights} weights of step {run.step}, a UNet2DModel and its scheduler for diffusers")

@@ -14,7 +14,7 @@ OUT = flags.DEFINE_string("out", None, "HTML file to write.", required=True)
 
 
 def main() -> None:
-    """Reads, renders, writes; trains and samples nothing."""
+    """Reads the work directories and writes the page; imports no code that they name."""
     from genmodels.core.files import write_text
     from genmodels.errors import ConfigError
     from genmodels.reporting.html import render, run_section

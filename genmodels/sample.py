@@ -9,19 +9,22 @@ import time
 from absl import flags
 
 from genmodels import cli
-from genmodels.cli import sampling_flags
+from genmodels.cli import code_flags, sampling_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
-NUM = flags.DEFINE_integer("num", None, "How many images.", required=True)
+NUM = flags.DEFINE_integer("num", None, "Number of images.", required=True)
 OUT = flags.DEFINE_string("out", None, "A folder, FILE.npz or FILE.png.", required=True)
-SEED = flags.DEFINE_integer("seed", 0, "Image i depends on the seed and i alone.", lower_bound=0, upper_bound=2**32 - 1)
-LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the samples; default: all classes in turn.")
+SEED = flags.DEFINE_integer(
+    "seed", 0, "Image i depends on the seed and on i only.", lower_bound=0, upper_bound=2**32 - 1
+)
+LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the samples; by default all classes.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 flags.adopt_module_key_flags(sampling_flags)
+flags.adopt_module_key_flags(code_flags)
 
 
 def main() -> None:
-    """Samples on all devices and writes them."""
+    """Draws the images on all devices and writes them."""
     from genmodels.core.files import check_writable
     from genmodels.reporting.files import check_out, write_images
     from genmodels.runs.inference import Run
@@ -31,7 +34,7 @@ def main() -> None:
     labels = cli.integers("labels", LABELS.value)
     options = sampling_flags.given()
     guidance = options.pop("guidance", 1.0)
-    run = Run.load(WORKDIR.value, CHECKPOINT.value)
+    run = Run.load(WORKDIR.value, CHECKPOINT.value, allow_code=code_flags.ALLOW_CODE.value)
     start = time.perf_counter()
     images = run.sample(NUM.value, labels, SEED.value, guidance, **options)
     seconds = time.perf_counter() - start

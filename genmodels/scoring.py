@@ -37,7 +37,7 @@ from genmodels.evaluators.features import MOMENTS, summarise
 from genmodels.evaluators.likelihood import resolve_likelihoods
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import pictures
-from genmodels.runs.inference import Run
+from genmodels.runs.inference import Run, check_code
 
 Metrics = Mapping[str, Metric]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -188,6 +188,8 @@ def of_run(
     sampling: Mapping[str, Any] = NOTHING,
     likelihoods: tuple[str, ...] | None = None,
     metric_options: Mapping[str, Any] = NOTHING,
+    *,
+    allow_code: bool = False,
 ) -> list[Result]:
     """Results of a run; leaves pictures in its samples/.
 
@@ -195,11 +197,14 @@ def of_run(
       names, num, split, likelihoods: of metrics ...; None takes the run's config.eval.
       sampling: how to draw samples where not as the run's config.sampler says: `guidance`, `sampler`, `steps` ...
       metric_options: extractor, resize, layer and fields of Options, where not as the run's config.eval says.
+      allow_code: whether the task and the extractor that the run's config names may be code outside this package.
     Raises:
       ConfigError, DataError, StorageError: as the parts do, each one line and before anything is drawn.
     """
-    run = Run.load(workdir, checkpoint)
+    run = Run.load(workdir, checkpoint, allow_code=allow_code)
     settings = run.config.eval
+    if "extractor" not in metric_options:
+        check_code(run.workdir, "config.eval.extractor", settings.get("extractor", ""), allow_code)
     default, options = _asked({**settings, **metric_options})  # older runs lack some keys
     metrics = resolve(tuple(settings.metrics) if names is None else names, default)
     seed = settings.seed

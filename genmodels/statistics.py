@@ -12,13 +12,13 @@ from genmodels import cli
 
 IMAGES = flags.DEFINE_string("images", None, "Images: .npz, folder, archive, or a source as a call.", required=True)
 OUT = flags.DEFINE_string("out", None, "FILE.npz to write.", required=True)
-EXTRACTOR = flags.DEFINE_string("extractor", None, "Whose features, as evaluate takes it.", required=True)
-RESIZE = flags.DEFINE_string("resize", "none", "How images come to its size: none, tf1 or clean.")
-LAYER = flags.DEFINE_string("layer", "", "Of the FID Inception; pool3 unless named.")
+EXTRACTOR = flags.DEFINE_string("extractor", None, "Network whose features are taken; as in evaluate.", required=True)
+RESIZE = flags.DEFINE_string("resize", "none", "How images are resized for it: none, tf1 or clean.")
+LAYER = flags.DEFINE_string("layer", "", "Layer of the FID Inception; default: pool3.")
 
 
 def main() -> None:
-    """One pass over the images; genmodels.evaluate takes the file as --reference or --generated."""
+    """Passes over the images once; genmodels.evaluate takes the file as --reference or --generated."""
     from genmodels import scoring
     from genmodels.core.files import atomic_path, check_writable
     from genmodels.errors import ConfigError

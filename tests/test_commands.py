@@ -87,9 +87,9 @@ from genmodels.runs import inference
 def asked(*args, **options):
     print(json.dumps([args, options]))
 class Run:
-    load = classmethod(lambda cls, *args: asked(*args) or cls())
+    load = classmethod(lambda cls, *args, **options: asked(*args, **options) or cls())
     sample = lambda self, *args, **options: sys.exit(asked(*args, **options))
-inference.Run, scoring.of_run = Run, lambda *args: sys.exit(asked(*args))
+inference.Run, scoring.of_run = Run, lambda *args, **options: sys.exit(asked(*args, **options))
 scoring.of_paths = scoring.of_run
 cli.run({main}.main)
 """
@@ -109,7 +109,10 @@ def asked_of(main, *given):
 def test_the_flags_of_sample_reach_the_run(tmp_path):
     others = ("--workdir=w", "--num=4", f"--out={tmp_path}/a.npz", "--labels=3,5", "--seed=9", "--checkpoint=best")
     rest = {name: value for name, value in SAMPLING.items() if name != "guidance"}
-    assert asked_of("sample", *others, *DRAWN) == [[["w", "best"], {}], [[4, [3, 5], 9, 2.5], rest]]
+    refused, allowed = ({"allow_code": allow} for allow in (False, True))
+    drawn = [[4, [3, 5], 9, 2.5], rest]
+    assert asked_of("sample", *others, *DRAWN) == [[["w", "best"], refused], drawn]
+    assert asked_of("sample", *others, *DRAWN, "--allow_code") == [[["w", "best"], allowed], drawn]
 
 
 def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
@@ -125,7 +128,8 @@ def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
     }
     metric_options |= {"splits": 5, "lpips_trunk": "a.pth", "lpips_linear": "b.pth"}
     others += (*DRAWN, *(f"--{name}={value}" for name, value in metric_options.items()))
-    ((found, _),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
+    ((found, permission),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
+    assert permission == {"allow_code": False}
     assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, LIKELIHOODS, metric_options]
     paths = ("--generated=a.npz", "--reference=b.npz", f"--out={tmp_path}/a.json", "--metrics=fd", "--extractor=m:f")
     ((found, _),) = asked_of("evaluate", *paths, "--splits=5")

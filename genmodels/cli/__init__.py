@@ -1,4 +1,4 @@
-"""What every command shares: flags parsed with errors of one line, and exit codes that a scheduler can act on."""
+"""The entry point that all commands share: flag errors of one line, and exit codes that a scheduler can act on."""
 
 import functools
 import logging as standard_logging
@@ -14,16 +14,16 @@ Check = Callable[[Sequence[str]], None]
 
 
 def fail(error: GenmodelsError) -> None:
-    """Prints the error as one line and leaves with its exit code."""
+    """Prints the error as one line and ends the process with its exit code."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)
 
 
 def integers(flag: str, values: Sequence[str] | None) -> list[int] | None:
-    """The integers of a list flag; None where it was not given.
+    """The integers of a list flag; None if it was not given.
 
     Raises:
-      ConfigError: it is empty, or something in it is no integer.
+      ConfigError: the list is empty, or a value is not an integer.
     """
     if values is None:
         return None
@@ -37,7 +37,7 @@ def integers(flag: str, values: Sequence[str] | None) -> list[int] | None:
 
 
 def _parse(argv: Sequence[str], check: Check) -> list[str]:
-    """Parses flags, turning whatever goes wrong in them or in the experiment file into one line."""
+    """Parses flags; an error in them or in the experiment file becomes one line and an exit code."""
     try:
         check(argv)
         rest = flags.FLAGS(list(argv))
@@ -51,14 +51,14 @@ def _parse(argv: Sequence[str], check: Check) -> list[str]:
 
 
 def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> None:
-    """Runs a command: parse, call `main`, exit with what it returns (None is 0) or with its error's code.
+    """Runs a command: parses flags, calls `main`, exits with the code that it returns (None is 0) or its error's code.
 
     Args:
-      check: sees the command line before absl does, for the sake of clearer errors.
+      check: called with the command line before absl parses it, to raise clearer errors.
     """
     xla.configure()
     logging.set_verbosity(logging.ERROR)
-    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)  # Orbax's tasks repeat what we say
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)  # Orbax's tasks log errors that we raise
 
     def call(argv):
         try:

@@ -1,4 +1,4 @@
-"""Flags of the commands that measure; those given override the run's config.eval."""
+"""Flags on how metrics are measured; a flag that is given overrides the run's config.eval."""
 
 from typing import Any
 
@@ -8,16 +8,22 @@ OVERRIDES = {
     "extractor": flags.DEFINE_string(
         "extractor",
         None,
-        "Whose features: digits, mnist, fashion_mnist, inception[:PATH], or your own module:function.",
+        "Network whose features are taken: digits, mnist, fashion_mnist, inception[:PATH], your own module:function.",
     ),
-    "resize": flags.DEFINE_string("resize", None, "How images come to the extractor's size: none, tf1 or clean."),
-    "layer": flags.DEFINE_string("layer", None, "Of the FID Inception: pool3, mixed6, pool2, pool1, spatial, logits."),
-    "subsets": flags.DEFINE_integer("subsets", None, "Of the kernel distance; 100.", lower_bound=1),
-    "subset_size": flags.DEFINE_integer("subset_size", None, "Images in each; 1000.", lower_bound=2),
-    "neighbours": flags.DEFINE_integer("neighbours", None, "Of precision, recall ...; 3.", lower_bound=1),
-    "splits": flags.DEFINE_integer("splits", None, "Of the classifier score; 10.", lower_bound=1),
-    "lpips_trunk": flags.DEFINE_string("lpips_trunk", None, "AlexNet's or VGG16's weights, a .pth of torchvision."),
-    "lpips_linear": flags.DEFINE_string("lpips_linear", None, "The linear layers of LPIPS v0.1, a .pth."),
+    "resize": flags.DEFINE_string("resize", None, "How images are resized for the extractor: none, tf1 or clean."),
+    "layer": flags.DEFINE_string(
+        "layer", None, "Layer of the FID Inception: pool3, mixed6, pool2, pool1, spatial, logits."
+    ),
+    "subsets": flags.DEFINE_integer("subsets", None, "Subsets of the kernel distance; default: 100.", lower_bound=1),
+    "subset_size": flags.DEFINE_integer("subset_size", None, "Images in each subset; default: 1000.", lower_bound=2),
+    "neighbours": flags.DEFINE_integer(
+        "neighbours", None, "Neighbours of precision, recall, density and coverage; default: 3.", lower_bound=1
+    ),
+    "splits": flags.DEFINE_integer("splits", None, "Splits of the classifier score; default: 10.", lower_bound=1),
+    "lpips_trunk": flags.DEFINE_string(
+        "lpips_trunk", None, "Weights of AlexNet or VGG16 for LPIPS, a .pth of torchvision."
+    ),
+    "lpips_linear": flags.DEFINE_string("lpips_linear", None, "Linear layers of LPIPS v0.1, a .pth."),
 }
 
 

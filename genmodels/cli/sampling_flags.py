@@ -1,4 +1,4 @@
-"""Flags of the commands that draw samples; those given override the run's config.sampler."""
+"""Flags on how samples are drawn; a flag that is given overrides the run's config.sampler."""
 
 import math
 from typing import Any
@@ -8,12 +8,18 @@ from absl import flags
 from genmodels.errors import ConfigError
 
 OVERRIDES = {
-    "sampler": flags.DEFINE_string("sampler", None, "E.g. ddim, ancestral, heun; default: the run's config.sampler."),
+    "sampler": flags.DEFINE_string(
+        "sampler", None, "Sampler, e.g. ddim, ancestral, heun; default: the run's config.sampler."
+    ),
     "steps": flags.DEFINE_integer("steps", None, "Sampling steps; default: the run's config.sampler.", lower_bound=1),
-    "spacing": flags.DEFINE_string("spacing", None, "Of the steps, e.g. trailing, karras; default: config.sampler."),
-    "eta": flags.DEFINE_float("eta", None, "Noise of ddim, from 0 to 1; default: the run's config.sampler."),
-    "variance": flags.DEFINE_string("variance", None, "Of ancestral, e.g. fixed_large; default: config.sampler."),
-    "guidance": flags.DEFINE_float("guidance", None, "Scale of classifier-free guidance; default: 1, none."),
+    "spacing": flags.DEFINE_string(
+        "spacing", None, "Spacing of the steps, e.g. trailing, karras; default: config.sampler."
+    ),
+    "eta": flags.DEFINE_float("eta", None, "Noise of ddim, 0 to 1; default: the run's config.sampler."),
+    "variance": flags.DEFINE_string(
+        "variance", None, "Variance of ancestral, e.g. fixed_large; default: config.sampler."
+    ),
+    "guidance": flags.DEFINE_float("guidance", None, "Scale of classifier-free guidance; default: 1, which is none."),
 }
 
 
@@ -21,7 +27,7 @@ def given() -> dict[str, Any]:
     """{name: value} of the flags that were given.
 
     Raises:
-      ConfigError: a value that is not a finite number.
+      ConfigError: a value is not a finite number.
     """
     values = {name: flag.value for name, flag in OVERRIDES.items() if flag.value is not None}
     for name, value in values.items():

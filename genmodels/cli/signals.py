@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to save and leave; a second Ctrl-C leaves at once."""
+"""Ctrl-C and SIGTERM ask a run to save and end; a second Ctrl-C ends it at once."""
 
 import contextlib
 import os
@@ -13,30 +13,31 @@ CODES = {signal.SIGTERM: EXIT_PREEMPTED, signal.SIGINT: EXIT_INTERRUPTED}
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], int | None]]:
-    """Inside the block, the returned function tells the exit code that a signal asked for, or None.
+    """Catches signals inside the block; yields a function that returns the exit code of the last signal, or None.
 
-    Until it is asked for the first time nothing has been trained and there is nothing to save: a signal leaves at once.
+    Until the function is called for the first time nothing has been trained and nothing needs saving, so a signal ends
+    the process at once.
     """
     code: int | None = None
-    asked = False
+    training = False
 
     def on_signal(number, frame):
         nonlocal code
-        if not asked:
+        if not training:
             print("stopped before training began", file=sys.stderr)
             sys.exit(CODES[signal.Signals(number)])
         if number == signal.SIGINT and code == EXIT_INTERRUPTED:
             os._exit(EXIT_INTERRUPTED)
         code = CODES[signal.Signals(number)]
 
-    def ask():
-        nonlocal asked
-        asked = True
+    def requested():
+        nonlocal training
+        training = True
         return code
 
     before = {number: signal.signal(number, on_signal) for number in CODES}
     try:
-        yield ask
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -155,12 +155,15 @@ class Parallel:
         The number of rows must be a multiple of the number of devices. Outputs have one row for each row of inputs.
         """
         if self.mode == "pmap":
-            body = jax.pmap(
-                lambda variables, frozen, inputs: fn(variables, frozen, inputs, device_view(inputs)),
+            # The inputs are put in a tuple: if three arguments had three leaves in all, pmap of jax 0.10 would take the
+            # axes of the arguments for those of the leaves.
+            mapped = jax.pmap(
+                lambda variables, frozen, inputs: fn(variables, frozen, *inputs, device_view(*inputs)),
                 axis_name=AXIS,
-                in_axes=(None, None, 0),
+                in_axes=(None, None, (0,)),
                 devices=self.devices,
             )
+            body = lambda variables, frozen, inputs: mapped(variables, frozen, (inputs,))  # noqa: E731
             join = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         else:
             body = jax.jit(lambda variables, frozen, inputs: fn(variables, frozen, inputs, whole_view(inputs)))

@@ -8,9 +8,8 @@ module:function                  your own extractor, which the function returns 
 
 import dataclasses
 import functools
-import importlib
-import sys
 
+from genmodels.core import user_code
 from genmodels.errors import ConfigError, choose
 from genmodels.extractors import classifiers, inception
 from genmodels.extractors.base import Extracted, Extractor, NetworkExtractor, check_shape
@@ -104,16 +103,7 @@ def _load(extractor_spec: ExtractorSpec) -> Extractor:
 
 def _load_user_extractor(module: str, function: str, resize: str) -> Extractor:
     spec = f"{module}:{function}"
-    try:
-        sys.path.insert(0, "")  # the module may be a file in the current folder
-        extractor = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # any mistake in a user's file
-        raise ConfigError(
-            f"--extractor={spec}: {type(error).__name__}: {' '.join(str(error).split())}; it must be module:function, "
-            "and the module must be importable from the current folder"
-        ) from error
-    finally:
-        sys.path.remove("")
+    extractor = user_code.call("--extractor", spec)
     if not isinstance(extractor, Extractor) or not callable(extractor):
         raise ConfigError(
             f"--extractor={spec}: the function must return an object that has id, sha256, layer, dimension and resize, "

@@ -1,4 +1,4 @@
-"""Files that the commands exchange: images as an .npz, a folder of PNGs or one PNG grid; results as JSON."""
+"""The files that commands write: images as an .npz, a folder of PNGs or one PNG grid; results as JSON."""
 
 import json
 import math
@@ -24,7 +24,8 @@ def check_out(out: str) -> pathlib.Path:
     """The path of --out=DIR|FILE.npz|FILE.png.
 
     Raises:
-      ConfigError: another suffix, or a folder where a file is meant or the reverse.
+      ConfigError: the suffix is another one; a folder exists where a file is to be written, or the reverse; or the
+        folder holds PNGs already.
     """
     path = pathlib.Path(out)
     if path.suffix not in ("", ".npz", ".png"):
@@ -34,7 +35,7 @@ def check_out(out: str) -> pathlib.Path:
             f"--out={out}: exists and is {'a folder' if path.is_dir() else 'a file'}; choose another name"
         )
     if path.is_dir() and any(path.glob("[!.]*.png")):
-        raise ConfigError(f"--out={out}: holds PNGs already, which would mix with these; choose an empty folder")
+        raise ConfigError(f"--out={out}: holds PNGs already, which would mix with the new ones; choose an empty folder")
     return path
 
 
@@ -58,10 +59,12 @@ def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N
 
 
 def write_outputs(out: pathlib.Path, name: str, predict: Predict, outputs: dict[str, np.ndarray], caption: str) -> None:
-    """Writes every array into an .npz, where `image` is called images as `sample` has it; or images as files.
+    """Writes the results of a predict function: all arrays into an .npz, or its main output as image files.
+
+    In an .npz the field `image` is called "images", as in the files of genmodels.sample.
 
     Raises:
-      ConfigError: they are no images, and `out` is no .npz.
+      ConfigError: `out` is not an .npz and the main output is not images.
     """
     if out.suffix == ".npz":
         with atomic_path(out) as temporary:
@@ -69,17 +72,17 @@ def write_outputs(out: pathlib.Path, name: str, predict: Predict, outputs: dict[
         return
     images = outputs[predict.output]
     if images.dtype != np.uint8:
-        raise ConfigError(f"--out={out}: {name} gives {predict.output}, which is no image: end it in .npz")
+        raise ConfigError(f"--out={out}: the output {predict.output!r} of {name} is not an image; end --out in .npz")
     if images.ndim == 5 and out.suffix == ".png":
-        save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; a path a row")
+        save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; one path in each row")
     else:
         write_images(out, images.reshape(-1, *images.shape[-3:]), None, caption)
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:
-    """Writes {"results": [{"name", "value", "protocol"}]}, and "curve" and "table" where there are such.
+    """Writes {"results": [{"name", "value", "protocol"}]}, with a "curve" or a "table" where a result has one.
 
-    A value that is no JSON number is "Infinity" or "NaN".
+    A value that is not finite is written as "Infinity", "-Infinity" or "NaN", since JSON has no such numbers.
     """
     rows = [
         result.as_json() | ({} if math.isfinite(result.value) else {"value": NOT_FINITE[str(result.value)]})
@@ -89,7 +92,7 @@ def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:
 
 
 def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The results that `write_results` wrote, values as floats.
+    """The results that `write_results` wrote, with values as floats.
 
     Raises:
       StorageError: the file cannot be read or holds something else.

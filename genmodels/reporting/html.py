@@ -2,51 +2,30 @@
 
 import base64
 import importlib.resources
-import io
 import json
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import jinja2
-import matplotlib
 
 from genmodels.config import flatten, to_json
 from genmodels.core.grids import read_captions
 from genmodels.evaluators.comparison import Comparison, Entry
 from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
+from genmodels.reporting import curves
 from genmodels.reporting.files import read_results
+from genmodels.reporting.plots import plot
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.workdir import read_config, read_json
 
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
+# The pictures of an evaluation, in the order of the report; where it drew no samples, the last grid of training comes
+# first.
+SAMPLES_PICTURE = "grid.png"
+EVALUATION_PICTURES = (SAMPLES_PICTURE, "reconstructions.png", "interpolation.png", "trajectory.png", "neighbours.png")
 
-# Curves that belong in one picture: title, names or prefixes, logarithmic axis.
-CURVES = (
-    ("Loss", ("loss",), True),
-    ("Loss by quartile of the timestep", ("loss_quartile_",), True),
-    ("Evidence lower bound, nats", ("elbo",), False),
-    ("KL and reconstruction, nats", ("kl", "reconstruction"), True),
-    ("Latent dimensions in use", ("active_units",), False),
-    ("Codebook", ("perplexity", "revived"), False),
-    ("Share of images that the discriminator gets right", ("discriminator_accuracy_",), False),
-    ("Differences among samples, relative to real images", ("sample_diversity",), True),
-    ("Discriminator's loss and penalty", ("discriminator_loss", "penalty"), False),
-    ("Classes among drawn samples", ("drawn_class_",), False),
-    ("Share of each class among drawn samples", ("drawn_share_",), False),
-    ("Accuracy", ("accuracy",), False),
-    ("Gradient and update norms", ("grad_norm", "update_norm"), True),
-    ("Learning rate", ("learning_rate",), False),
-    ("Images per second", ("images_per_s",), False),
-)
-
-# Evaluation's pictures, in this order. Where it drew no samples, the last grid that training drew is shown.
-FIRST = ("grid.png", "reconstructions.png", "interpolation.png", "trajectory.png", "neighbours.png")
-
-# What may differ between runs of one experiment that are averaged.
-NOT_THE_EXPERIMENT = (
+# Keys of a config, or what they begin with, that may differ between runs whose results are averaged over seeds.
+NOT_OF_THE_EXPERIMENT = (
     "seed",
     "log.",
     "checkpoint.",
@@ -59,56 +38,35 @@ NOT_THE_EXPERIMENT = (
     "origins.",
 )
 
-FEW = 20  # points, which are marked
 
-
-def curve_svg(title: str, names: Iterable[str], records: list[dict[str, Any]], logarithmic: bool) -> str | None:
-    """One picture of the metrics whose names are, or begin with, `names`; None where there are none."""
-    keys = sorted({key for record in records for key in record if any(key == n or key.startswith(n) for n in names)})
-    if tuple(names) == ("loss",):
-        keys = [key for key in keys if key == "loss"]
-    series = {key: [(r["step"], r[key]) for r in records if r.get(key) is not None] for key in keys}
-    series = {key: points for key, points in series.items() if points}
-    if not series:
-        return None
-    return _plot(title, "step", "", series, ("y",) if logarithmic else ())
-
-
-def _plot(title: str, x_label: str, y_label: str, series: dict[str, list], logarithmic: Iterable[str]) -> str:
-    """An SVG of named series of (x, y) points; an axis is logarithmic only where all its values are positive."""
-    with plt.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "genmodels"}):
-        figure, axes = plt.subplots(figsize=(4.6, 2.8), layout="constrained")
-        for key, points in series.items():
-            axes.plot(*zip(*points, strict=True), label=key, linewidth=1.2, marker="." if len(points) < FEW else "")
-        for axis, index in (("x", 0), ("y", 1)):
-            if axis in logarithmic and all(point[index] > 0 for points in series.values() for point in points):
-                axes.set(**{f"{axis}scale": "log"})
-        axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        axes.grid(alpha=0.3)
-        if len(series) > 1:
-            axes.legend(fontsize=7)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
-    """The pictures of results that have a curve."""
-    curves = [result["curve"] for result in results if "curve" in result]
+def _training_svgs(workdir: pathlib.Path, records: list[dict[str, Any]]) -> list[str]:
+    """The pictures of what was logged during training."""
     return [
-        _plot(c["title"], c["x_label"], c["y_label"], {c["title"]: list(zip(c["x"], c["y"], strict=True))}, "xy")
-        for c in curves
+        plot(curve.title, "step", curve.y_label, series, "y" if curve.logarithmic else "")
+        for curve, series in curves.group(records, curves.read_curves(workdir))
     ]
 
 
-def _tables(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The tables of results that have one; each cell with its share of the row, which shades it."""
-    tables = [result["table"] for result in results if "table" in result]
-    shares = lambda counts: [(count, count / max(1, sum(counts))) for count in counts]  # noqa: E731
+def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
+    """The pictures of the results that have a curve."""
+    found = [result["curve"] for result in results if "curve" in result]
     return [
-        t | {"rows": [(name, shares(row)) for name, row in zip(t["names"], t["counts"], strict=True)]} for t in tables
+        plot(c["title"], c["x_label"], c["y_label"], {c["title"]: list(zip(c["x"], c["y"], strict=True))}, "xy")
+        for c in found
+    ]
+
+
+def _with_shares(counts: list[int]) -> list[tuple[int, float]]:
+    """Each cell of a table's row with its share of the row, by which the page shades it."""
+    return [(count, count / max(1, sum(counts))) for count in counts]
+
+
+def _tables(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tables of the results that have one."""
+    tables = [result["table"] for result in results if "table" in result]
+    return [
+        table | {"rows": [(name, _with_shares(row)) for name, row in zip(table["names"], table["counts"], strict=True)]}
+        for table in tables
     ]
 
 
@@ -119,7 +77,7 @@ def _picture(path: pathlib.Path) -> dict[str, str]:
 
 
 def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """Results of every file in eval/, oldest first."""
+    """The results of every file in eval/, oldest first."""
     files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
     found = [(path.name, read_results(path)) for path in files]
     return [
@@ -128,21 +86,26 @@ def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
     ]
 
 
+def _picture_paths(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The pictures to show: those of the evaluation, else the last one of training, else the sheet of training data."""
+    evaluated = [path for name in EVALUATION_PICTURES if (path := workdir / "samples" / name).exists()]
+    if (workdir / "samples" / SAMPLES_PICTURE).exists():
+        return evaluated
+    drawn_in_training = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
+    sheet = workdir / "data.png"
+    return drawn_in_training + evaluated or ([sheet] if sheet.exists() else [])
+
+
 def run_section(workdir: pathlib.Path) -> dict[str, Any]:
-    """What the template shows of one run.
+    """The values that the template shows for one run; imports no code that the work directory names.
 
     Raises:
-      StorageError: not a work directory, or a file in it cannot be read.
+      StorageError: it is not a work directory, or a file in it cannot be read.
     """
     config = read_config(workdir)
     records = read_metrics(workdir / "metrics.jsonl")
     evaluations = _evaluations(workdir)
     results = [result for evaluation in evaluations for result in evaluation["results"]]
-    evaluated = [path for name in FIRST if (path := workdir / "samples" / name).exists()]
-    drawn = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
-    pictures = evaluated if (workdir / "samples" / FIRST[0]).exists() else drawn + evaluated
-    sheet = workdir / "data.png"  # of the training data; all that there is to see of a classifier
-    pictures = pictures or [path for path in [sheet] if path.exists()]
     parameters = workdir / "parameters.txt"
     return {
         "name": workdir.name,
@@ -150,8 +113,8 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "summary": records[-1] if records else None,
         "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
         "data": read_json(workdir / "data.json"),
-        "curves": [svg for t, names, log in CURVES if (svg := curve_svg(t, names, records, log))],
-        "pictures": [_picture(path) for path in pictures],
+        "curves": _training_svgs(workdir, records),
+        "pictures": [_picture(path) for path in _picture_paths(workdir)],
         "evaluations": evaluations,
         "checks": compare(results, config.to_dict().get("expect", ())),
         "config": to_json(config),
@@ -160,26 +123,26 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _subjects(sections: list[dict[str, Any]]) -> list[str]:
-    """The row of each run: those of one experiment that differ in their seeds only share one."""
+def _row_names(sections: list[dict[str, Any]]) -> list[str]:
+    """The name of each run's row; runs of one experiment that differ in their seeds only share a row."""
     names = [s["workdir"] if sum(s["name"] == other["name"] for other in sections) > 1 else s["name"] for s in sections]
     groups: dict[str, list[int]] = {}
-    for place, section in enumerate(sections):
-        same = {key: value for key, value in section["flat"].items() if not key.startswith(NOT_THE_EXPERIMENT)}
+    for index, section in enumerate(sections):
+        same = {key: value for key, value in section["flat"].items() if not key.startswith(NOT_OF_THE_EXPERIMENT)}
         key = json.dumps([same, section["data"]["fingerprint"]], sort_keys=True)
-        groups.setdefault(key, []).append(place)
+        groups.setdefault(key, []).append(index)
     rows = list(names)
-    for places in groups.values():
-        if len({sections[place]["flat"]["seed"] for place in places}) == len(places):
-            for place in places:
-                rows[place] = ", ".join(names[other] for other in places)
+    for members in groups.values():
+        if len({sections[index]["flat"]["seed"] for index in members}) == len(members):
+            for index in members:
+                rows[index] = ", ".join(names[other] for other in members)
     return rows
 
 
 def comparison(sections: list[dict[str, Any]]) -> Comparison | None:
-    """The results of all runs side by side; None where there is nothing to compare."""
+    """The results of all runs side by side; None for a single run, or where no run has results."""
     entries = []
-    for row, section in zip(_subjects(sections), sections, strict=True):
+    for row, section in zip(_row_names(sections), sections, strict=True):
         results = [result for evaluation in section["evaluations"] for result in evaluation["results"]]
         steps = [result["protocol"].get("checkpoint_step") for result in results]
         for result, step in zip(results, steps, strict=True):
@@ -189,7 +152,7 @@ def comparison(sections: list[dict[str, Any]]) -> Comparison | None:
 
 
 def render(sections: list[dict[str, Any]]) -> str:
-    """The whole page."""
+    """The whole page as HTML."""
     template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(sections=sections, comparison=comparison(sections))

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl, progress on the terminal, TensorBoard where it is asked for."""
+"""The log of a run: metrics.jsonl, progress on the terminal, and TensorBoard where config.log.tensorboard is set."""
 
 import contextlib
 import json
@@ -13,11 +13,11 @@ from typing import Any
 from genmodels.core.files import write_text
 from genmodels.core.state import Average
 
-LONG = 10  # records without a warning, after which it is said anew
+MIN_RECORDS_BETWEEN_WARNINGS = 10  # records without a warning, after which it is printed again
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a kill is passed over."""
+    """The records of a metrics.jsonl, without lines that a kill cut short."""
     records = []
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
@@ -26,24 +26,24 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class Meter:
-    """Averages a step's metrics over a logging interval, and the pace: steps/s, images/s, share of waiting for data."""
+    """Averages metrics over a logging interval; measures steps/s, images/s and the share of time spent waiting."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
         self.reset()
 
     def reset(self) -> None:
-        """Starts a new interval now."""
+        """Starts a new interval."""
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._last: dict[str, float] = {}
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Forgets the pace so far, e.g. a first step that was mostly compilation; keeps the averages."""
+        """Starts the clock again, e.g. after a first step that was mostly compilation; keeps the averages."""
         self._start, self._paused, self._waited, self._steps = time.perf_counter(), 0.0, 0.0, 0
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """Adds one step's metrics, scalars or Averages. Bad steps (not finite) are counted, not averaged."""
+        """Adds the metrics of one step, scalars or Averages; leaves values that are not finite out."""
         self._steps += 1
         for name, value in metrics.items():
             total, count = value if isinstance(value, Average) else (value, 1.0)
@@ -55,28 +55,28 @@ class Meter:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time spent in this block counts as waiting for data."""
+        """Counts the time in this block as waiting for data."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent in this block does not count: pictures, checkpoints."""
+        """Leaves the time in this block out of the measurement: pictures, checkpoints."""
         start = time.perf_counter()
         yield
         self._paused += time.perf_counter() - start
 
     def summary(self) -> dict[str, float]:
-        """The interval's averages, and its pace unless the clock has just been started."""
+        """The averages of the interval, and its speed unless no step was added since the clock was started."""
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
         means = {name: total / count for name, (total, count) in self._sums.items() if count}
-        pace = self._steps and {
+        speed = {
             "steps_per_s": self._steps / seconds,
             "images_per_s": self._steps * self._batch_size / seconds,
             "data_wait": self._waited / seconds,
         }
-        return means | self._last | (pace or {})
+        return means | self._last | (speed if self._steps else {})
 
 
 def _duration(seconds: float) -> str:
@@ -86,19 +86,19 @@ def _duration(seconds: float) -> str:
 
 
 class Writer:
-    """Sends records to metrics.jsonl, one line of progress to the terminal, and to TensorBoard.
+    """Writes records to metrics.jsonl and TensorBoard, and a line of progress for each to the terminal.
 
     Args:
-      first: step the run starts from. Records beyond it, left by a killed run, are dropped, so that every step has one;
-        the last one before it is `resumed`.
-      last: step the run ends at.
+      first: the step that the run starts from. Records of later steps, which a killed run left, are dropped, so that no
+        step has two; the last record that is kept is `resumed`.
+      last: the step at which the run is finished.
     """
 
     def __init__(self, workdir: pathlib.Path, first: int, last: int, *, tensorboard: bool = False):
         self._path = workdir / "metrics.jsonl"
         self._last = last
         self._live = sys.stdout.isatty()
-        self._standing: dict[str, int] = {}  # warnings, by how many records ago they were last due
+        self._warning_ages: dict[str, int] = {}  # by kind of warning: how many records ago it was last due
         kept = [record for record in read_metrics(self._path) if record["step"] <= first]
         self.resumed: dict[str, Any] = kept[-1] if kept else {}
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -110,13 +110,15 @@ class Writer:
         self._file.flush()
 
     def write(self, step: int, values: dict[str, float], warnings: Iterable[str] = ()) -> None:
-        """Records `values` at `step` and shows the pace; then warnings, each once and anew after LONG without it.
+        """Records `values` at `step` and prints the progress and new warnings.
+
+        A warning is new when it first comes, and again when MIN_RECORDS_BETWEEN_WARNINGS records were without it.
 
         Args:
-          warnings: what is before a line's colon tells one warning from another.
+          warnings: lines "kind: text"; two lines of one kind are the same warning.
         """
-        said = self._news(warnings)
-        self._append({"step": step, **values} | ({"warnings": said} if said else {}))
+        new = self._new_warnings(warnings)
+        self._append({"step": step, **values} | ({"warnings": new} if new else {}))
         if self._tensorboard:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -131,23 +133,23 @@ class Writer:
             print(f"\r\033[K{line}", end="", flush=True)
         else:
             print(line, flush=True)
-        for warning in said:
+        for warning in new:
             self.say(f"warning: step {step}: {warning}")
 
     def say(self, line: str) -> None:
-        """Prints a line that stays."""
+        """Prints a line that later progress does not overwrite."""
         print(f"\r\033[K{line}" if self._live else line, flush=True)
 
-    def _news(self, warnings: Iterable[str]) -> list[str]:
-        """Those that have not been said lately."""
-        found = {line.partition(":")[0]: line for line in warnings}
-        news = [line for kind, line in found.items() if kind not in self._standing]
-        ages = {kind: age + 1 for kind, age in self._standing.items() if age < LONG - 1} | dict.fromkeys(found, 0)
-        self._standing = ages
-        return news
+    def _new_warnings(self, warnings: Iterable[str]) -> list[str]:
+        """The warnings that were not due in the last records."""
+        due = {line.partition(":")[0]: line for line in warnings}
+        new = [line for kind, line in due.items() if kind not in self._warning_ages]
+        aged = {kind: age + 1 for kind, age in self._warning_ages.items() if age + 1 < MIN_RECORDS_BETWEEN_WARNINGS}
+        self._warning_ages = aged | dict.fromkeys(due, 0)
+        return new
 
     def close(self) -> None:
-        """Ends the progress line and closes the sinks."""
+        """Ends the progress line and closes the files."""
         if self._live:
             print()
         self._file.close()
@@ -156,10 +158,10 @@ class Writer:
 
 
 def _tensorboard(workdir: pathlib.Path) -> Any:
-    """A tensorboardX writer, or None with a line saying why: a sink never stops a run."""
+    """A tensorboardX writer; where it is not installed, None, with a printed line: that does not stop a run."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        print("config.log.tensorboard: tensorboardX is not installed (pip install tensorboardX); going on without")
+        print("config.log.tensorboard: tensorboardX is not installed (pip install tensorboardX); its log is left out")
         return None
     return SummaryWriter(str(workdir / "tensorboard"))

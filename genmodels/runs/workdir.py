@@ -1,10 +1,11 @@
-"""The work directory of a run: who may write it, and what it belongs to.
+"""The work directory of a run: its files, who may write it, and which experiment and data it belongs to.
 
-config.json      the resolved config            checkpoints/   whole states
-data.json        what the data was              data.png       a contact sheet of it
-samples/         pictures, each with its own title
-metrics.jsonl    one JSON object a line         eval/          results of evaluate
-parameters.txt   the parameter table            report.html    the report
+config.json      the resolved config                  checkpoints/   whole training states
+data.json        facts about the training data        data.png       a contact sheet of it
+metrics.jsonl    logged averages, one JSON object     curves.json    which metrics the report draws together:
+                 a line, each with its "step"                        [{"title", "metrics", "y_label", "logarithmic"}]
+parameters.txt   the parameter table                  samples/       pictures, each with its own title
+eval/            results of genmodels.evaluate        report.html    the report
 prerequisites/   work directories of experiments that were trained first
 """
 
@@ -26,17 +27,11 @@ from genmodels.runs.experiment import is_experiment
 PREREQUISITES = "prerequisites"
 
 
-
-
-
-
-
-
 def read_json(path: pathlib.Path) -> Any:
-    """The contents of a JSON file.
+    """The contents of a JSON file of a work directory.
 
     Raises:
-      StorageError: it is missing or not JSON.
+      StorageError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text())
@@ -60,7 +55,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not stat.S_IMODE(workdir.stat().st_mode) & 0o222:  # root may write anyway, but someone said no
+        if not stat.S_IMODE(workdir.stat().st_mode) & 0o222:  # root could write all the same
             raise PermissionError("it is marked read-only")
         lock = (workdir / ".lock").open("a")
     except OSError as error:
@@ -77,15 +72,18 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def check_owner(
+def check_same_experiment(
     workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], absent: Mapping[str, Any]
 ) -> ConfigDict | None:
-    """Checks that the directory is new (None) or belongs to this config and data (the config it has).
+    """Checks that the directory is new or was begun with this config and data.
 
     Args:
-      absent: what keys mean that a config lacks, see `config.conflicts`.
+      data: the contents that data.json is to have.
+      absent: the values of keys that an older config lacks, see `config.conflicts`.
+    Returns:
+      The config in the directory; None for a new directory.
     Raises:
-      ConfigError: it belongs to another experiment or to other data; names what differs.
+      ConfigError: the directory belongs to another experiment or to other data; names what differs.
     """
     if not (workdir / "config.json").exists():
         return None
@@ -99,7 +97,7 @@ def check_owner(
         )
     before = read_json(workdir / "data.json")
     for key, value in data.items():
-        if key != "source" and before.get(key, value) != value:  # it may have moved
+        if key != "source" and before.get(key, value) != value:  # the source may have another place now
             raise ConfigError(
                 f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
                 f"{value}); choose another --workdir"
@@ -108,10 +106,10 @@ def check_owner(
 
 
 def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], origins: dict[str, Any]) -> None:
-    """Makes the directory belong to this config and data.
+    """Writes config.json and data.json, which make the directory belong to this config and data.
 
     Args:
-      origins: the identity of every run that this one came from; config.json keeps it beside the config.
+      origins: the identity of every run that this one builds on; config.json keeps them beside the config.
     """
     write_text(workdir / "data.json", json.dumps(data, indent=2))
     described = ConfigDict(config.to_dict() | ({config_lib.ORIGINS: origins} if origins else {}))
@@ -119,20 +117,20 @@ def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], origi
 
 
 def origins_of(config: ConfigDict | None) -> dict[str, Any]:
-    """What `claim` kept of the runs that a run came from."""
+    """The identities of the runs that a run builds on, from its config.json; none for a new run."""
     return {} if config is None else config.to_dict().get(config_lib.ORIGINS, {})
 
 
-def locate(value: str, workdir: pathlib.Path) -> pathlib.Path:
-    """The work directory that `value` names: itself, or, of an experiment, the one inside `workdir`."""
+def resolve(value: str, workdir: pathlib.Path) -> pathlib.Path:
+    """The work directory that a config value names: a path, or an experiment, which is trained inside `workdir`."""
     if not is_experiment(value):
         return pathlib.Path(value)
     file, _, variant = value.partition(":")
     return workdir / PREREQUISITES / "-".join([pathlib.Path(file).stem, *([variant] if variant else [])])
 
 
-def serves(workdir: pathlib.Path) -> list[str]:
-    """Names of the prerequisites that `workdir` is one of, from itself outwards; of an ordinary run, none."""
+def enclosing_prerequisites(workdir: pathlib.Path) -> list[str]:
+    """The names of the prerequisites/ entries that `workdir` lies in, innermost first; none for an ordinary run."""
     names = []
     while workdir.parent.name == PREREQUISITES:
         names.append(workdir.name)

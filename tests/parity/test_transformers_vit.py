@@ -98,4 +98,4 @@ def test_a_folder_becomes_a_work_directory_that_classifies_as_theirs_and_can_be_
     args = ["--config=experiments/vit_digits.py:tiny", f"--workdir={tmp_path}/run", *settings]  # 1 patch of 4 remains
     code, out, err = finish(command("train", *args))
     assert code == 0, err
-    assert "is resized: classifier/trunk/position_embedding" in out
+    assert "resized: classifier/trunk/position_embedding" in out

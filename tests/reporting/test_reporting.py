@@ -145,7 +145,7 @@ def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
 def test_a_warning_is_said_when_it_comes_and_when_it_comes_again(tmp_path, capsys):
     writer = Writer(tmp_path, 0, 10)
     soon = [["collapse: 9"], ["collapse: 8", "dead codes: 3"], [], ["collapse: 7"]]
-    for step, lines in enumerate([*soon, *[[]] * writers.LONG, ["collapse: 6"]]):
+    for step, lines in enumerate([*soon, *[[]] * writers.MIN_RECORDS_BETWEEN_WARNINGS, ["collapse: 6"]]):
         writer.write(step, {"loss": 1.0}, lines)
     writer.close()
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]

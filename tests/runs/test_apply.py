@@ -5,9 +5,8 @@ import pytest
 
 from genmodels import loop
 from genmodels.core.grids import read_captions
-from genmodels.data.sources import make_source
+from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError
-from genmodels.data.sources import read_images
 from genmodels.reporting.files import write_outputs
 from genmodels.runs import apply
 from genmodels.runs.inference import Run, suggested_commands
@@ -45,7 +44,9 @@ def test_the_command_reconstructs_images_and_sets_options(autoencoder):
 
 
 def test_a_finished_run_is_told_what_it_is_for(autoencoder, tmp_path):
-    assert [line.split()[2] for line in suggested_commands(autoencoder)] == [f"genmodels.{x}" for x in ("sample", *AFTER)]
+    assert [line.split()[2] for line in suggested_commands(autoencoder)] == [
+        f"genmodels.{x}" for x in ("sample", *AFTER)
+    ]
     classifier = experiment("classifier_digits")
     assert loop.train(classifier, tmp_path / "run") == 0
     assert [line.split()[2] for line in suggested_commands(tmp_path / "run")] == [f"genmodels.{x}" for x in AFTER]
@@ -76,11 +77,11 @@ def test_paths_between_images_become_a_grid_a_folder_or_arrays(run, tmp_path):
     np.testing.assert_array_equal(outputs["frames"][:, 0], outputs["frames"][:, 3])  # from an image to itself
     for out in ("a.png", "a.npz", "a"):
         write_outputs(tmp_path / out, "interpolate", predict, outputs, "seed 0")
-    assert read_captions(tmp_path / "a.png") == ("interpolate", "seed 0; a path a row")
+    assert read_captions(tmp_path / "a.png") == ("interpolate", "seed 0; one path in each row")
     assert np.load(tmp_path / "a.npz")["frames"].shape == (3, 4, 8, 8, 1)
     assert len(list((tmp_path / "a").glob("*.png"))) == 12
     encoded = run.predict("encode", rows, {"image": inputs["a"]})
-    with pytest.raises(ConfigError, match=r"gives latent, which is no image: end it in \.npz"):
+    with pytest.raises(ConfigError, match=r"output 'latent' of encode is not an image; end --out in \.npz"):
         write_outputs(tmp_path / "b.png", "encode", run.predictor.task.predict["encode"], encoded, "")
 
 
@@ -88,11 +89,11 @@ def test_paths_between_images_become_a_grid_a_folder_or_arrays(run, tmp_path):
     ("name", "paths", "labels", "num", "words"),
     [
         ("enkode", [], None, None, "did you mean 'encode'"),
-        ("encode", [], None, 3, "takes 1 sets of images: --input=IMAGE_PATH"),
+        ("encode", [], None, 3, "takes 1 set of images: --input=IMAGE_PATH"),
         ("interpolate", ["digits.npz"], None, None, "takes 2 sets of images: --input=A_PATH,B_PATH"),
         ("sample", ["digits.npz"], None, 3, "takes no images: give --num"),
         ("sample", [], None, None, "say how many rows with --num"),
-        ("sample", [], [1], 3, "--labels: the predict function sample takes none"),
+        ("sample", [], [1], 3, "--labels: the predict function sample takes no labels"),
         ("encode", ["large.npz"], None, None, r"images of 9x9x1, this model takes 8x8x1.*size=8"),
     ],
 )

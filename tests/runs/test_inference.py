@@ -7,7 +7,7 @@ import pytest
 from genmodels.core.parallel import Parallel
 from genmodels.errors import ConfigError, StorageError
 from genmodels.runs.inference import Predictor, Run
-from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks import DataSpec, Predict, Task, make_task
 from tests.helpers import experiment
 
 
@@ -52,3 +52,17 @@ def test_guidance_is_refused_where_no_null_label_was_trained():
     spec = DataSpec((8, 8, 1), 10)
     tasks = [make_task(experiment("ddpm_digits", **{"diffusion.label_dropout": p}), spec, 10) for p in (0.0, 0.1)]
     assert [task.predict["sample"].optional for task in tasks] == [(), ("guidance_scale",)]
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_model_of_one_array_is_called_as_any_other(devices):
+    """With the index and the seed of each row that makes three arrays in three arguments."""
+
+    def shifted(variables, frozen, inputs, dist):
+        return {"value": variables["shift"] + jax.vmap(jax.random.normal)(inputs["key"])}
+
+    task = Task(None, None, {}, {"shifted": Predict(shifted, ("key",), "value")})
+    predictor = Predictor(task, Parallel("pmap", jax.devices()[:devices]), 16)
+    values = predictor({"shift": np.float32(5)}, "shifted", 20, {}, seed=3)["value"]
+    keys = [jax.random.fold_in(jax.random.key(3), index) for index in range(20)]
+    np.testing.assert_allclose(values, [5 + jax.random.normal(key) for key in keys], rtol=1e-6)

@@ -76,8 +76,8 @@ def test_positions_move_to_another_grid_and_the_head_to_other_classes(source_run
     values = {"data.size": 16, "data.source": 'subset("digits", classes=(3, 5, 8))', "init_from": str(source_run)}
     assert loop.train(vit(**values, **{"model.positions": "learned"}), tmp_path / "run", lambda step: 85) == 85
     said = capsys.readouterr().out
-    assert re.search(r"begins anew: classifier/logits/bias, classifier/logits/kernel\n", said)
-    assert re.search(r"is resized: classifier/trunk/position_embedding\n", said)
+    assert re.search(r"initialised afresh: classifier/logits/bias, classifier/logits/kernel\n", said)
+    assert re.search(r"resized: classifier/trunk/position_embedding\n", said)
     old, new = (final_state(w).ema_params["classifier"]["trunk"] for w in (source_run, tmp_path / "run"))
     wanted = resize_positions(old.pop("position_embedding"), 4, 4)
     np.testing.assert_allclose(new.pop("position_embedding"), wanted, atol=1e-6)
@@ -126,7 +126,7 @@ def test_what_a_run_carries_besides_parameters_comes_along_where_it_fits(tmp_pat
         ({"init_from": "SOURCE", "init_fresh": ("logits",)}, r"config\.init_fresh: 'logits' matches no parameter"),
         ({"frozen": ("classifier/truk/.*",)}, r"config\.frozen: .* did you mean 'classifier/trunk/\.\*'"),
         ({"init_fresh": ("classifier/logits/.*",)}, r"config\.init_fresh needs config\.init_from"),
-        ({"frozen": (".*",)}, r"config\.frozen: leaves nothing to train"),
+        ({"frozen": (".*",)}, r"config\.frozen: leave nothing to train"),
         ({"frozen": ("classifier/(",)}, r"config\.frozen: 'classifier/\(' is not a regular expression"),
         ({"optim.no_decay": ("*",)}, r"config\.optim\.no_decay: '\*' is not a regular expression"),
         ({"model.patch_size": 3}, r"config\.model: patch_size=3 does not divide images of 8x8; these do: 1, 2, 4, 8"),

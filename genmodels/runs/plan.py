@@ -1,0 +1,116 @@
+"""The plan of a training run: everything that follows from its config, checked before anything is written."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from genmodels import config as config_lib
+from genmodels.core import parameters
+from genmodels.core.parallel import Parallel
+from genmodels.core.state import TrainState
+from genmodels.data import preflight
+from genmodels.data.augment import Augment
+from genmodels.data.base import Pair, Source
+from genmodels.data.sources import from_config
+from genmodels.errors import ConfigError
+from genmodels.runs.inference import abstract_state
+from genmodels.tasks import DataSpec, Task, make_task
+from genmodels.tasks.checks import check_predict_inputs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What a config means on this machine.
+
+    Attributes:
+      source: the training data.
+      data: the facts about it that the task is built from.
+      state: shapes and dtypes of the task's state.
+      last_step: the step at which the run is finished.
+    """
+
+    config: ConfigDict
+    parallel: Parallel
+    source: Source | Pair
+    data: DataSpec
+    augment: Augment
+    task: Task
+    state: TrainState
+    last_step: int
+
+    def describe_data(self) -> dict[str, Any]:
+        """The contents of data.json."""
+        return {
+            "source": self.source.name,
+            "split": self.source.split,
+            "count": len(self.source),
+            "image_shape": list(self.source.image_shape),
+            "num_classes": self.source.num_classes,
+            "fields": list(self.source.fields),
+            "fingerprint": self.source.fingerprint,
+        }
+
+    def absent_keys(self) -> dict[str, Any]:
+        """{"section.key": value} that a config means which was written before the key existed."""
+        return config_lib.flatten(config_lib.defaults()) | dict(self.task.defaults)
+
+    def summary(self, first_step: int) -> str:
+        """One line on what is trained from which step, on what."""
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        devices = self.parallel.devices
+        return (
+            f"{'resuming at' if first_step else 'from'} step {first_step} to {self.last_step}: {size:,} parameters, "
+            f"{len(self.source):,} images {'x'.join(map(str, self.source.image_shape))} from {self.source.name}, "
+            f"{len(devices)} {devices[0].platform} device(s), {self.config.parallel}"
+        )
+
+
+def make_plan(config: ConfigDict) -> Plan:
+    """Reads the data, builds the task and checks that they fit; describes the data on the terminal, writes nothing.
+
+    Raises:
+      ConfigError, DataError: a value of the config is refused by whatever reads it, or the data cannot be read.
+    """
+    parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
+    config_lib.validate(config, len(parallel.devices))
+    augment = config_lib.build(Augment, config.data.augment, "data.augment")
+    source = from_config(config.data)
+    print("\n".join(f"data: {line}" for line in preflight.describe(source)))
+    _check_augment(augment, source.image_shape)
+    last_step = config_lib.total_steps(config, len(source))
+    data = DataSpec(source.image_shape, source.num_classes, source.fields)
+    task = make_task(config, data, last_step)
+    check_predict_inputs(config.task, task, data)
+    _check_batch_size(config, task, len(parallel.devices))
+    state = abstract_state(task, data)  # the network refuses what it cannot be built for
+    _check_parameter_patterns(config, parameters.named(state.params))
+    return Plan(config, parallel, source, data, augment, task, state, last_step)
+
+
+def _check_augment(augment: Augment, image_shape: tuple[int, int, int]) -> None:
+    try:
+        augment.check(image_shape)
+    except ValueError as error:
+        raise ConfigError(f"config.data.augment: {error}") from error
+
+
+def _check_batch_size(config: ConfigDict, task: Task, num_devices: int) -> None:
+    if config.train.batch_size % (num_devices * task.row_multiple):
+        raise ConfigError(
+            f"config.train.batch_size={config.train.batch_size} must be a multiple of {num_devices} devices "
+            f"x {task.row_multiple}, the rows that a step of config.task={config.task} takes together on each"
+        )
+
+
+def _check_parameter_patterns(config: ConfigDict, names: Iterable[str]) -> None:
+    """Checks the regular expressions of config.frozen and config.optim.no_decay against the names of the parameters."""
+    names = list(names)
+    parameters.check_matches("config.frozen", config.frozen, names)
+    if all(parameters.matches(config.frozen, name) for name in names):
+        raise ConfigError("config.frozen: its patterns match every parameter and leave nothing to train")
+    for pattern in config.optim.no_decay:
+        if not any(parameters.matches((pattern,), name) for name in names):
+            print(f"note: config.optim.no_decay: {pattern!r} matches no parameter")

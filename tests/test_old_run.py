@@ -1,0 +1,55 @@
+"""A work directory that an earlier layout of the code wrote is sampled, resumed and evaluated.
+
+tests/old_run is what genmodels.train made of experiments/gan_digits.py:tiny with train.steps=4 and model.channels=(4,),
+with one of its checkpoints left, without the files that only describe it. It must never be written again by newer code.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genmodels import loop, scoring
+from genmodels.core import grids
+from genmodels.reporting import html
+from genmodels.reporting.writers import read_metrics
+from genmodels.runs.inference import Run
+from tests.helpers import ROOT, digest, experiment, final_state
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    shutil.copytree(ROOT / "tests" / "old_run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_it_draws_the_samples_that_it_drew_then(old_run, tmp_path):
+    grids.save_grid(tmp_path / "now.png", Run.load(old_run).sample(80, seed=0), 10, "", "")
+    then, now = (
+        np.asarray(Image.open(path), int) for path in (old_run / "samples" / "sample_000004.png", tmp_path / "now.png")
+    )
+    assert np.ptp(then) > 50
+    assert np.abs(then - now).max() <= 1  # one grey level of rounding
+
+
+def test_it_is_resumed(old_run, capsys):
+    before = final_state(old_run)
+    assert int(before.step) == 4
+    config = experiment("gan_digits", **{"model.channels": (4,), "train.steps": 6})
+    assert loop.train(config, old_run) == 0
+    assert "resuming at step 4 to 6" in capsys.readouterr().out
+    after = final_state(old_run)
+    assert int(after.step) == 6
+    assert digest(after.params) != digest(before.params)
+    assert [record["step"] for record in read_metrics(old_run / "metrics.jsonl")] == [2, 4, 6]
+
+
+def test_it_is_evaluated_and_reported(old_run):
+    results = scoring.of_run(str(old_run), None, None, "latest")
+    assert [result.name for result in results] == list(Run.load(old_run).config.eval.metrics)
+    assert all(np.isfinite(result.value) for result in results)
+    assert results[0].protocol["checkpoint_step"] == 4
+    page = html.render([html.run_section(old_run)])
+    for metric in ("loss", "discriminator_accuracy_real", "grad_norm_generator"):  # it has no curves.json
+        assert metric in page
