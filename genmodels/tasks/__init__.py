@@ -1,10 +1,10 @@
-"""The registry of tasks: adding a method is a file here and a row in TASKS."""
+"""The registry of tasks. A new method is a new file in this folder and a new entry in TASKS."""
 
 from genmodels.errors import choose
 from genmodels.tasks import classifier, diffusion, gan, vae
-from genmodels.tasks.base import DataSpec, FrozenNetwork, Predict, Pretrained, Task
+from genmodels.tasks.base import Curve, DataSpec, FrozenNetwork, Predict, Pretrained, Task
 
-__all__ = ["TASKS", "DataSpec", "FrozenNetwork", "Predict", "Pretrained", "Task", "make_task"]
+__all__ = ["TASKS", "Curve", "DataSpec", "FrozenNetwork", "Predict", "Pretrained", "Task", "make_task"]
 
 TASKS = {"classifier": classifier.make, "diffusion": diffusion.make, "gan": gan.make, "vae": vae.make}
 

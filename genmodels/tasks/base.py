@@ -1,7 +1,7 @@
-"""What a generative method is to the rest of the code: a frozen dataclass of pure functions.
+"""Task: the interface between a generative method and the rest of the code, a frozen dataclass of pure functions.
 
-The loop, the evaluators and the command line know only this. They route on a predict function's `inputs` and
-`output`, never on the method's name.
+The training loop, the evaluators and the command line see a method only through its Task. They choose what to do by the
+`inputs` and the `output` of a predict function, never by the method's name.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from genmodels.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a task must know of the data.
+    """The facts about the data that a task is built from.
 
     Attributes:
       image_shape: (height, width, channel).
-      num_classes: 0 for unlabelled images.
-      fields: of images in a batch: "image", or "a" and "b" of a pair.
+      num_classes: the number of classes; 0 for unlabelled images.
+      fields: the names of a batch's images: "image", or "a" and "b" for pairs.
     """
 
     image_shape: tuple[int, int, int]
@@ -30,7 +30,7 @@ class DataSpec:
     fields: tuple[str, ...] = ("image",)
 
     def require(self, task: str, *fields: str) -> None:
-        """Raises ConfigError unless batches have just these fields of images."""
+        """Raises ConfigError unless the images of a batch have exactly the names `fields`."""
         if self.fields != fields:
             raise ConfigError(
                 f"config.task={task} reads the field {' and '.join(fields)}, but batches of config.data.source have "
@@ -43,14 +43,14 @@ class Predict:
     """A named function of a trained model.
 
     Attributes:
-      fn: (variables, frozen, inputs, dist, **options) to a dictionary of arrays with one row an example. Images go
-        in and come out as float32 in [-1, 1].
-      inputs: fields that `inputs` must have: "key" (one a row), "label", "image", ...
-      output: the field of the result that this function is for, e.g. "image" or "logits".
+      fn: (variables, frozen, inputs, dist, **options) to a dictionary of arrays with one row for each example. Images
+        are float32 in [-1, 1], in the inputs and in the result.
+      inputs: the fields that `inputs` must have: "key" (one for each row), "label", "image", ...
+      output: the main field of the result, e.g. "image" or "logits".
       optional: further fields that `inputs` may have.
-      options: static settings and their defaults; part of the compiled function.
-      protocol: entries that say what its output is, wherever that becomes a number.
-      numbers: fields of the result with four or more axes that are no images, e.g. latents with positions.
+      options: static settings with their defaults; they are constants of the compiled function.
+      protocol: entries that describe the output in the protocol of every number that is computed from it.
+      numbers: fields of the result that have four or more axes but are not images, e.g. latents with positions.
     """
 
     fn: Callable[..., dict[str, Any]]
@@ -64,14 +64,14 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A trained network that a task wants beside its own: a teacher, a first stage.
+    """A trained network that a task needs besides its own, such as a teacher or a first stage.
 
     Attributes:
-      key: the config key that names its work directory, for messages.
-      workdir: its work directory, or an experiment to train first.
-      predict: the predict function it must have.
-      alike: fields of DataSpec in which its data must equal the task's.
-      training_only: predict functions do without it, so that they need not find it.
+      key: the config key that names its work directory; error messages show it.
+      workdir: its work directory, or an experiment that is trained first.
+      predict: the predict function that it must have.
+      alike: the fields of DataSpec in which its data must equal the task's data.
+      training_only: only the training step needs it, so predict functions work where it is missing.
     """
 
     key: str
@@ -82,11 +82,11 @@ class Pretrained:
 
 
 class FrozenNetwork(struct.PyTreeNode):
-    """A trained network as an argument of a compiled function: arrays, and what they can do.
+    """A trained network that is handed to a compiled function as an argument: its arrays and its predict functions.
 
     Attributes:
-      variables: what its predict functions take.
-      predict: (name, variables, inputs, dist) to the dictionary that its predict function gives.
+      variables: the first argument of its predict functions.
+      predict: (name, variables, inputs, dist) to the result of its predict function `name`.
     """
 
     variables: Any
@@ -98,30 +98,48 @@ class FrozenNetwork(struct.PyTreeNode):
 
 
 def no_adaptation(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    """No parameter of another shape can be used."""
+    """Adapts no parameter: a task whose parameters have a meaning at one shape only uses this as its `adapt`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One picture of the report: the metrics that are drawn together against the training step.
+
+    Attributes:
+      title: the heading of the picture.
+      metrics: the names of its metrics; a name that ends in an underscore is a prefix and stands for every metric that
+        begins with it.
+      y_label: the label of the vertical axis, the metrics' unit where they have one; "" for none.
+      logarithmic: whether the vertical axis is logarithmic where all its values are positive.
+    """
+
+    title: str
+    metrics: tuple[str, ...]
+    y_label: str = ""
+    logarithmic: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A method.
+    """A generative method, or a classifier.
 
     Attributes:
-      init: (rng, batch) to TrainState; `batch` is one normalised batch, of which only shapes matter.
-      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis; whatever
-        enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step. Metrics
-        are scalars or `Average`s; one that is not finite marks the whole update as bad.
-      optimizers: by the names that `params` and `opt_state` share. `optim.Frozen.of(config, name)`, handed to
-        `make_optimizer` and `gradients`, keeps parameters that `config.frozen` names as they are.
-      predict: by name.
-      watch: from the averages of a logging interval and its last "step", a line for each thing that is going wrong; it
-        begins with a word or two that stay the same while it lasts, then a colon: "collapse: ...".
-      row_multiple: the rows of a batch that a device holds must be a multiple of it.
-      defaults: {"section.key": value} of its config sections, for configs written before there was such a key.
-      pretrained: trained networks it wants; train_step and predict functions get a FrozenNetwork of each in `frozen`,
-        by the same name.
-      heads: regular expressions: parameters, "network/module/leaf", that begin anew where `config.init_from` has them
-        in another shape.
-      adapt: (name, array, shape) to another run's parameter brought to that shape, or None where that has no meaning.
+      init: (rng, batch) to TrainState; `batch` is a normalised batch, of which only the shapes matter.
+      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis; everything
+        that enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step.
+        Metrics are scalars or `Average`s; a metric that is not finite marks the whole update as bad.
+      optimizers: the optimizers, under the names of their networks in `params` and `opt_state`.
+      predict: the predict functions by name.
+      watch: (averages of a logging interval, with its last "step") to one line for each problem that they show. A line
+        begins with one or two words that do not change while the problem lasts, and a colon: "collapse: ...".
+      row_multiple: the number of rows of a batch on one device must be a multiple of this.
+      defaults: {"section.key": value} of its config sections, for configs written before such a key existed.
+      pretrained: the trained networks that it needs; train_step and the predict functions receive them as
+        FrozenNetworks in `frozen`, under the same names.
+      heads: regular expressions of parameter names, "network/module/leaf"; such a parameter keeps its fresh values if
+        its shape differs in the run that `config.init_from` names.
+      adapt: (name, array, shape) to the array of another run brought to that shape, or None where that is impossible.
+      curves: the pictures that the report draws of this task's own metrics.
     """
 
     init: Callable[[Any, Any], TrainState]
@@ -134,3 +152,4 @@ class Task:
     pretrained: Mapping[str, Pretrained] = dataclasses.field(default_factory=dict)
     heads: tuple[str, ...] = ()
     adapt: Callable[[str, Any, tuple[int, ...]], Any] = no_adaptation
+    curves: tuple[Curve, ...] = ()
