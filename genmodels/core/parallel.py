@@ -22,6 +22,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Integer, Key
 
+from genmodels.core.rng import fold
+
 PyTree = Any
 AXIS = "devices"
 
@@ -48,7 +50,7 @@ class Dist:
 
     def example_keys(self, rng: Key[Array, ""]) -> Key[Array, " rows"]:
         """One key an example, the same however the global batch is split."""
-        return jax.vmap(lambda index: jax.random.fold_in(rng, index))(self.example_ids)
+        return fold(rng, self.example_ids)
 
 
 def _rows(batch: PyTree) -> int:

@@ -22,6 +22,7 @@ from genmodels.config import check_seed, fits, total_steps
 from genmodels.data import pipeline, transforms
 from genmodels.errors import ConfigError, StorageError, choose
 from genmodels.core.parallel import Parallel
+from genmodels.core.rng import fold
 from genmodels.core.state import TrainState
 from genmodels.tasks import DataSpec, FrozenNetwork, Pretrained, Task, make_task
 
@@ -117,7 +118,7 @@ class Predictor:
     def _compile(self, name: str, options: dict[str, Any]) -> Callable:
         def fn(variables, frozen, inputs, dist):
             rng, index, rest = inputs["seed"], inputs["index"], inputs["rows"]
-            keys = jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i))(rng, index)
+            keys = fold(jax.vmap(jax.random.key)(rng), index)
             predict = self.task.predict[name]
             outputs = predict.fn(variables, frozen, transforms.normalize(rest) | {"key": keys}, dist, **options)
             found = {k: v for k, v in outputs.items() if v.ndim >= 4 and k not in predict.numbers}
