@@ -23,6 +23,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Integer, Key
 
+from genmodels.core.rng import fold
+
 PyTree = Any
 AXIS = "devices"
 
@@ -49,7 +51,7 @@ class Dist:
 
     def example_keys(self, rng: Key[Array, ""]) -> Key[Array, " rows"]:
         """One random key per example, which does not depend on how the global batch is split over devices."""
-        return jax.vmap(lambda index: jax.random.fold_in(rng, index))(self.example_ids)
+        return fold(rng, self.example_ids)
 
 
 def _rows(batch: PyTree) -> int:

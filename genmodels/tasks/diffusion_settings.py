@@ -1,6 +1,6 @@
-"""`config.diffusion`, `config.sampler` and `config.likelihood`: what they may hold, and the objects they stand for.
+"""The sections `config.diffusion`, `config.sampler` and `config.likelihood`, and the objects that they describe.
 
-`config.diffusion.process` decides which other keys that section has: ddpm, edm or flow.
+`config.diffusion.process` (ddpm, edm or flow) decides which other keys its section has.
 """
 
 import dataclasses
@@ -61,38 +61,38 @@ class DDPMConfig:
         choose("config.diffusion.weighting", self.weighting, weighting.WEIGHTINGS)
         choose("config.diffusion.time_sampling", self.time_sampling, time_sampling.TIME_SAMPLINGS)
         if self.zero_terminal_snr and self.parameterization == "epsilon":
-            raise ValueError("zero_terminal_snr needs parameterization=velocity or x0: pure noise tells nothing of x0")
+            raise ValueError(
+                "zero_terminal_snr needs parameterization=velocity or x0: epsilon does not determine x0 in pure noise"
+            )
         if self.learns_variance and self.loss == "simple":
-            raise ValueError("variance=learned_range is trained by loss=hybrid or vlb, not by loss=simple")
+            raise ValueError("variance=learned_range is trained by loss=hybrid or loss=vlb, not by loss=simple")
         if self.loss == "hybrid" and not self.learns_variance:
             raise ValueError("loss=hybrid trains the variance: set variance=learned_range")
         if self.loss != "simple" and self.time_sampling == "logit_normal":
             raise ValueError(
-                "time_sampling=logit_normal draws no estimate of the bound; with loss=hybrid or vlb use uniform"
+                "time_sampling=logit_normal gives no estimate of the bound; with loss=hybrid or loss=vlb use uniform"
             )
         if self.weighting == "truncated_snr" and self.parameterization == "epsilon":
-            raise ValueError(
-                "weighting=truncated_snr grows without end for epsilon; use parameterization=velocity or x0"
-            )
+            raise ValueError("weighting=truncated_snr is unbounded for epsilon; use parameterization=velocity or x0")
         if self.loss == "vlb" and self.weighting != "uniform":
-            raise ValueError("weighting belongs to the simple loss; loss=vlb has none")
+            raise ValueError("weighting applies to the simple loss only; with loss=vlb set weighting=uniform")
         if self.loss != "simple" and self.timesteps < 2:
-            raise ValueError("the variational bound needs two or more timesteps")
+            raise ValueError(f"loss={self.loss} needs two or more timesteps")
         for name in ("snr_gamma", "logit_std", "vlb_weight"):
             _check_positive(name, getattr(self, name))
 
     @property
     def learns_variance(self) -> bool:
-        """Whether the network has outputs for its variance."""
+        """Whether the network predicts the variance of the reverse process."""
         return self.variance == "learned_range"
 
     def loss_weight(self, process: DDPM, time: Array) -> Array:
-        """Of the simple loss, per example."""
+        """The weight of each example's simple loss."""
         alpha, sigma = (x[:, 0, 0, 0] for x in process.alpha_sigma(time))
         return weighting.weight(self.weighting, self.parameterization, alpha, sigma, self.snr_gamma)
 
     def make(self) -> DDPM:
-        """The process."""
+        """The process that these settings describe."""
         return DDPM(Schedule.named(self.schedule, self.timesteps, self.zero_terminal_snr))
 
 
@@ -119,11 +119,11 @@ class EDMConfig:
         self.make()
 
     def loss_weight(self, process: EDM, time: Array) -> Array:
-        """lambda(sigma)."""
+        """The weight lambda(sigma) of each example's loss."""
         return process.weight(time)
 
     def make(self) -> EDM:
-        """The process."""
+        """The process that these settings describe."""
         return EDM(self.sigma_min, self.sigma_max, self.sigma_data, self.p_mean, self.p_std)
 
 
@@ -148,11 +148,11 @@ class FlowConfig:
         _check_positive("logit_std", self.logit_std)
 
     def loss_weight(self, process: RectifiedFlow, time: Array) -> Array:
-        """1."""
+        """The weight 1 of each example's loss."""
         return jnp.ones_like(time)
 
     def make(self) -> RectifiedFlow:
-        """The process."""
+        """The process that these settings describe."""
         return RectifiedFlow()
 
 
@@ -175,10 +175,15 @@ class SamplerConfig:
         if not 0 <= self.clip < math.inf:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
         if self.eta and self.sampler != "ddim":
-            raise ValueError(f"eta={self.eta} is of sampler=ddim, {self.sampler} has none: set eta=0")
+            raise ValueError(f"eta={self.eta} applies to sampler=ddim only; with sampler={self.sampler} set eta=0")
 
     def step(self) -> samplers.Step:
-        """The step object these settings describe."""
+        """The step object that these settings describe.
+
+        Raises:
+          ConfigError: the sampler is unknown.
+          ValueError: the step refuses its settings.
+        """
         choose("sampler", self.sampler, samplers.STEPS)
         options = {"ddim": {"eta": self.eta}, "ancestral": {"variance": self.variance}}
         return samplers.STEPS[self.sampler](**options.get(self.sampler, {}))
@@ -203,10 +208,10 @@ class LikelihoodConfig:
 
 
 def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
-    """The three sections, checked, and the process they describe.
+    """The three sections after all checks, and the process that they describe.
 
     Raises:
-      ConfigError: an unknown key, or a value that the process, sampler or likelihood refuses.
+      ConfigError: there is an unknown key, or a value that the process, the sampler or the likelihood refuses.
     """
     name = choose("config.diffusion.process", config.diffusion.get("process", "ddpm"), PROCESSES)
     try:
@@ -227,6 +232,6 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
         raise ConfigError("config.sampler.variance=learned_range needs config.diffusion.variance=learned_range")
     if name == "ddpm" and not 0 <= likelihood_config.strata < settings.timesteps:
         raise ConfigError(
-            f"config.likelihood.strata={likelihood_config.strata}: must be from 0 to {settings.timesteps - 1}"
+            f"config.likelihood.strata={likelihood_config.strata} must be within [0, {settings.timesteps - 1}]"
         )
     return settings, process, sampling, likelihood_config

@@ -190,19 +190,23 @@ def test_the_weighting_reaches_the_loss(small):
         (
             "ddpm_digits",
             LEARNED | {"diffusion.time_sampling": "logit_normal"},
-            "draws no estimate of the bound",
+            "gives no estimate of the bound",
         ),
         (
             "ddpm_digits",
             {"diffusion.weighting": "truncated_snr", "diffusion.parameterization": "epsilon"},
-            "grows without end",
+            "unbounded for epsilon",
         ),
-        ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.weighting": "snr"}, "loss=vlb has none"),
+        ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.weighting": "snr"}, "with loss=vlb set weighting=uniform"),
         ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.timesteps": 1}, "two or more timesteps"),
         ("ddpm_digits", {"diffusion.parameterization": "flow"}, "unknown config.diffusion.parameterization"),
         ("ddpm_digits", {"sampler.sampler": "dpmpp"}, "did you mean 'dpmpp_2m'"),
         ("ddpm_digits", {"sampler.spacing": "uniform"}, "config.sampler: unknown spacing 'uniform' for this process"),
-        ("ddpm_digits", {"sampler.sampler": "heun", "sampler.eta": 0.5}, "eta=0.5 is of sampler=ddim, heun has none"),
+        (
+            "ddpm_digits",
+            {"sampler.sampler": "heun", "sampler.eta": 0.5},
+            "eta=0.5 applies to sampler=ddim only; with sampler=heun set eta=0",
+        ),
         ("ddpm_digits", {"diffusion.snr_gamma": float("nan")}, "snr_gamma=nan must be positive"),
         ("ddpm_digits", {"diffusion.vlb_weight": float("inf")}, "vlb_weight=inf must be positive and finite"),
         (
