@@ -52,7 +52,7 @@ def test_a_finished_run_keeps_its_config_unless_it_goes_on(small, trained, tmp_p
     ("values", "words"),
     [
         ({"eval.metrics": ("fd_digit",)}, "did you mean 'fd_digits'"),
-        ({"expect": ({"metric": "fid", "value": 1, "tolerance": 1},)}, "always said with its resize"),
+        ({"expect": ({"metric": "fid", "value": 1, "tolerance": 1},)}, "must state the resize"),
         ({"checkpoint.best": "losss"}, "did you mean 'loss'"),
     ],
 )
