@@ -254,7 +254,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             "fields": list(source.fields),
             "fingerprint": source.fingerprint,
         }
-        absent = config_lib.flatten(config_lib.defaults()) | dict(task.defaults)
+        absent = {key: setting.default for key, setting in config_lib.settings(config).items()}
         before = workdir_lib.check_owner(workdir, config, described, absent)
         origins = workdir_lib.origins_of(before)
         shardings = parallel.state_shardings(abstract)

@@ -96,7 +96,9 @@ def make_optimizer(
 def make_optimizers(
     config: ConfigDict, updates: Mapping[str, int], num_steps: int
 ) -> dict[str, optax.GradientTransformation]:
-    """An optimizer for each network: `config.optim`, with what its section `config.optim.NETWORK` has instead.
+    """An optimizer for each network: `config.optim`, with what its section `config.optim.NETWORK` sets instead.
+
+    A key that is None there is not set.
 
     Args:
       config: the whole.
@@ -110,7 +112,8 @@ def make_optimizers(
         choose("section config.optim." + network, network, updates)
         for key in section:
             choose(f"key config.optim.{network}.{key}", key, shared)
-    own = {network: ConfigDict(shared | dict(sections.get(network, {}))) for network in updates}
+    chosen = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
+    own = {network: ConfigDict(shared | chosen.get(network, {})) for network in updates}
     return {
         network: make_optimizer(own[network], num_steps, Frozen.of(config, network), count)
         for network, count in updates.items()

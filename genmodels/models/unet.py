@@ -72,16 +72,22 @@ class UNet(nn.Module):
 
     Attributes:
       out_channels: channels of the output.
-      channels: width of the first level; level i has channels * multipliers[i].
+      channels: width of the first level.
+      multipliers: level i has channels * multipliers[i].
       blocks: residual blocks a level on the way down; the way up has one more.
       attention_resolutions: feature-map heights at which every block is followed by attention.
-      heads: of attention; `head_channels`, where positive, sets their width instead of their number.
+      heads: number of attention heads.
+      head_channels: width of an attention head; where positive, it decides their number in place of heads.
+      dropout: rate of dropout in the residual blocks.
       num_classes: 0 is unconditional; else labels are 0 .. num_classes - 1 and `num_classes` is the null label.
-      norm_groups, norm_epsilon: of the group norms; 0 groups leave the number to `nn.norms.num_groups`.
+      scale_shift: the embedding scales and shifts the second norm of a block, in place of being added (Improved DDPM).
+      norm_groups: groups of all group norms, of which diffusers wants one number; 0 suits each norm to its width.
+      norm_epsilon: added to the variance in the group norms.
       downsample_padding: "same" pads strided convolutions as TensorFlow does, on even sizes at the bottom and right
         alone (DDPM's); "symmetric" by one pixel all around.
-      frequency_shift: of the time embedding, see `nn.embeddings`.
-      dtype: of the computation; parameters, norms, softmax and output stay float32.
+      frequency_shift: shift of the frequencies of the time embedding, see `nn.embeddings`.
+      attention: implementation of attention: xla, or cudnn on a GPU.
+      dtype: precision of the computation, float32 or bfloat16; parameters, norms, softmax and output stay float32.
     """
 
     out_channels: int
@@ -99,7 +105,7 @@ class UNet(nn.Module):
     downsample_padding: str = "same"
     frequency_shift: float = 1.0
     attention: str = "xla"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         if min(self.channels, self.blocks, self.heads, *self.multipliers, len(self.multipliers)) < 1:

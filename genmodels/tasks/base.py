@@ -116,7 +116,6 @@ class Task:
       watch: from the averages of a logging interval and its last "step", a line for each thing that is going wrong; it
         begins with a word or two that stay the same while it lasts, then a colon: "collapse: ...".
       row_multiple: the rows of a batch that a device holds must be a multiple of it.
-      defaults: {"section.key": value} of its config sections, for configs written before there was such a key.
       pretrained: trained networks it wants; train_step and predict functions get a FrozenNetwork of each in `frozen`,
         by the same name.
       heads: regular expressions: parameters, "network/module/leaf", that begin anew where `config.init_from` has them
@@ -130,7 +129,6 @@ class Task:
     predict: dict[str, Predict]
     watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()
     row_multiple: int = 1
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrained: Mapping[str, Pretrained] = dataclasses.field(default_factory=dict)
     heads: tuple[str, ...] = ()
     adapt: Callable[[str, Any, tuple[int, ...]], Any] = no_adaptation

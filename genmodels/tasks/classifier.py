@@ -5,13 +5,13 @@ image (Hinton et al. 2015). `config.model.name` chooses the network.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core import optim
 from genmodels.core.state import TrainState
@@ -30,12 +30,23 @@ MIXUP = 0x6D6978  # tells its keys from the network's
 
 
 @dataclasses.dataclass(frozen=True)
+class Network:
+    """The switch of `config.model`; the network's class reads the other keys.
+
+    Attributes:
+      name: the network: convnet or vit. It decides which other keys the section has.
+    """
+
+    name: str = "convnet"
+
+
+@dataclasses.dataclass(frozen=True)
 class Loss:
     """`config.loss`.
 
     Attributes:
       label_smoothing: share of the target that goes to all classes alike.
-      mixup: alpha of the Beta distribution; 0 is off.
+      mixup: alpha of the Beta distribution that two images are mixed by; 0 is off.
     """
 
     label_smoothing: float = 0.0
@@ -54,9 +65,9 @@ class Distill:
 
     Attributes:
       teacher: work directory of a trained classifier, or an experiment to train first; "" is no distillation.
-      temperature: of the soft labels.
-      alpha: share of the teacher.
-      hard: the teacher gives its decision (DeiT) in the place of its probabilities.
+      temperature: temperature of the teacher's soft labels.
+      alpha: share of the teacher's loss.
+      hard: the teacher gives its decision (DeiT) in place of its probabilities.
     """
 
     teacher: str = ""
@@ -69,6 +80,19 @@ class Distill:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must be within [0, 1], got {self.alpha}")
+
+
+SWITCHES = {"network": "model.name"}
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type | tuple[type, ...]]:
+    """The dataclasses that read each section of a classifier's config.
+
+    Raises:
+      ConfigError: an unknown network.
+    """
+    network = NETWORKS[choose("config.model.name", config.get("model", {}).get("name", "convnet"), NETWORKS)]
+    return {"model": (Network, network), "loss": Loss, "distill": Distill}
 
 
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
@@ -130,13 +154,11 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         return {"logits": logits, "features": features}
 
     teachers = {TEACHER: Pretrained("config.distill.teacher", distill.teacher, "classify")} if distill.teacher else {}
-    defaults = config_lib.defaults_of(model=NETWORKS[name], loss=Loss, distill=Distill) | {"model.name": "convnet"}
     return Task(
         init=init,
         train_step=train_step,
         optimizers={NETWORK: tx},
         predict={"classify": Predict(classify, ("image",), "logits")},
-        defaults=defaults,
         pretrained=teachers,
         heads=(f"{NETWORK}/logits/.*",),
         adapt=ADAPT[name],

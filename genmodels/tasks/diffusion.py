@@ -8,12 +8,12 @@ DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021), EDM (Karras et al
 from that example's own key. What a trained network can do is in `diffusion_predict`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core import optim
 from genmodels.core.state import Average, PerRow, TrainState
@@ -26,6 +26,14 @@ from genmodels.tasks.base import DataSpec, Task
 from genmodels.tasks.diffusion_predict import NETWORK, Denoiser, predict_functions
 
 HISTORY = "time_sampling"  # losses that importance sampling remembers, in the state's `extra`
+
+
+SWITCHES = {"process": "diffusion.process"}
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclass that reads each section of a diffusion model's config; the process decides on two of them."""
+    return {"model": UNet} | diffusion_settings.sections(config)
 
 
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
@@ -123,5 +131,4 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         train_step=train_step,
         optimizers={NETWORK: tx},
         predict=predict_functions(denoiser, settings, sampling, likelihood_config, data.image_shape),
-        defaults=config_lib.defaults_of(diffusion=type(settings), sampler=type(sampling), model=UNet),
     )

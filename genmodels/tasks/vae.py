@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core import optim
 from genmodels.core.state import PerRow, TrainState
@@ -42,6 +41,11 @@ def watch(values: Mapping[str, float]) -> Iterable[str]:
             f"codebook: {values['perplexity']:.2f} codes are in use; raise config.vae.revive_below or lower "
             "config.optim.learning_rate"
         )
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclass that reads each section of an autoencoder's config."""
+    return {"vae": VAEConfig, "model": Autoencoder}
 
 
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
@@ -149,5 +153,4 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         optimizers={NETWORK: tx},
         predict=predict_functions(model),
         watch=watch,
-        defaults=config_lib.defaults_of(vae=VAEConfig, model=Autoencoder),
     )
