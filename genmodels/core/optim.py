@@ -106,6 +106,8 @@ def make_optimizers(
 ) -> dict[str, optax.GradientTransformation]:
     """An optimizer for each network: `config.optim`, overridden by the section `config.optim.NETWORK` if there is one.
 
+    A key that is None in such a section is not set.
+
     Args:
       config: the full config of the run.
       updates: network name to updates per training step.
@@ -119,7 +121,8 @@ def make_optimizers(
         choose("section config.optim." + network, network, updates)
         for key in section:
             choose(f"key config.optim.{network}.{key}", key, shared)
-    resolved = {network: ConfigDict(shared | dict(sections.get(network, {}))) for network in updates}
+    chosen = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
+    resolved = {network: ConfigDict(shared | chosen.get(network, {})) for network in updates}
     return {
         network: make_optimizer(resolved[network], num_steps, Frozen.of(config, network), count)
         for network, count in updates.items()

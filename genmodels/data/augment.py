@@ -15,10 +15,13 @@ class Augment:
     """`config.data.augment`; images are float in [-1, 1] before and after.
 
     Attributes:
-      flip, flip_vertical: mirror left and right, up and down, each with probability 1/2.
+      flip: mirrors left and right, with probability 1/2.
+      flip_vertical: mirrors up and down, with probability 1/2.
       pad_crop: pad by so many pixels, reflecting, and cut the old size out of it anywhere.
-      brightness, contrast, saturation, hue: the largest change, within [0, 1]: a shift of values in [0, 1]; factors
-        1 +- change; a turn of the colour circle by +- change / 2. The last two are for RGB.
+      brightness: largest shift of values in [0, 1].
+      contrast: largest change of the contrast, within [0, 1]: factors 1 +- contrast.
+      saturation: largest change of the saturation, within [0, 1]: factors 1 +- saturation; for RGB.
+      hue: largest turn of the colour circle, within [0, 1]: by +- hue / 2; for RGB.
       cutout: side of a square, centred on any pixel, that is set to mid-grey (DeVries & Taylor 2017).
     Raises:
       ValueError: a value out of range.

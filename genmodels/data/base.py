@@ -25,9 +25,12 @@ class Settings:
     """`config.data`, as far as it says how images are read.
 
     Attributes:
-      size, crop, filter, convert: see `images.Rule`.
+      size: height and width of every image; 0 leaves them as they are.
+      crop: how oblong images become square: center (the middle square) or none (squash); "" wants square images.
+      filter: how pixels are resampled: box, bilinear, bicubic or lanczos.
+      convert: grey, rgb or rgba; "" leaves grey and RGB images as they are.
       skip_damaged: leave out files that cannot be decoded, instead of stopping; decided once, when they are scanned.
-      memory_gb: sets of more than this many 10^9 bytes of pixels are decoded as they are needed.
+      memory_gb: sets with more than this many 10^9 bytes of pixels are decoded as they are needed.
       mixed: images may keep different sizes (`pixels.Mixed`); for evaluation, which resizes them itself.
     """
 

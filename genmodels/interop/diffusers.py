@@ -104,13 +104,11 @@ def config_of(
     """
     settings = diffusers_keys.settings_of(unet, null_label=null_label)
     num_classes, out_channels = settings.pop("num_classes"), settings.pop("out_channels")
-    config = config_lib.defaults()
+    config = config_lib.defaults("diffusion", process="ddpm")
     config.data.source = ""
-    config.model = settings | {"attention": "xla", "dtype": "float32"}
-    config.diffusion = _diffusion_of(scheduler) | {
-        "conditional": num_classes > 0,
-        "label_dropout": 0.1 if null_label else 0.0,
-    }
+    config.model.update(settings)
+    config.diffusion.update(_diffusion_of(scheduler))
+    config.diffusion.update(conditional=num_classes > 0, label_dropout=0.1 if null_label else 0.0)
     variance = config.diffusion.variance
     channels, size = unet["in_channels"], unet.get("sample_size")
     if out_channels != channels * (2 if variance == "learned_range" else 1):
@@ -125,15 +123,10 @@ def config_of(
     if clips and clip <= 0:
         raise ValueError(f"clip_sample_range={clip} must be positive")
     spacing = scheduler.get("timestep_spacing", "trailing")
-    config.sampler = {
-        "sampler": "ddim",
-        "steps": min(50, config.diffusion.timesteps),
-        "spacing": spacing if spacing in TIMESTEPS else "trailing",
-        "eta": 0.0,
-        "variance": variance,
-        "clip": clip,
-    }
-    config.likelihood = {"strata": 0, "clip": clip, "trace": "hutchinson", "rtol": 1e-4, "atol": 1e-4}
+    config.sampler.update(steps=min(50, config.diffusion.timesteps), variance=variance, clip=clip)
+    if spacing in TIMESTEPS:
+        config.sampler.spacing = spacing
+    config.likelihood.clip = clip
     config.train.steps = 1
     config.ema.decay = 0.9999
     config.eval.metrics = ("nll",)

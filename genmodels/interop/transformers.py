@@ -39,10 +39,9 @@ def config_of(model: Mapping[str, Any]) -> tuple[ConfigDict, DataSpec]:
     for key, value in (("image_size", size), ("num_channels", channels), ("num_labels", classes)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{key}={value!r}: must be a whole number")
-    config = config_lib.defaults()
-    config.task = "classifier"
+    config = config_lib.defaults("classifier", network="vit")
     config.data.source = ""
-    config.model = {"name": "vit", "attention": "xla", "dtype": "float32"} | settings
+    config.model.update(settings)
     config.train.steps = 1
     config.eval.metrics = ("accuracy",)
     return config, DataSpec((size, size, channels), classes)

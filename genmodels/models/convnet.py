@@ -13,7 +13,7 @@ class ConvNet(nn.Module):
       num_classes: number of logits.
       channels: width of each convolution.
       features: width of the hidden layer.
-      dropout: probability, before the hidden layer and before the logits.
+      dropout: rate of dropout before the hidden layer and before the logits.
     """
 
     num_classes: int

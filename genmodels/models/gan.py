@@ -278,18 +278,18 @@ class Networks:
 
     Attributes:
       image_shape, num_classes: of the data; 0 classes is unconditional.
-      architecture: dcgan or resnet.
-      latent: dimensions of the latent, which is standard normal.
-      channels: the generator's width at its smallest feature map and after each doubling. In a dcgan the last doubling
-        produces the image.
-      discriminator_channels: width of each convolution or block; () takes the generator's widths in reverse. A shallow
-        discriminator sees only small parts of the image: two convolutions of a dcgan see 10 pixels, four see 46.
-      discriminator_halvings: number of blocks of a resnet that halve the size; 0 is as many as the generator doubles.
-      discriminator_norm: spectral, batch (dcgan only, as in its paper) or none.
+      architecture: kind of both networks: dcgan or resnet.
+      latent: numbers in a latent, which are standard normal.
+      channels: the generator's width at its smallest map and after each doubling; a dcgan's last doubling is the image.
+      discriminator_channels: the discriminator's width after each convolution or block; () are the generator's in
+        reverse. With few, the discriminator sees small parts of the image only: two convolutions of a dcgan see 10
+        pixels, four see 46.
+      discriminator_halvings: how many blocks of a resnet halve the size; 0 are as many as the generator doubles.
+      discriminator_norm: normalisation in the discriminator: spectral, batch (dcgan, as in its paper) or none.
       kernel: side of a dcgan's kernels: 5 in the paper, 4 in most code.
-      bias: whether those layers of a dcgan that no batch norm follows have a bias.
-      norm_rows: rows in a group of the batch norms: contiguous rows of the batch; 0 is the batch over all devices.
-      dtype: of the computation: float32 or bfloat16.
+      bias: adds a bias in those layers of a dcgan that no batch norm follows.
+      norm_rows: the batch norms' group: 0 is the batch over all devices, else so many contiguous rows of it.
+      dtype: precision of the computation: float32 or bfloat16.
     Raises:
       ValueError: a value is out of range, or the images cannot be halved as often as the networks need.
     """

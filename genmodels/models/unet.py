@@ -80,22 +80,21 @@ class UNet(nn.Module):
     Attributes:
       out_channels: channels of the output.
       channels: width of the first level.
-      multipliers: level i has channels * multipliers[i] channels.
-      blocks: residual blocks per level on the downward path; the upward path has one more per level.
-      attention_resolutions: heights of feature maps at which attention follows every block.
+      multipliers: level i has channels * multipliers[i].
+      blocks: residual blocks a level on the way down; the way up has one more.
+      attention_resolutions: feature-map heights at which every block is followed by attention.
       heads: number of attention heads.
-      head_channels: if positive, the width of a head, which then determines the number of heads.
-      dropout: probability, in [0, 1).
-      num_classes: 0 is unconditional; otherwise labels are 0 .. num_classes - 1, and `num_classes` is the null label.
-      scale_shift: see `ResidualBlock`.
-      norm_groups, norm_epsilon: of the group norms; with 0 groups `nn.norms.num_groups` chooses the number.
-      downsample_padding: padding of strided convolutions. "same" is TensorFlow's, which pads even sizes only at the
-        bottom and right, as in DDPM. "symmetric" pads one pixel on every side.
-      frequency_shift: of the time embedding, see `nn.embeddings`.
-      attention: implementation, see `nn.attention.attend`.
-      dtype: of the computation; parameters, norms, softmax and output stay float32.
-    Raises:
-      ValueError: a value is out of range or unknown.
+      head_channels: width of an attention head; where positive, it decides their number in place of heads.
+      dropout: rate of dropout in the residual blocks.
+      num_classes: 0 is unconditional; else labels are 0 .. num_classes - 1 and `num_classes` is the null label.
+      scale_shift: the embedding scales and shifts the second norm of a block, in place of being added (Improved DDPM).
+      norm_groups: groups of all group norms, of which diffusers wants one number; 0 suits each norm to its width.
+      norm_epsilon: added to the variance in the group norms.
+      downsample_padding: "same" pads strided convolutions as TensorFlow does, on even sizes at the bottom and right
+        alone (DDPM's); "symmetric" by one pixel all around.
+      frequency_shift: shift of the frequencies of the time embedding, see `nn.embeddings`.
+      attention: implementation of attention: xla, or cudnn on a GPU.
+      dtype: precision of the computation, float32 or bfloat16; parameters, norms, softmax and output stay float32.
     """
 
     out_channels: int
@@ -113,7 +112,7 @@ class UNet(nn.Module):
     downsample_padding: str = "same"
     frequency_shift: float = 1.0
     attention: str = "xla"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         if min(self.channels, self.blocks, self.heads, *self.multipliers, len(self.multipliers)) < 1:

@@ -135,16 +135,16 @@ class Autoencoder(nn.Module):
 
     Attributes:
       image_shape: (height, width, channel).
-      moments: numbers per latent dimension that the encoder returns: 2 for mean and log variance, 1 for a value.
-      learns_std: whether the decoder learns a standard deviation, one number for all pixels (Rybkin et al. 2021).
-      network: "mlp" or "conv".
-      hidden: (mlp) widths of the hidden layers from image to latent; the decoder has them in reverse.
-      channels: (conv) width after each halving of the image.
-      blocks: (conv) residual blocks at the lowest resolution, in the encoder and in the decoder.
-      latent_dim: length of the latent vector, or of the vector at each position of the grid.
-      grid: (conv) whether latents are a grid, [batch, height / 2^n, width / 2^n, latent_dim] for n channels.
-      activation: (mlp) relu, tanh or swish.
-      dtype: of the computation; parameters, norms and both outputs stay float32.
+      moments: numbers the encoder gives for each latent dimension: 2 for mean and log variance, 1 for a value.
+      learns_std: the decoder has a standard deviation, one number for all pixels (Rybkin et al. 2021).
+      network: kind of encoder and decoder: mlp or conv.
+      hidden: of mlp: widths of the hidden layers from image to latent; the decoder has them in reverse.
+      channels: of conv: width after each halving of the image.
+      blocks: of conv: residual blocks at the lowest resolution, in the encoder and in the decoder.
+      latent_dim: numbers in the latent vector, or in the latent at each position of the grid.
+      grid: of conv: latents keep their positions, [batch, height / 2^n, width / 2^n, latent_dim].
+      activation: nonlinearity of mlp: relu, tanh, swish.
+      dtype: precision of the computation, float32 or bfloat16; parameters, norms and both outputs stay float32.
     Raises:
       ValueError: a setting is unknown or out of range, two settings contradict each other, or the image size is not a
         multiple of 2^n.
@@ -160,7 +160,7 @@ class Autoencoder(nn.Module):
     latent_dim: int = 20
     grid: bool = False
     activation: str = "relu"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         for name, known in (("network", NETWORKS), ("activation", ACTIVATIONS)):

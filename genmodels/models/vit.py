@@ -77,22 +77,19 @@ class ViT(nn.Module):
     """A Vision Transformer that classifies; its pooled tokens serve as features.
 
     Attributes:
-      num_classes: number of logits; with 0 there is no head, and the features are returned in place of logits.
-      patch_size: side of a patch in pixels; it must divide height and width of the images.
-      width: length of a token.
-      depth: number of encoder blocks.
-      heads: number of attention heads; it must divide the width.
-      hidden: width of the blocks' MLP; 0 is four times `width`.
-      pooling: "class" takes the class token as features; "mean" has no class token and averages the tokens.
-      positions: "learned" embeddings, or the fixed "sincos".
-      dropout: probability, for the embedded tokens and in the blocks.
-      stochastic_depth: probability that a branch of the last block is left out; for earlier blocks it falls linearly
-        to 0.
-      norm_epsilon: of the layer norms: 1e-6 as published; models of the library transformers have 1e-12.
-      attention: "xla" or "cudnn", see `nn.attention.attend`.
-      dtype: of the computation; parameters, norms, softmax, features and logits stay float32.
-    Raises:
-      ValueError: a value is out of range or unknown.
+      num_classes: number of logits; 0 is no head, and the logits are then the features.
+      patch_size: side of a patch in pixels, which must divide the images.
+      width: numbers in a token.
+      depth: number of blocks of the encoder.
+      heads: number of attention heads; they must divide the width.
+      hidden: width of the blocks' MLP; 0 is four times the width.
+      pooling: "class" reads the class token, "mean" has none and averages the tokens.
+      positions: "learned", or "sincos", which are fixed.
+      dropout: rate of dropout of the embedded tokens and in the blocks.
+      stochastic_depth: probability that a branch of the last block is left out; it rises linearly from 0.
+      norm_epsilon: added to the variance in the norms: 1e-6 as published; transformers' models have 1e-12.
+      attention: implementation of attention: xla, or cudnn on a GPU; see `nn.attention.attend`.
+      dtype: precision of the computation, float32 or bfloat16; all parameters, norms, features and logits stay float32.
     """
 
     num_classes: int
@@ -107,7 +104,7 @@ class ViT(nn.Module):
     stochastic_depth: float = 0.0
     norm_epsilon: float = 1e-6
     attention: str = "xla"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         if min(self.patch_size, self.width, self.depth, self.heads) < 1 or self.hidden < 0:

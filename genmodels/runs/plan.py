@@ -55,7 +55,7 @@ class Plan:
 
     def absent_keys(self) -> dict[str, Any]:
         """{"section.key": value} that a config means which was written before the key existed."""
-        return config_lib.flatten(config_lib.defaults()) | dict(self.task.defaults)
+        return {key: setting.default for key, setting in config_lib.settings(self.config).items()}
 
     def summary(self, first_step: int) -> str:
         """One line on what is trained from which step, on what."""

@@ -133,7 +133,6 @@ class Task:
       watch: (averages of a logging interval, with its last "step") to one line for each problem that they show. A line
         begins with one or two words that do not change while the problem lasts, and a colon: "collapse: ...".
       row_multiple: the number of rows of a batch on one device must be a multiple of this.
-      defaults: {"section.key": value} of its config sections, for configs written before such a key existed.
       pretrained: the trained networks that it needs; train_step and the predict functions receive them as
         FrozenNetworks in `frozen`, under the same names.
       heads: regular expressions of parameter names, "network/module/leaf"; such a parameter keeps its fresh values if
@@ -148,7 +147,6 @@ class Task:
     predict: dict[str, Predict]
     watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()
     row_multiple: int = 1
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrained: Mapping[str, Pretrained] = dataclasses.field(default_factory=dict)
     heads: tuple[str, ...] = ()
     adapt: Callable[[str, Any, tuple[int, ...]], Any] = no_adaptation

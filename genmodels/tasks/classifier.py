@@ -14,7 +14,6 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Integer, Key
 
-from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
@@ -40,12 +39,23 @@ Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class Network:
+    """The switch of `config.model`; the network's class reads the other keys.
+
+    Attributes:
+      name: the network: convnet or vit. It decides which other keys the section has.
+    """
+
+    name: str = "convnet"
+
+
+@dataclasses.dataclass(frozen=True)
 class Loss:
     """`config.loss`.
 
     Attributes:
       label_smoothing: share of the target that goes to all classes alike.
-      mixup: alpha of the Beta distribution; 0 is off.
+      mixup: alpha of the Beta distribution that two images are mixed by; 0 is off.
     """
 
     label_smoothing: float = 0.0
@@ -64,9 +74,9 @@ class Distill:
 
     Attributes:
       teacher: work directory of a trained classifier, or an experiment to train first; "" is no distillation.
-      temperature: of the soft labels.
-      alpha: share of the teacher.
-      hard: the teacher gives its decision (DeiT) in the place of its probabilities.
+      temperature: temperature of the teacher's soft labels.
+      alpha: share of the teacher's loss.
+      hard: the teacher gives its decision (DeiT) in place of its probabilities.
     """
 
     teacher: str = ""
@@ -153,6 +163,19 @@ class Classifier:
         return {"logits": logits, "features": features}
 
 
+SWITCHES = {"network": "model.name"}
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type | tuple[type, ...]]:
+    """The dataclasses that read each section of a classifier's config.
+
+    Raises:
+      ConfigError: an unknown network.
+    """
+    network = NETWORKS[choose("config.model.name", config.get("model", {}).get("name", "convnet"), NETWORKS)]
+    return {"model": (Network, network), "loss": Loss, "distill": Distill}
+
+
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     """The classification task of a config with the section `model` and, if any, `loss` and `distill`.
 
@@ -171,13 +194,11 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     optimizer = network_optimizers(config, {NETWORK: 1}, (NETWORK,), num_steps)[NETWORK]
     method = Classifier(model, data.num_classes, loss, distill, optimizer)
     teachers = {TEACHER: Pretrained("config.distill.teacher", distill.teacher, "classify")} if distill.teacher else {}
-    defaults = config_lib.defaults_of(model=NETWORKS[name], loss=Loss, distill=Distill) | {"model.name": "convnet"}
     return Task(
         init=method.init,
         train_step=method.train_step,
         optimizers={NETWORK: optimizer.transformation},
         predict={"classify": Predict(method.classify, ("image",), "logits")},
-        defaults=defaults,
         pretrained=teachers,
         heads=(f"{NETWORK}/logits/.*",),
         adapt=ADAPT[name],

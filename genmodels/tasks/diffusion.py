@@ -9,13 +9,13 @@ from the example's own key. The predict functions of a trained network are in `d
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
@@ -145,6 +145,14 @@ class Diffusion:
         return state, metrics | norms
 
 
+SWITCHES = {"process": "diffusion.process"}
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclass that reads each section of a diffusion model's config; the process decides on two of them."""
+    return {"model": UNet} | diffusion_settings.sections(config)
+
+
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     """The diffusion task of a config with the sections `model`, `diffusion`, `sampler` and, if any, `likelihood`.
 
@@ -174,6 +182,5 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         train_step=method.train_step,
         optimizers={NETWORK: method.optimizer.transformation},
         predict=functions.by_name(),
-        defaults=config_lib.defaults_of(diffusion=type(settings), sampler=type(sampling), model=UNet),
         curves=CURVES,
     )

@@ -35,23 +35,41 @@ def _check_positive(name: str, value: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DDPMConfig:
-    """Discrete-time diffusion (Ho et al. 2020; Nichol & Dhariwal 2021)."""
+    """Discrete-time diffusion (Ho et al. 2020; Nichol & Dhariwal 2021).
+
+    Attributes:
+      process: ddpm, edm or flow; it decides which other keys the section has.
+      schedule: how the noise grows: linear (in the betas) or cosine.
+      timesteps: number of steps of the forward process.
+      zero_terminal_snr: rescales the schedule so that the last step is pure noise.
+      parameterization: what the network predicts: epsilon, x0 or velocity.
+      variance: variance of the reverse process: fixed_small, fixed_large or learned_range.
+      loss: simple, hybrid (simple + vlb_weight vlb) or vlb.
+      vlb_weight: weight of the variational bound in the hybrid loss.
+      weighting: weight of the simple loss at each time: uniform, snr, min_snr or truncated_snr.
+      snr_gamma: largest weight of min_snr.
+      time_sampling: distribution of the times in training: uniform, logit_normal or importance.
+      logit_mean: mean of the logit of the time, of logit_normal.
+      logit_std: standard deviation of the logit of the time, of logit_normal.
+      conditional: trains on the labels, where the data has labels.
+      label_dropout: share of examples that are trained without their label, which guidance needs.
+    """
 
     process: str = "ddpm"
-    schedule: str = "cosine"  # linear, cosine
+    schedule: str = "cosine"
     timesteps: int = 1000
-    zero_terminal_snr: bool = False  # rescale the schedule so that the last step is pure noise
-    parameterization: str = "epsilon"  # epsilon, x0, velocity
-    variance: str = "fixed_small"  # of the reverse process: fixed_small, fixed_large, learned_range
-    loss: str = "simple"  # simple, hybrid (simple + vlb_weight vlb), vlb
+    zero_terminal_snr: bool = False
+    parameterization: str = "epsilon"
+    variance: str = "fixed_small"
+    loss: str = "simple"
     vlb_weight: float = 0.001
-    weighting: str = "uniform"  # of the simple loss: uniform, snr, min_snr, truncated_snr
-    snr_gamma: float = 5.0  # of min_snr
-    time_sampling: str = "uniform"  # uniform, logit_normal, importance
-    logit_mean: float = 0.0  # of logit_normal
+    weighting: str = "uniform"
+    snr_gamma: float = 5.0
+    time_sampling: str = "uniform"
+    logit_mean: float = 0.0
     logit_std: float = 1.0
-    conditional: bool = True  # on the label, where the data has labels
-    label_dropout: float = 0.1  # share of examples trained without their label, for guidance
+    conditional: bool = True
+    label_dropout: float = 0.1
 
     def __post_init__(self):
         _check_common(self)
@@ -98,13 +116,24 @@ class DDPMConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EDMConfig:
-    """Karras et al. 2022; the network predicts x0 through its preconditioning."""
+    """Karras et al. 2022; the network predicts x0 through its preconditioning.
+
+    Attributes:
+      process: ddpm, edm or flow; it decides which other keys the section has.
+      sigma_min: least noise that sampling goes down to.
+      sigma_max: noise that sampling starts from.
+      sigma_data: standard deviation of the pixels in [-1, 1].
+      p_mean: mean of log sigma in training.
+      p_std: standard deviation of log sigma in training.
+      conditional: trains on the labels, where the data has labels.
+      label_dropout: share of examples that are trained without their label, which guidance needs.
+    """
 
     process: str = "edm"
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    sigma_data: float = 0.5  # standard deviation of the pixels in [-1, 1]
-    p_mean: float = -1.2  # of log sigma in training
+    sigma_data: float = 0.5
+    p_mean: float = -1.2
     p_std: float = 1.2
     conditional: bool = True
     label_dropout: float = 0.1
@@ -129,10 +158,19 @@ class EDMConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FlowConfig:
-    """Rectified flow (Liu et al. 2023; logit-normal times: Esser et al. 2024)."""
+    """Rectified flow (Liu et al. 2023; logit-normal times: Esser et al. 2024).
+
+    Attributes:
+      process: ddpm, edm or flow; it decides which other keys the section has.
+      time_sampling: distribution of the times in training: uniform or logit_normal.
+      logit_mean: mean of the logit of the time, of logit_normal.
+      logit_std: standard deviation of the logit of the time, of logit_normal.
+      conditional: trains on the labels, where the data has labels.
+      label_dropout: share of examples that are trained without their label, which guidance needs.
+    """
 
     process: str = "flow"
-    time_sampling: str = "uniform"  # uniform, logit_normal
+    time_sampling: str = "uniform"
     logit_mean: float = 0.0
     logit_std: float = 1.0
     conditional: bool = True
@@ -162,14 +200,23 @@ Settings = DDPMConfig | EDMConfig | FlowConfig
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig:
-    """`config.sampler`: the defaults of `sample`, each an option of the command too."""
+    """`config.sampler`: the defaults of `sample`, each an option of the command too.
 
-    sampler: str = "ddim"  # ancestral, ddim, euler, heun, heun_ratio, dpmpp_2m
+    Attributes:
+      sampler: the method: ancestral, ddim, euler, heun, heun_ratio or dpmpp_2m.
+      steps: number of sampling steps; heun takes two network evaluations in each.
+      spacing: places of the steps in time: trailing, leading, linspace (ddpm), uniform (flow), karras, logsnr (all).
+      eta: noise of ddim: 0 is deterministic, 1 as much as ancestral sampling.
+      variance: variance of ancestral sampling: fixed_small, fixed_large or learned_range.
+      clip: keeps x0 within [-clip, clip] at each step; 0 does not.
+    """
+
+    sampler: str = "ddim"
     steps: int = 50
     spacing: str = "trailing"
-    eta: float = 0.0  # of ddim
-    variance: str = "fixed_small"  # of ancestral
-    clip: float = 1.0  # x0 to [-clip, clip] at each step; 0 is off
+    eta: float = 0.0
+    variance: str = "fixed_small"
+    clip: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.clip < math.inf:
@@ -190,12 +237,37 @@ class SamplerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LikelihoodConfig:
-    """`config.likelihood`: how `nll` is measured."""
+class EDMSampler(SamplerConfig):
+    """`config.sampler` of edm, which has no timesteps that `trailing` could take a part of."""
 
-    strata: int = 0  # of the variational bound: 0 is every timestep, else one random timestep in each of so many parts
-    clip: float = 1.0  # x0 to [-clip, clip] in the bound; 0 is off
-    trace: str = "hutchinson"  # of the ODE's divergence: hutchinson, exact
+    spacing: str = "karras"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSampler(SamplerConfig):
+    """`config.sampler` of flow, which has no timesteps that `trailing` could take a part of."""
+
+    spacing: str = "uniform"
+
+
+SAMPLERS = {"ddpm": SamplerConfig, "edm": EDMSampler, "flow": FlowSampler}
+
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodConfig:
+    """`config.likelihood`: how `nll` is measured.
+
+    Attributes:
+      strata: parts of the timesteps, in each of which the variational bound takes one at random; 0 takes all timesteps.
+      clip: keeps x0 within [-clip, clip] in the variational bound; 0 does not.
+      trace: how the divergence of the ODE is computed: hutchinson (an estimate) or exact.
+      rtol: relative tolerance of the ODE's solver.
+      atol: absolute tolerance of the ODE's solver.
+    """
+
+    strata: int = 0
+    clip: float = 1.0
+    trace: str = "hutchinson"
     rtol: float = 1e-4
     atol: float = 1e-4
 
@@ -207,13 +279,27 @@ class LikelihoodConfig:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
 
 
+def _process_name(config: Mapping[str, Any]) -> str:
+    return choose("config.diffusion.process", config.get("diffusion", {}).get("process", "ddpm"), PROCESSES)
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclasses that read the three sections, for `config.diffusion.process`.
+
+    Raises:
+      ConfigError: an unknown process.
+    """
+    name = _process_name(config)
+    return {"diffusion": PROCESSES[name], "sampler": SAMPLERS[name], "likelihood": LikelihoodConfig}
+
+
 def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
     """The three sections after all checks, and the process that they describe.
 
     Raises:
       ConfigError: there is an unknown key, or a value that the process, the sampler or the likelihood refuses.
     """
-    name = choose("config.diffusion.process", config.diffusion.get("process", "ddpm"), PROCESSES)
+    name = _process_name(config)
     try:
         settings = build(PROCESSES[name], config.diffusion, "diffusion")
         process = settings.make()
@@ -221,7 +307,7 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
         raise ConfigError(f"{error} (with config.diffusion.process={name})") from error
     except ValueError as error:
         raise ConfigError(f"config.diffusion: {error}") from error
-    sampling = build(SamplerConfig, config.sampler, "sampler")
+    sampling = build(SAMPLERS[name], config.sampler, "sampler")
     likelihood_config = build(LikelihoodConfig, config.get("likelihood", {}), "likelihood")
     try:
         step = sampling.step()

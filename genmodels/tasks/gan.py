@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer, Key
 
-from genmodels import config as config_lib
-from genmodels.config import build
+from genmodels.config import OptimOfNetwork, build
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
 from genmodels.core.state import Average, TrainState
@@ -63,14 +62,15 @@ class GANConfig:
     """`config.gan`.
 
     Attributes:
-      loss: of losses.adversarial: non_saturating, least_squares, hinge, wasserstein.
-      penalty: of losses.penalties: wgan_gp, r1; or none.
-      penalty_weight: 10 is usual for wgan_gp; r1's is gamma, 0.1 to 10.
-      penalty_interval: taken every so many updates of D, so many times heavier (Karras et al. 2020, section 3.1).
-      discriminator_steps: n.
-      generator_multiple: latents in G's update, in batches of one update of D.
-      augment: of losses.diff_augment: colour, translation, cutout; applied to what D sees.
-      conditional: on the label.
+      loss: the adversarial loss: non_saturating, least_squares, hinge or wasserstein.
+      penalty: on the gradient of D: wgan_gp, r1 or none.
+      penalty_weight: weight of the penalty: 10 is usual for wgan_gp; r1's is gamma, 0.1 to 10.
+      penalty_interval: updates of D from one penalty to the next; its weight is multiplied by as many (Karras et al.
+        2020, section 3.1).
+      discriminator_steps: updates of D in a step, n.
+      generator_multiple: latents in an update of G, as a multiple of the rows in one update of D.
+      augment: differentiable augmentations of all images that D sees: colour, translation, cutout.
+      conditional: generates images of a given label.
     Raises:
       ConfigError, ValueError: an unknown name, or a value out of range.
     """
@@ -282,6 +282,12 @@ class GAN:
         return state, metrics | generator_metrics
 
 
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclass that reads each section of a GAN's config."""
+    networks = {f"optim.{network}": OptimOfNetwork for network in (GENERATOR, DISCRIMINATOR)}
+    return {"gan": GANConfig, "model": Networks, **networks}
+
+
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     """The GAN of a config with the sections `model` (models.gan.Networks) and `gan` (GANConfig).
 
@@ -317,7 +323,6 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         optimizers={name: optimizer.transformation for name, optimizer in method.optimizers.items()},
         predict=GANFunctions(method.networks).by_name(),
         watch=functools.partial(watch, boundary=method.adversarial.boundary),
-        defaults=config_lib.defaults_of(gan=GANConfig, model=Networks),
         row_multiple=settings.discriminator_steps * max(1, model.norm_rows),
         curves=CURVES,
     )

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
-from genmodels import config as config_lib
 from genmodels.config import build
 from genmodels.core.parallel import Dist
 from genmodels.core.state import PerRow, TrainState
@@ -194,6 +193,11 @@ class VAE:
         return state, metrics | norms
 
 
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclass that reads each section of an autoencoder's config."""
+    return {"vae": VAEConfig, "model": Autoencoder}
+
+
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     """The task of a config with the sections `model` and `vae`.
 
@@ -226,6 +230,5 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         optimizers={NETWORK: method.optimizer.transformation},
         predict=VAEFunctions(method.model).by_name(),
         watch=watch,
-        defaults=config_lib.defaults_of(vae=VAEConfig, model=Autoencoder),
         curves=CURVES,
     )

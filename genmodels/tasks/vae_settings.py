@@ -34,10 +34,14 @@ class VAEConfig:
       binarize: of bernoulli: "none" takes greys as they are, "dynamic" draws black and white anew for every use
         (Burda et al. 2016).
       latent: "gaussian" is the VAE, "none" the plain autoencoder, "vq" quantises (van den Oord et al. 2017).
-      beta: weight of the KL (Higgins et al. 2017); kl_warmup: steps over which it rises from 0.
+      beta: weight of the KL (Higgins et al. 2017).
+      kl_warmup: steps over which the weight of the KL rises from 0.
       free_bits: nats of each latent dimension that cost nothing, of the batch's mean (Kingma et al. 2016).
       noise: standard deviation of noise on the encoder's image in [-1, 1] (denoising: Vincent et al. 2008).
-      codebook_size, codebook_decay, commitment, revive_below: of vq, see `nn.quantize`.
+      codebook_size: of vq: vectors in the codebook.
+      codebook_decay: of vq: decay, at each step, of the running means that the codebook's vectors are.
+      commitment: of vq: weight of the squared distance between the encoder's output and its code.
+      revive_below: of vq: a code used less than this share of the mean use is replaced by a latent of the batch.
     """
 
     likelihood: str = "bernoulli"

@@ -77,7 +77,7 @@ def test_the_network_of_improved_ddpm_has_heads_that_diffusers_knows():
     assert found["attention_head_dim"] == 64
 
 
-NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_fashion_mnist", "ddpm_folder", "ddpm_folder:small"]
+NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_mnist:fashion", "ddpm_folder", "ddpm_folder:small"]
 
 
 @pytest.mark.parametrize("name", NARROW)

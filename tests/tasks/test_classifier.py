@@ -92,10 +92,9 @@ def test_a_teachers_arrays_are_arguments_of_the_compiled_step():
 
 def test_a_convnet_stays_the_network_where_none_is_named():
     config = experiment("classifier_digits")
+    del config.model["name"]  # as in the work directories of runs that began before there was a choice
     task = make_task(config, SPEC, 10)
     assert set(task.init(jax.random.key(0), {"image": IMAGES}).params["classifier"]) >= {"conv_0", "hidden", "logits"}
-    assert task.defaults["model.name"] == "convnet"
-    assert task.defaults["loss.mixup"] == 0
 
 
 @pytest.mark.parametrize(
