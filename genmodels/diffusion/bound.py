@@ -136,10 +136,16 @@ class Bound:
         return to_bits(normal_kl(float(np.sqrt(last)) * x0, zeros + float(np.log(variance)), zeros, zeros))
 
     def step(self, output: Output, x0: Images, xt: Images, t: Steps) -> PerExample:
-        """L_t of each image at its step t (L_0 where t = 0), in bits per dimension."""
+        """L_t of each image at its step t (L_0 where t = 0), in bits per dimension.
+
+        Raises:
+          ValueError: the variance is learned_range, but the network does not predict its variance.
+        """
         row = {name: jnp.asarray(values)[t][:, None, None, None] for name, values in self._table.items()}
         x0_prediction = denoised(self.parameterization, output, xt, row["alpha"], row["sigma"], self.clip).x0
         if self.variance == "learned_range":
+            if output.fraction is None:
+                raise ValueError("variance=learned_range needs a network trained to predict its variance")
             f = (output.fraction + 1) / 2
             log_variance = f * row["log_large"] + (1 - f) * row["log_small"]
         else:

@@ -63,6 +63,22 @@ def _max_error(error: tuple[Image, Array]) -> Array:
     return jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(z))), jnp.abs(integral))
 
 
+def _ode_field(
+    predict: Denoiser, process: Process, parameterization: str, condition: Any
+) -> Callable[[Image, Float[Array, ""]], Image]:
+    """dz/dlambda as a function of z and lambda, for one image; `condition` is its row, with a leading axis of 1."""
+
+    def field(z, lam):
+        time, alpha, sigma = process.at_ratio(lam[None])
+        size = jnp.sqrt(alpha**2 + sigma**2)
+        x = z[None] * size
+        epsilon = to_epsilon(parameterization, predict(x, time, condition).prediction, x, alpha, sigma)
+        b = sigma / size
+        return (b * epsilon - b**2 * x / size)[0]
+
+    return field
+
+
 def log_density(
     predict: Denoiser,
     process: Process,
@@ -96,14 +112,7 @@ def log_density(
     def density(image, own_condition, key):
         probe = jax.random.rademacher(key, image.shape, jnp.float32)
         row = jax.tree.map(lambda leaf: leaf[None], own_condition)
-
-        def field(z, lam):
-            time, alpha, sigma = process.at_ratio(lam[None])
-            size = jnp.sqrt(alpha**2 + sigma**2)
-            x = z[None] * size
-            epsilon = to_epsilon(parameterization, predict(x, time, row).prediction, x, alpha, sigma)
-            b = sigma / size
-            return (b * epsilon - b**2 * x / size)[0]
+        field = _ode_field(predict, process, parameterization, row)
 
         def slope(lam, state, args):
             velocity, divergence = _divergence(lambda z: field(z, lam), state[0], probe, trace)

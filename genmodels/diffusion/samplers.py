@@ -247,8 +247,7 @@ def integrate(
     """
     if grid.steps < 1 or not (grid.alpha[1:] * grid.sigma[:-1] > grid.alpha[:-1] * grid.sigma[1:]).all():
         raise ValueError("a sampling grid needs two or more nodes, each with less noise than the node before it")
-    nodes = {"time": grid.time, "alpha": grid.alpha, "sigma": grid.sigma}
-    nodes = {name: jnp.asarray(values, start.dtype) for name, values in nodes.items()}
+    nodes = {name: jnp.asarray(values, start.dtype) for name, values in grid._asdict().items()}
     rows = {
         "step": {name: jnp.asarray(values, start.dtype) for name, values in step.table(grid).items()},
         "here": {name: values[:-1] for name, values in nodes.items()},

@@ -29,6 +29,7 @@ from genmodels.models.unet import UNet
 from genmodels.tasks import diffusion_settings
 from genmodels.tasks.base import Curve, DataSpec, Task
 from genmodels.tasks.diffusion_predict import NETWORK, Denoiser, DiffusionFunctions, Images, PerExample
+from genmodels.tasks.diffusion_settings import DDPMConfig
 from genmodels.tasks.network_optimizer import NetworkOptimizer, network_optimizers
 
 LOSS_HISTORY = "time_sampling"  # the losses that importance sampling keeps, in the state's `extra`
@@ -111,7 +112,8 @@ class Diffusion:
         epsilon = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
         xt = add_noise(self.process, x0, epsilon, time)
         if self.denoiser.num_classes and self.settings.label_dropout:
-            labels = guidance.drop_labels(label_keys, labels, self.settings.label_dropout, self.denoiser.num_classes)
+            rate, null_label = self.settings.label_dropout, self.denoiser.num_classes
+            labels = guidance.drop_labels(label_keys, rows["label"], rate, null_label)
         output = self.denoiser({NETWORK: params}, xt, time, labels, dropout_keys)
         losses, bits = self.losses(output, x0, xt, epsilon, time)
         weighted = rows["weight"] * losses
@@ -174,7 +176,7 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         Denoiser(model, process, settings.learns_variance, num_classes),
         network_optimizers(config, {NETWORK: 1}, (NETWORK,), num_steps)[NETWORK],
         time_sampling.ImportanceSampler(process.num_steps) if importance else None,
-        Bound(process.schedule, settings.variance, settings.parameterization) if settings.loss != "simple" else None,
+        settings.bound() if isinstance(settings, DDPMConfig) and settings.loss != "simple" else None,
     )
     functions = DiffusionFunctions(method.denoiser, settings, sampling, likelihood_config, data.image_shape)
     return Task(

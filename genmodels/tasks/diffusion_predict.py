@@ -11,11 +11,10 @@ from jaxtyping import Array, Float, Integer, Key
 
 from genmodels.core.rng import fold
 from genmodels.diffusion import guidance, likelihood, parameterization, samplers
-from genmodels.diffusion.bound import Bound
 from genmodels.diffusion.parameterization import Output
 from genmodels.diffusion.process import Process, add_noise
 from genmodels.tasks.base import Predict
-from genmodels.tasks.diffusion_settings import LikelihoodConfig, SamplerConfig, Settings
+from genmodels.tasks.diffusion_settings import DDPMConfig, LikelihoodConfig, SamplerConfig, Settings
 
 NETWORK = "denoiser"
 DEQUANTIZATION_SALT, PROBE_SALT = range(2)  # an example's key is folded with one of these in `ode`
@@ -95,10 +94,10 @@ class DiffusionFunctions:
 
         It is guided where `inputs` has a "guidance_scale", which doubles its cost.
         """
-        params, labels, scale = variables["params"], inputs.get("label"), inputs.get("guidance_scale")
+        params, scale = variables["params"], inputs.get("guidance_scale")
         if scale is None:
-            return lambda xt, time: self.denoiser(params, xt, time, labels)
-        return lambda xt, time: self.denoiser.guided(params, xt, time, labels, scale)
+            return lambda xt, time: self.denoiser(params, xt, time, inputs.get("label"))
+        return lambda xt, time: self.denoiser.guided(params, xt, time, inputs["label"], scale)
 
     def draw(self, variables: Any, inputs: Inputs, options: Mapping[str, Any]) -> tuple[Images, samplers.Path]:
         """One image for each key, and the path of the sampler that these options of SamplerConfig describe."""
@@ -143,8 +142,8 @@ class DiffusionFunctions:
 
     def vlb(self, variables: Any, frozen: Any, inputs: Inputs, dist: Any, *, strata: int) -> dict[str, Array]:
         """The variational bound of each image in bits per dimension, and its terms by t + 1."""
-        schedule, clip = self.denoiser.process.schedule, self.likelihood_config.clip or None
-        bound = Bound(schedule, self.settings.variance, self.settings.parameterization, clip)
+        assert isinstance(self.settings, DDPMConfig)  # `by_name` offers this function for no other process
+        bound = self.settings.bound(self.likelihood_config.clip or None)
         terms = bound.evaluate(self.conditioned(variables, inputs), inputs["image"], inputs["key"], strata)
         return {"nll": terms.total, "prior": terms.prior, "decoder": terms.steps[:, 0]} | {
             "curve_x": terms.time + 1,
@@ -187,8 +186,8 @@ class DiffusionFunctions:
             "denoise": Predict(self.denoise, image_and_key, "image", guided, {"timestep": default_timestep}),
             "ode": self._ode_predict(image_and_key),
         }
-        if self.settings.process == "ddpm" and self.settings.timesteps > 1:
-            functions["vlb"] = self._vlb_predict(image_and_key)
+        if isinstance(self.settings, DDPMConfig) and self.settings.timesteps > 1:
+            functions["vlb"] = self._vlb_predict(image_and_key, self.settings.variance)
         return functions
 
     def _given(self) -> dict[str, Any]:
@@ -207,11 +206,11 @@ class DiffusionFunctions:
         options = {"trace": config.trace, "rtol": config.rtol, "atol": config.atol}
         return Predict(self.ode, inputs, "nll", options=options, protocol=protocol)
 
-    def _vlb_predict(self, inputs: tuple[str, ...]) -> Predict:
+    def _vlb_predict(self, inputs: tuple[str, ...], variance: str) -> Predict:
         protocol = self._given() | {
             "likelihood": "vlb",
             "meaning": "upper bound: variational, terms at all timesteps or an unbiased sample of them",
-            "variance": self.settings.variance,
+            "variance": variance,
             "clip": self.likelihood_config.clip,
             "curve": "Variational bound, term by term",
         }

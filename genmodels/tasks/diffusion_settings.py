@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from jaxtyping import Array
 
 from genmodels.config import build
 from genmodels.diffusion import likelihood, samplers, time_sampling, weighting
+from genmodels.diffusion.bound import Bound
 from genmodels.diffusion.ddpm import DDPM
 from genmodels.diffusion.edm import EDM
 from genmodels.diffusion.flow import RectifiedFlow
@@ -104,7 +104,7 @@ class DDPMConfig:
         """Whether the network predicts the variance of the reverse process."""
         return self.variance == "learned_range"
 
-    def loss_weight(self, process: DDPM, time: Array) -> Array:
+    def loss_weight(self, process: Process, time: Array) -> Array:
         """The weight of each example's simple loss."""
         alpha, sigma = (x[:, 0, 0, 0] for x in process.alpha_sigma(time))
         return weighting.weight(self.weighting, self.parameterization, alpha, sigma, self.snr_gamma)
@@ -112,6 +112,10 @@ class DDPMConfig:
     def make(self) -> DDPM:
         """The process that these settings describe."""
         return DDPM(Schedule.named(self.schedule, self.timesteps, self.zero_terminal_snr))
+
+    def bound(self, clip: float | None = None) -> Bound:
+        """The variational bound of this process, with predictions of x_0 clipped to [-clip, clip]."""
+        return Bound(self.make().schedule, self.variance, self.parameterization, clip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,14 +144,15 @@ class EDMConfig:
 
     parameterization = "x0"
     time_sampling = "uniform"  # of the quantile; p_mean and p_std give the distribution
+    logit_mean, logit_std = 0.0, 1.0
     learns_variance = False
-    loss = "simple"
+    loss, vlb_weight = "simple", 0.0
 
     def __post_init__(self):
         _check_common(self)
         self.make()
 
-    def loss_weight(self, process: EDM, time: Array) -> Array:
+    def loss_weight(self, process: Any, time: Array) -> Array:
         """The weight lambda(sigma) of each example's loss."""
         return process.weight(time)
 
@@ -178,14 +183,14 @@ class FlowConfig:
 
     parameterization = "flow"
     learns_variance = False
-    loss = "simple"
+    loss, vlb_weight = "simple", 0.0
 
     def __post_init__(self):
         _check_common(self)
         choose("config.diffusion.time_sampling", self.time_sampling, ("uniform", "logit_normal"))
         _check_positive("logit_std", self.logit_std)
 
-    def loss_weight(self, process: RectifiedFlow, time: Array) -> Array:
+    def loss_weight(self, process: Process, time: Array) -> Array:
         """The weight 1 of each example's loss."""
         return jnp.ones_like(time)
 
@@ -232,7 +237,7 @@ class SamplerConfig:
           ValueError: the step refuses its settings.
         """
         choose("sampler", self.sampler, samplers.STEPS)
-        options = {"ddim": {"eta": self.eta}, "ancestral": {"variance": self.variance}}
+        options: dict[str, dict[str, Any]] = {"ddim": {"eta": self.eta}, "ancestral": {"variance": self.variance}}
         return samplers.STEPS[self.sampler](**options.get(self.sampler, {}))
 
 
@@ -293,7 +298,7 @@ def sections(config: Mapping[str, Any]) -> dict[str, type]:
     return {"diffusion": PROCESSES[name], "sampler": SAMPLERS[name], "likelihood": LikelihoodConfig}
 
 
-def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
+def read(config: Any) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
     """The three sections after all checks, and the process that they describe.
 
     Raises:

@@ -129,7 +129,7 @@ class GAN:
         settings = self.networks.settings
         g_key, d_key, u_key = jax.random.split(rng, 3)
         labels = jnp.zeros((1,), jnp.int32) if self.conditional else None
-        extra = {
+        extra: dict[str, Any] = {
             GENERATOR: settings.generator().init(g_key, jnp.zeros((1, settings.latent)), labels),
             DISCRIMINATOR: settings.discriminator().init(d_key, batch["image"][:1], labels),
         }

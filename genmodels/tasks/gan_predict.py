@@ -41,7 +41,9 @@ class GANNetworks:
 
     def generate(self, params: Any, extra: Mapping[str, Any], latents: Latents, labels: Labels) -> Images:
         """The images of these latents, by the averaged batch statistics."""
-        return self.settings.generator().apply({"params": params} | dict(extra), latents, self._condition(labels))
+        variables = {"params": params} | dict(extra)
+        images: Any = self.settings.generator().apply(variables, latents, self._condition(labels))
+        return images
 
     def generate_batch(
         self, params: Any, extra: Mapping[str, Any], latents: Latents, labels: Labels, mean: Callable
@@ -90,8 +92,9 @@ class GANFunctions:
         self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any, *, frames: int, kind: str
     ) -> dict[str, Array]:
         """A path of `frames` images for each key: from the image of `sample` to another one of the same label."""
-        ends = (self.networks.latents(keys) for keys in (inputs["key"], fold(inputs["key"], PATH_END_SALT)))
-        path = interpolate(kind, *ends, frames)
+        start = self.networks.latents(inputs["key"])
+        end = self.networks.latents(fold(inputs["key"], PATH_END_SALT))
+        path = interpolate(kind, start, end, frames)
         labels = inputs.get("label")
         labels = None if labels is None else jnp.repeat(labels, frames)
         images = self.draw(variables, path.reshape(-1, path.shape[-1]), labels)

@@ -185,7 +185,7 @@ class VAE:
         codebook, rows = state.extra.get(CODEBOOK), batch | {"key": dist.example_keys(rng)}
         loss = functools.partial(self.loss, beta=self.beta(state.step), codebook=codebook, dist=dist)
         state, metrics, norms = self.optimizer.update(state, loss, rows, dist)
-        if self.quantized:
+        if codebook is not None:
             latents = metrics.pop(CODEBOOK).values
             codebook, usage = self.update_codebook(codebook, latents, rng, dist)
             state = state.replace(extra={CODEBOOK: codebook})

@@ -99,9 +99,9 @@ class VAEFunctions:
         self, variables: Any, frozen: Any, inputs: Inputs, dist: Any, *, frames: int, kind: str
     ) -> dict[str, Array]:
         """`frames` images on the path between the latents of the images "a" and "b"."""
-        ends = [self.encode_mean(variables, inputs[side])[0] for side in "ab"]
-        flat = [end.reshape(len(end), -1) for end in ends]
-        path = interpolate(kind, *flat, frames).reshape(-1, *self.model.network.latent_shape)
+        latents = (self.encode_mean(variables, inputs[side])[0] for side in "ab")
+        start, end = (latent.reshape(len(latent), -1) for latent in latents)
+        path = interpolate(kind, start, end, frames).reshape(-1, *self.model.network.latent_shape)
         images = self.decode_image(variables, path)
         return {"frames": images.reshape(-1, frames, *images.shape[1:])}
 
@@ -109,7 +109,7 @@ class VAEFunctions:
         self,
         params: Any,
         target: Images,
-        moments: tuple[Latents, Latents],
+        moments: tuple[Latents, ...],
         keys: Keys,
         draws: Integer[Array, " draws"],
     ) -> tuple[Weights, Weights]:
@@ -130,7 +130,7 @@ class VAEFunctions:
 
     def importance_weighted(
         self, variables: Any, inputs: Inputs, samples: int
-    ) -> tuple[PerExample, PerExample, tuple[Latents, Latents]]:
+    ) -> tuple[PerExample, PerExample, tuple[Latents, ...]]:
         """The importance-weighted bound of `samples` latents, the mean of -log p(x | z), and the latents' moments.
 
         Raises:
@@ -180,9 +180,9 @@ class VAEFunctions:
             "interpolate": Predict(self.interpolate, ("a", "b"), "frames", options=path),
         }
         if self.model.settings.noise:
-            options, protocol = {"noise": self.model.settings.noise}, {"denoising": True}
+            noise, denoising = {"noise": self.model.settings.noise}, {"denoising": True}
             functions["reconstruct"] = Predict(
-                self.reconstruct, ("key", "image"), "image", options=options, protocol=protocol
+                self.reconstruct, ("key", "image"), "image", options=noise, protocol=denoising
             )
         if self.model.settings.latent == "gaussian":
             functions["sample"] = Predict(self.sample, ("key",), "image")
