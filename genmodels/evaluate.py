@@ -15,7 +15,7 @@ from genmodels.cli import metric_flags, sampling_flags
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
 GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz, folder, archive, or statistics.")
 REFERENCE = flags.DEFINE_string("reference", None, "Images to score against, likewise.")
-METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics.")
+METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics; empty: pictures only.")
 OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when it falls short.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
@@ -48,7 +48,7 @@ def main() -> int:
     likelihoods = tuple(re.split(commas, LIKELIHOODS.value)) if LIKELIHOODS.value else None
     if paths and (sampling or likelihoods):
         raise ConfigError(f"--{next(iter(sampling), 'likelihoods')} goes with --workdir")
-    metrics = tuple(METRICS.value) if METRICS.value else None
+    metrics = None if METRICS.value is None else tuple(METRICS.value)
     check_writable(out)
     if paths:
         results = scoring.of_paths(GENERATED.value, REFERENCE.value, metrics, metric_flags.given())

@@ -21,7 +21,7 @@ from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState, guarded, parameter_table
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
-from genmodels.data.base import Pair, Source
+from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
 from genmodels.evaluators import sample_diagnostics
@@ -50,7 +50,7 @@ def compose_step(task: Task, augment: Augment = NOTHING) -> Callable:
     return guarded(step)
 
 
-def initial_state(task: Task, source: Source | Pair, seed: int, shardings: Any = None) -> TrainState:
+def initial_state(task: Task, source: DataSource, seed: int, shardings: Any = None) -> TrainState:
     """The state of step 0, made where `shardings` say, so that it need never fit on one device."""
     batch = transforms.normalize(jax.tree.map(jnp.asarray, pipeline.make_batch(source, seed, 0, 1)))
     # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
@@ -64,7 +64,7 @@ class Session:
 
     config: ConfigDict
     workdir: pathlib.Path
-    source: Source | Pair
+    source: DataSource
     task: Task
     parallel: Parallel
     checkpoints: Checkpoints
@@ -239,6 +239,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, stop: Callable[[int], int |
             evaluation.split,
             evaluation.timesteps,
             evaluation.likelihoods,
+            data.fields,
         )
         if evaluators.need(metrics, "reference"):
             from_config(config.data, evaluation.split)

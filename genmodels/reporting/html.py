@@ -16,6 +16,7 @@ from genmodels.core.grids import read_captions
 from genmodels.evaluators.comparison import Comparison, Entry
 from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
+from genmodels.reporting import pictures
 from genmodels.reporting.files import read_results
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.workdir import read_config, read_json
@@ -41,9 +42,6 @@ CURVES = (
     ("Learning rate", ("learning_rate",), False),
     ("Images per second", ("images_per_s",), False),
 )
-
-# Evaluation's pictures, in this order. Where it drew no samples, the last grid that training drew is shown.
-FIRST = ("grid.png", "reconstructions.png", "interpolation.png", "trajectory.png", "neighbours.png")
 
 # What may differ between runs of one experiment that are averaged.
 NOT_THE_EXPERIMENT = (
@@ -138,11 +136,8 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     records = read_metrics(workdir / "metrics.jsonl")
     evaluations = _evaluations(workdir)
     results = [result for evaluation in evaluations for result in evaluation["results"]]
-    evaluated = [path for name in FIRST if (path := workdir / "samples" / name).exists()]
-    drawn = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
-    pictures = evaluated if (workdir / "samples" / FIRST[0]).exists() else drawn + evaluated
-    sheet = workdir / "data.png"  # of the training data; all that there is to see of a classifier
-    pictures = pictures or [path for path in [sheet] if path.exists()]
+    sheet = workdir / "data.png"  # of the training data; a classifier has no other picture
+    shown = pictures.in_report(workdir / "samples") or [path for path in [sheet] if path.exists()]
     parameters = workdir / "parameters.txt"
     return {
         "name": workdir.name,
@@ -151,7 +146,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
         "data": read_json(workdir / "data.json"),
         "curves": [svg for t, names, log in CURVES if (svg := curve_svg(t, names, records, log))],
-        "pictures": [_picture(path) for path in pictures],
+        "pictures": [_picture(path) for path in shown],
         "evaluations": evaluations,
         "checks": compare(results, config.to_dict().get("expect", ())),
         "config": to_json(config),

@@ -10,8 +10,6 @@ from genmodels.errors import ConfigError, choose
 from genmodels.runs.inference import Run, check_labels
 from genmodels.data.sources import read_images
 
-IMAGES = ("image", "a", "b")  # fields of inputs that are images
-
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     """{key: value} of "key=value" strings; a value is a Python number or word.
@@ -43,7 +41,7 @@ def gather(
       ConfigError, DataError: paths, labels or num are missing, superfluous, or do not fit the model.
     """
     predict = run.predictor.task.predict[choose("predict function", name, run.predictor.task.predict)]
-    fields = [field for field in IMAGES if field in predict.inputs]
+    fields = predict.images
     if len(paths) != len(fields):
         wanted = ",".join(f"{field.upper()}_PATH" for field in fields)
         needs = f"takes {len(fields)} sets of images: --input={wanted}" if fields else "takes no images: give --num"

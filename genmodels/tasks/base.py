@@ -45,12 +45,16 @@ class Predict:
     Attributes:
       fn: (variables, frozen, inputs, dist, **options) to a dictionary of arrays with one row an example. Images go
         in and come out as float32 in [-1, 1].
-      inputs: fields that `inputs` must have: "key" (one a row), "label", "image", ...
-      output: the field of the result that this function is for, e.g. "image" or "logits".
+      inputs: fields that `inputs` must have: "key" (one a row), "label", and by any other name images.
+      output: the field of the result that this function is for: "image" (one image a row), "frames" (a sequence of
+        images a row), or another such as "logits".
       optional: further fields that `inputs` may have.
       options: static settings and their defaults; part of the compiled function.
       protocol: entries that say what its output is, wherever that becomes a number.
       numbers: fields of the result with four or more axes that are no images, e.g. latents with positions.
+      title: of its picture, see `reporting.pictures`; its name unless given.
+      shows: {field of the result: what it shows, in words}: the rows of its picture from above; only `output`, where
+        it is empty.
     """
 
     fn: Callable[..., dict[str, Any]]
@@ -60,6 +64,13 @@ class Predict:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    title: str = ""
+    shows: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The fields of `inputs` that are images."""
+        return tuple(field for field in self.inputs if field not in ("key", "label"))
 
 
 @dataclasses.dataclass(frozen=True)

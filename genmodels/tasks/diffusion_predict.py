@@ -149,8 +149,24 @@ def predict_functions(
     given = {"unit": "bits/dim", "levels": 256, "given": "label" if fields else "nothing"}
     functions = {
         "sample": Predict(sample, ("key", *fields), "image", guided, options),
-        "trajectory": Predict(trajectory, ("key", *fields), "x0", guided, options | {"frames": 10}),
-        "denoise": Predict(denoise, image_and_key, "image", guided, {"timestep": way.num_steps // 4}),
+        "trajectory": Predict(
+            trajectory,
+            ("key", *fields),
+            "x0",
+            guided,
+            options | {"frames": 10},
+            title="Denoising trajectory",
+            shows={"xt": "x_t from noise to image", "x0": "the x0 predicted from it"},
+        ),
+        "denoise": Predict(
+            denoise,
+            image_and_key,
+            "image",
+            guided,
+            {"timestep": way.num_steps // 4},
+            title="Denoised in one step",
+            shows={"image": "the x0 predicted from each after noise was added"},
+        ),
         "ode": Predict(
             ode,
             image_and_key,

@@ -88,6 +88,13 @@ def predict_functions(gan: GANNetworks) -> dict[str, Predict]:
     asked = ("label",) if gan.networks.num_classes else ()
     return {
         "sample": Predict(sample, ("key", *asked), "image"),
-        "interpolate": Predict(walk, ("key", *asked), "frames", options={"frames": 8, "kind": "spherical"}),
+        "interpolate": Predict(
+            walk,
+            ("key", *asked),
+            "frames",
+            options={"frames": 8, "kind": "spherical"},
+            title="Interpolation between latents",
+            shows={"frames": "the way from one sample to another"},
+        ),
         "discriminate": Predict(discriminate, ("image", *asked), "score"),
     }

@@ -104,14 +104,25 @@ def predict_functions(model: Model) -> dict[str, Predict]:
         return in_units(bound(variables, frozen, inputs, dist, samples=samples)[0])
 
     path = {"frames": 8, "kind": "spherical"}
+    between_images = {
+        "title": "Interpolation between latents",
+        "shows": {"frames": "the way from one image to another"},
+    }
+    seen = {"seen": "with the noise that the encoder sees"} if settings.noise else {}
+    pictured = {"title": "Reconstructions", "shows": seen | {"image": "their reconstructions"}}
     functions = {
-        "reconstruct": Predict(reconstruct, ("image",), "image"),
+        "reconstruct": Predict(reconstruct, ("image",), "image", **pictured),
         "encode": Predict(encode, ("image",), "latent", numbers=("latent",)),
-        "interpolate": Predict(interpolate, ("a", "b"), "frames", options=path),
+        "interpolate": Predict(interpolate, ("a", "b"), "frames", options=path, **between_images),
     }
     if settings.noise:
         functions["reconstruct"] = Predict(
-            reconstruct, ("key", "image"), "image", options={"noise": settings.noise}, protocol={"denoising": True}
+            reconstruct,
+            ("key", "image"),
+            "image",
+            options={"noise": settings.noise},
+            protocol={"denoising": True},
+            **pictured,
         )
     if settings.latent == "gaussian":
         given = _protocol(settings)

@@ -193,7 +193,7 @@ def test_images_to_score_may_be_any_source(tmp_path):
             archive.write(file, file.name)
     np.testing.assert_array_equal(read_images("--reference", str(tmp_path / "out.zip")).images, pixels)
     files.write_images(tmp_path / "out" / "grey", pixels[..., :1], None, "")
-    with pytest.raises(DataError, match=r"--generated: .* stand beside"):
+    with pytest.raises(DataError, match=r"--generated: .* lie beside"):
         read_images("--generated", str(tmp_path / "out"))
     files.write_images(tmp_path / "two", np.zeros((1, 4, 4, 4), np.uint8), None, "")
     with pytest.raises(DataError, match=r"has transparency: convert=rgb.*write --generated='folder\("):
