@@ -25,9 +25,10 @@ def page(evaluated_run):
 
 def test_the_report_has_every_part_and_needs_no_other_file(page):
     warning = "20 generated images for 64 dimensions"
-    for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate", warning):
+    pictures = ("Samples", "Denoising trajectory", "Nearest training images", "Denoised in one step")
+    for title in (*pictures, "fd_digits", "learning_rate", warning):
         assert title in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == len(pictures)
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
 
 
@@ -105,7 +106,7 @@ def test_a_browser_draws_the_whole_report(page, several, runs, width, tmp_path):
         check=True,
     )
     found = {key: int(value) for key, value in re.findall(r'data-(\w+)="(-?\d+)"', result.stdout)}
-    assert found["drawn"] == 3 * runs
+    assert found["drawn"] == 4 * runs
     assert found["curves"] >= 4
     assert found["overflow"] <= 0
 
