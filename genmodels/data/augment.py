@@ -1,4 +1,4 @@
-"""Augmentation on the device: every example draws its own changes from its own key, however the batch is split."""
+"""Augmentation on the device. Each example has a random key of its own, so the devices may share a batch in any way."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ Image = Float[Array, "height width channel"]
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """`config.data.augment`; images are float in [-1, 1] before and after.
+    """The section `config.data.augment`; images are float in [-1, 1] before and after.
 
     Attributes:
       flip: mirrors left and right, with probability 1/2.
@@ -45,7 +45,7 @@ class Augment:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises ValueError when images of this shape cannot be augmented so."""
+        """Raises ValueError when these settings do not suit images of this shape."""
         height, width, channels = image_shape
         if (self.saturation or self.hue) and channels != 3:
             raise ValueError(f"saturation and hue are for RGB, these images have {channels} channel(s)")
@@ -53,7 +53,7 @@ class Augment:
             raise ValueError(f"pad_crop must be less than, and cutout at most, the side of {height}x{width} images")
 
     def __call__(self, batch: dict[str, Array], keys: Key[Array, " rows"]) -> dict[str, Array]:
-        """Every field of images changed, each from a key of its own; all other fields pass."""
+        """The batch with its image fields augmented, each by random numbers of its own; others are unchanged."""
         fields = sorted(name for name, value in batch.items() if value.ndim == 4)
         changed = {
             name: jax.vmap(lambda key, image, field=field: self._one(jax.random.fold_in(key, field), image))(

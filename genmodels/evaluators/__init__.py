@@ -213,6 +213,7 @@ def check_run(
     split: str,
     timesteps: Collection[int],
     likelihoods: Collection[str] = (),
+    fields: Collection[str] = ("image",),
 ) -> None:
     """Checks, before any work, that the metrics can be measured on a run.
 
@@ -221,10 +222,16 @@ def check_run(
       predict: the predict functions of the run's task, by name.
       image_shape: (height, width, channel) of the run's images.
       split, timesteps, likelihoods: as in config.eval.
+      fields: of the images in a batch of its data.
     Raises:
       ConfigError: a metric cannot be measured; the message says what it needs.
     """
     for name, metric in metrics.items():
+        if "image" not in fields and {"reference", "training"} & set(metric.needs):
+            raise ConfigError(
+                f"metric {name} compares with images of the field image, but the data of this run has the fields "
+                f"{' and '.join(fields)}; no metric measures such a run yet: --metrics= draws its pictures alone"
+            )
         for functions in (metric.predict, ("sample",) if "generated" in metric.needs else ()):
             if functions and not set(functions) & set(predict):
                 raise ConfigError(

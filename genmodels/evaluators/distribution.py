@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.cli.progress import Progress
+from genmodels.cli.progress import progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary
@@ -66,8 +66,8 @@ def _fd(context: Context, generated: Summary, reference: Summary) -> Measured:
 def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Measured:
     features = generated.features
     min_size = max(2, min(len(features) // 10, 5000))
-    with Progress("FD of subsets", frechet.POINTS) as progress:
-        extrapolated = frechet.extrapolated(features, reference.gaussian, context.seed, min_size, progress.advance)
+    with progress("FD of subsets", frechet.POINTS) as bar:
+        extrapolated = frechet.extrapolated(features, reference.gaussian, context.seed, min_size, bar.update)
     return extrapolated.value, {
         "covariance_divisor": COVARIANCE_DIVISOR,
         "extrapolation": "line in 1/N through random subsets of the generated images, at 1/N = 0",
@@ -79,9 +79,9 @@ def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Me
 
 def _kd(context: Context, generated: Summary, reference: Summary) -> Measured:
     subsets, size = context.options.subsets, context.options.subset_size
-    with Progress("subsets of the kernel distance", subsets) as progress:
+    with progress("subsets of the kernel distance", subsets) as bar:
         distance = kernel.kernel_distance(
-            generated.features, reference.features, subsets, size, context.seed, progress.advance
+            generated.features, reference.features, subsets, size, context.seed, bar.update
         )
     return distance.mean, {
         "kernel": "(x.y/d + 1)^3",
@@ -102,8 +102,8 @@ def _cs(context: Context, generated: Summary) -> Measured:
 @functools.lru_cache(maxsize=1)  # precision, recall, density and coverage come from the same computation
 def _manifolds(generated: Summary, reference: Summary, k: int) -> precision_recall.Manifolds:
     real, fake = reference.features, generated.features
-    with Progress("nearest neighbours", 2 * len(real) + len(fake)) as progress:
-        return precision_recall.manifolds(real, fake, k, advance=progress.advance)
+    with progress("nearest neighbours", 2 * len(real) + len(fake)) as bar:
+        return precision_recall.manifolds(real, fake, k, advance=bar.update)
 
 
 def _manifold(part: str) -> Callable[..., Measured]:

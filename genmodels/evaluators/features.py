@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
-from genmodels.cli.progress import Progress
+from genmodels.cli.progress import progress
 from genmodels.core.parallel import gather_hosts
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import statistics
@@ -149,7 +149,7 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
     """Passes over this process's share of the images."""
     count, chunk = len(images), _chunk_size(images)
     first, last = (count * place // jax.process_count() for place in (jax.process_index(), jax.process_index() + 1))
-    progress, parts = Progress(f"{extractor.id} features of {what}", last - first), _Parts()
+    bar, parts = progress(f"{extractor.id} features of {what}", last - first), _Parts()
     for start in range(first, last, chunk):
         rows = images.images[np.arange(start, min(start + chunk, last))]
         found = _extract(what, extractor, rows, start)
@@ -171,8 +171,8 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
         if HISTOGRAM in wants:
             classes = found.logits.shape[-1]
             parts.histograms.append(np.bincount(np.argmax(found.logits, axis=-1), minlength=classes))
-        progress.advance(len(rows))
-    progress.close()
+        bar.update(len(rows))
+    bar.close()
     return parts
 
 

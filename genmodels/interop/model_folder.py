@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from genmodels.core.checkpoint import Checkpoints
 from genmodels.core.state import TrainState
-from genmodels.data.base import Source
+from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, StorageError
 from genmodels.runs import workdir as workdir_lib
@@ -86,7 +86,9 @@ def describe(folder: pathlib.Path, config: ConfigDict, data: DataSpec, source: s
     }
 
 
-def _check_same(folder: pathlib.Path, training: Source, data: DataSpec) -> None:
+def _check_same(folder: pathlib.Path, training: DataSource, data: DataSpec) -> None:
+    if training.fields != data.fields:
+        raise ConfigError(f"--source: {training.name} has {' and '.join(training.fields)}: name one set of images")
     if training.image_shape != data.image_shape or training.num_classes < data.num_classes:
         raise ConfigError(
             f"--source: its images are {'x'.join(map(str, training.image_shape))} of {training.num_classes} classes, "

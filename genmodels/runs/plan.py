@@ -13,7 +13,7 @@ from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.data import preflight
 from genmodels.data.augment import Augment
-from genmodels.data.base import Pair, Source
+from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError
 from genmodels.runs.inference import abstract_state
@@ -34,7 +34,7 @@ class Plan:
 
     config: ConfigDict
     parallel: Parallel
-    source: Source | Pair
+    source: DataSource
     data: DataSpec
     augment: Augment
     task: Task

@@ -182,8 +182,24 @@ class DiffusionFunctions:
         image_and_key, default_timestep = ("key", "image", *fields), self.denoiser.process.num_steps // 4
         functions = {
             "sample": Predict(self.sample, ("key", *fields), "image", guided, options),
-            "trajectory": Predict(self.trajectory, ("key", *fields), "x0", guided, options | {"frames": 10}),
-            "denoise": Predict(self.denoise, image_and_key, "image", guided, {"timestep": default_timestep}),
+            "trajectory": Predict(
+                self.trajectory,
+                ("key", *fields),
+                "x0",
+                guided,
+                options | {"frames": 10},
+                title="Denoising trajectory",
+                shows={"xt": "x_t from noise to image", "x0": "the x0 predicted from it"},
+            ),
+            "denoise": Predict(
+                self.denoise,
+                image_and_key,
+                "image",
+                guided,
+                {"timestep": default_timestep},
+                title="Denoised in one step",
+                shows={"image": "the x0 predicted from each after noise was added"},
+            ),
             "ode": self._ode_predict(image_and_key),
         }
         if isinstance(self.settings, DDPMConfig) and self.settings.timesteps > 1:

@@ -110,6 +110,13 @@ class GANFunctions:
         label, path = ("label",) if self.networks.settings.num_classes else (), {"frames": 8, "kind": "spherical"}
         return {
             "sample": Predict(self.sample, ("key", *label), "image"),
-            "interpolate": Predict(self.interpolate, ("key", *label), "frames", options=path),
+            "interpolate": Predict(
+                self.interpolate,
+                ("key", *label),
+                "frames",
+                options=path,
+                title="Interpolation between latents",
+                shows={"frames": "the way from one sample to another"},
+            ),
             "discriminate": Predict(self.discriminate, ("image", *label), "score"),
         }

@@ -174,15 +174,28 @@ class VAEFunctions:
     def by_name(self) -> dict[str, Predict]:
         """The predict functions by name; `sample` and the likelihoods only where latents have a distribution."""
         path = {"frames": 8, "kind": "spherical"}
+        shows = {"image": "their reconstructions"}
         functions = {
-            "reconstruct": Predict(self.reconstruct, ("image",), "image"),
+            "reconstruct": Predict(self.reconstruct, ("image",), "image", title="Reconstructions", shows=shows),
             "encode": Predict(self.encode, ("image",), "latent", numbers=("latent",)),
-            "interpolate": Predict(self.interpolate, ("a", "b"), "frames", options=path),
+            "interpolate": Predict(
+                self.interpolate,
+                ("a", "b"),
+                "frames",
+                options=path,
+                title="Interpolation between latents",
+                shows={"frames": "the way from one image to another"},
+            ),
         }
         if self.model.settings.noise:
-            noise, denoising = {"noise": self.model.settings.noise}, {"denoising": True}
             functions["reconstruct"] = Predict(
-                self.reconstruct, ("key", "image"), "image", options=noise, protocol=denoising
+                self.reconstruct,
+                ("key", "image"),
+                "image",
+                options={"noise": self.model.settings.noise},
+                protocol={"denoising": True},
+                title="Reconstructions",
+                shows={"seen": "with the noise that the encoder sees"} | shows,
             )
         if self.model.settings.latent == "gaussian":
             functions["sample"] = Predict(self.sample, ("key",), "image")
