@@ -180,7 +180,7 @@ class Bound:
         if not 0 <= strata < num_steps:
             raise ValueError(f"strata={strata} must be within [0, {num_steps - 1}]; 0 evaluates all steps")
         edges = 1 + np.arange(num_steps)
-        if strata:  # a geometric progression, as the terms fall roughly as 1/t, but no interval without a step
+        if strata:  # a geometric progression, as the terms fall roughly as 1/t; each interval has a step
             edges = np.maximum(np.round(np.geomspace(1, num_steps, strata + 1)).astype(int), edges[: strata + 1])
         low = jnp.asarray(np.append(0, edges[:-1]))
         size = jnp.asarray(np.append(1, np.diff(edges)))

@@ -32,7 +32,7 @@ class DDPM:
 
     @functools.cached_property
     def _log_ratio(self) -> np.ndarray:
-        """log s at every step with a finite one, that is without a step of zero SNR; increasing."""
+        """log s at every step of nonzero SNR, where it is finite; it increases with t."""
         alpha, sigma = self.schedule.alpha, self.schedule.sigma
         return np.log(sigma[alpha > 0] / alpha[alpha > 0])
 
