@@ -5,6 +5,8 @@ the way down to one of the way up. Improved DDPM's scale-shift conditioning and 
 not be powers of two: on the way up a feature map is brought to the size of the skip that it meets.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from einops import repeat
 from flax import linen as nn
@@ -131,7 +133,7 @@ class UNet(nn.Module):
             raise ValueError(f"a U-Net with num_classes={self.num_classes} got labels={labels is not None}")
         embedding = self._embedding(timesteps, labels)
 
-        norms = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
+        norms: dict[str, Any] = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
 
         def block_of(width, h, name):
             return ResidualBlock(width, self.dropout, self.scale_shift, **norms, dtype=self.dtype, name=name)(

@@ -19,7 +19,9 @@ def attend(query: Tokens, key: Tokens, value: Tokens, heads: int, implementation
       implementation: "xla" runs everywhere; "cudnn" is the fused kernel, on NVIDIA GPUs in bfloat16 only.
     """
     split = lambda x: x.reshape(*x.shape[:2], heads, -1)  # noqa: E731
-    out = jax.nn.dot_product_attention(split(query), split(key), split(value), implementation=implementation)
+    out = jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its literals come from configs, as strings
+        split(query), split(key), split(value), implementation=implementation
+    )
     return out.reshape(query.shape)
 
 
