@@ -47,7 +47,7 @@ def check_writable(path: pathlib.Path) -> None:
         reason = f"{existing} is a file" if not existing.is_dir() else f"{existing} is read-only"
         writable = existing.is_dir() and os.access(existing, os.W_OK)
     except OSError as error:
-        writable, reason = False, error.strerror
+        writable, reason = False, str(error.strerror)
     if not writable:
         raise StorageError(f"{path}: cannot be written: {reason}")
 

@@ -69,7 +69,7 @@ def device_view(batch: PyTree) -> Dist:
     return Dist(jax.lax.axis_index(AXIS) * rows + jnp.arange(rows), AXIS)
 
 
-def gather_hosts(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def gather_hosts(arrays: dict[str, Any]) -> list[dict[str, np.ndarray]]:
     """The arrays of every process, in the order of processes. Shapes may differ, and float64 stays float64."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

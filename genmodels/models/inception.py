@@ -191,5 +191,5 @@ class Inception(nn.Module):
         fc = nn.Dense(CLASSES, precision=jax.lax.Precision.HIGHEST, name="fc")
         logits = fc(pool3)
         bias = fc.variables["params"]["bias"]
-        means = (part.mean((1, 2)) for part in (pool1, pool2, mixed6))
-        return Taps(*means, pool3, spatial.reshape(len(x), -1), logits, logits - bias)
+        first, second, third = (part.mean((1, 2)) for part in (pool1, pool2, mixed6))
+        return Taps(first, second, third, pool3, spatial.reshape(len(x), -1), logits, logits - bias)

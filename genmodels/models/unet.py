@@ -6,6 +6,8 @@ several attention heads, as in Improved DDPM, are options. Image sizes need not 
 feature map is cropped to the size of its skip connection.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from einops import repeat
 from flax import linen as nn
@@ -149,7 +151,7 @@ class UNet(nn.Module):
             raise ValueError(f"a U-Net with num_classes={self.num_classes} got labels={labels is not None}")
         embedding = self._embedding(timesteps, labels)
 
-        norms = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
+        norms: dict[str, Any] = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
 
         def block_of(width, h, name):
             return ResidualBlock(width, self.dropout, self.scale_shift, **norms, dtype=self.dtype, name=name)(

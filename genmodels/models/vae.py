@@ -6,7 +6,7 @@ pre-activation) run at the lowest resolution. Its decoder doubles the size by su
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -191,10 +191,10 @@ class Autoencoder(nn.Module):
     def setup(self):
         """Creates the encoder and the decoder."""
         widths = tuple(self.hidden if self.network == "mlp" else self.channels)
-        shared = {"network": self.network, "widths": widths, "blocks": self.blocks, "grid": self.grid}
+        shared: dict[str, Any] = {"network": self.network, "widths": widths, "blocks": self.blocks, "grid": self.grid}
         shared |= {"activation": self.activation, "dtype": self.dtype}
         self.encoder = Encoder(outputs=self.moments * self.latent_dim, **shared)
-        self.decoder = Decoder(image_shape=tuple(self.image_shape), learns_std=self.learns_std, **shared)
+        self.decoder = Decoder(image_shape=self.image_shape, learns_std=self.learns_std, **shared)
 
     def __call__(self, x: Images) -> Decoded:
         """Encodes and decodes images, with the encoder's mean as the latent; initialises all parameters."""

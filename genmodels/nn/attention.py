@@ -21,7 +21,9 @@ def attend(query: Tokens, key: Tokens, value: Tokens, heads: int, implementation
       implementation: "xla" runs everywhere; "cudnn" is the fused kernel, which needs an NVIDIA GPU and bfloat16.
     """
     split = lambda x: x.reshape(*x.shape[:2], heads, -1)  # noqa: E731
-    out = jax.nn.dot_product_attention(split(query), split(key), split(value), implementation=implementation)
+    out = jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its literals come from configs, as strings
+        split(query), split(key), split(value), implementation=implementation
+    )
     return out.reshape(query.shape)
 
 

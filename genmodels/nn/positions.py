@@ -40,7 +40,8 @@ class PatchEmbedding(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width channel"]) -> Float[Array, "batch rows columns token"]:
         """Images to a grid of [height / patch_size, width / patch_size] tokens."""
-        check_patches(*images.shape[1:3], self.patch_size)
+        height, width = images.shape[1:3]
+        check_patches(height, width, self.patch_size)
         side = (self.patch_size, self.patch_size)
         return nn.Conv(self.width, side, side, "VALID", dtype=self.dtype, name="projection")(images)
 
