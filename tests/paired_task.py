@@ -9,7 +9,7 @@ from genmodels.tasks import Predict, Task
 
 
 def make(config, data, num_steps):
-    data.require("paired", "a", "b")
+    data.require(config.task, "a", "b")
     model = nn.Conv(data.image_shape[-1], (1, 1))
     optimizers = optim.make_optimizers(config, {"translator": 1}, num_steps)
 

@@ -130,7 +130,7 @@ def spec_of(source):
 
 def frozen_of(config, task, parallel=None):
     """The networks that the task wants beside its own."""
-    spec = DataSpec((8, 8, 1), 10)
+    spec = spec_of(make_source(config.data.source))
     prerequisites = Prerequisites.find(config, task, spec, abstract_state(task, spec).params, fresh=False)
     return prerequisites.networks(parallel or Parallel("sharded", jax.devices()[:1]))
 

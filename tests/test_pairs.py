@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genmodels import loop, scoring, tasks
+from genmodels import loop, scoring
 from genmodels.config import defaults
 from genmodels.core.grids import read_captions
 from genmodels.data.base import DataSource
@@ -13,7 +13,6 @@ from genmodels.reporting import files, html, picture_files, pictures
 from genmodels.runs import apply
 from genmodels.runs.inference import Run, abstract_state, suggested_commands, task_of
 from genmodels.tasks import Predict
-from tests import paired_task
 from tests.data.files import noise
 from tests.helpers import experiment
 from tests.test_conformance import assert_close, lower_step, train_on
@@ -31,20 +30,16 @@ def paired(tmp_path_factory):
     parts = [f"split('npz:{folder}/{name}.npz', test=0.3)" for name in "ab"]
     source = f"pair({', '.join(parts)})"
     config = defaults()
-    config.update_from_flattened_dict(
-        {"task": "paired", "data.source": source, "train.batch_size": 16, "train.steps": 150, "checkpoint.every": 100}
-    )
-    config.update_from_flattened_dict({"optim.learning_rate": 0.05, "optim.clip_norm": 0.0, "log.samples_every": 100})
-    config.model = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tasks.TASKS, "paired", paired_task.make)
-        assert loop.train(config, folder / "run") == 0
-        yield folder / "run", source
+    settings = {"task": "tests.paired_task:make", "data.source": source, "optim.learning_rate": 0.05}
+    settings |= {"train.batch_size": 16, "train.steps": 150, "log.samples_every": 100, "optim.clip_norm": 0.0}
+    config.update_from_flattened_dict(settings)
+    assert loop.train(config, folder / "run") == 0
+    return folder / "run", source
 
 
 def test_it_trains_draws_evaluates_applies_and_reports(paired, capsys):
     workdir, source = paired
-    assert scoring.of_run(str(workdir), None, None, "latest") == []
+    assert scoring.of_run(str(workdir), None, None, "latest", allow_code=True) == []
     assert "no metrics are asked for; pictures are in" in capsys.readouterr().out
     found = sorted(path.name for path in (workdir / "samples").glob("*.png"))
     ways = ("translate_ab", "translate_ba")
@@ -52,12 +47,12 @@ def test_it_trains_draws_evaluates_applies_and_reports(paired, capsys):
     _, caption = read_captions(workdir / "samples" / "translate_ab.png")
     assert caption.startswith(f"from above: images 0 to {len(make_source(source, 'test').a) - 1} of split('npz:")
     page = html.render([html.run_section(workdir)])
-    assert [line.split()[2] for line in suggested_commands(workdir)] == ["genmodels.evaluate", "genmodels.report"]
+    assert [line.split()[2] for line in suggested_commands(workdir, True)] == ["genmodels.evaluate", "genmodels.report"]
     for way in ways:
         assert f"<b>{way}.</b> from above: images 0 to " in page
     assert page.count("data:image/png;base64,") == 2  # the pictures of training give way to those of the evaluation
 
-    run = Run.load(workdir)
+    run = Run.load(workdir, allow_code=True)
     inputs, rows = apply.gather(run, "translate_ba", [str(workdir.parent / "b.npz")], None, 9)
     assert (rows, set(inputs)) == (9, {"b"})
     outputs = run.predict("translate_ba", rows, inputs)
@@ -69,7 +64,7 @@ def test_it_trains_draws_evaluates_applies_and_reports(paired, capsys):
 
 
 def test_its_step_lowers_and_its_replicas_agree_to_rounding(paired):
-    config, _, spec, task = task_of(paired[0])
+    config, _, spec, task = task_of(paired[0], allow_code=True)
     lower_step(task, abstract_state(task, spec), spec, "cuda", {})
     one, eight = (train_on(config, devices, "pmap", steps=3)[-1].params for devices in (1, 8))
     assert_close(one, eight)
@@ -80,7 +75,7 @@ def test_a_metric_that_compares_with_single_images_says_that_pairs_have_none(pai
         with pytest.raises(
             ConfigError, match=f"metric {metric} compares with .* has the fields a and b; .* --metrics="
         ):
-            scoring.of_run(str(paired[0]), (metric,), None, "latest")
+            scoring.of_run(str(paired[0]), (metric,), None, "latest", allow_code=True)
 
 
 def test_a_pair_in_place_of_one_set_of_images_is_one_clear_line():
