@@ -65,5 +65,7 @@ def lines(folder: pathlib.Path) -> Iterator[str]:
             facts.append(f"expects {expected(entry.expect)}" if entry.expect else "expects nothing")
             facts.append(f"time {entry.variant.time or 'not measured'}")
             yield f"  {entry.name}"
-            yield from textwrap.wrap("; ".join(filter(None, facts)), WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            yield from textwrap.wrap(
+                "; ".join(filter(None, facts)), WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
         yield ""

@@ -26,12 +26,6 @@ from genmodels.runs.experiment import is_experiment
 PREREQUISITES = "prerequisites"
 
 
-
-
-
-
-
-
 def read_json(path: pathlib.Path) -> Any:
     """The contents of a JSON file.
 

@@ -45,7 +45,9 @@ def test_the_command_reconstructs_images_and_sets_options(autoencoder):
 
 
 def test_a_finished_run_is_told_what_it_is_for(autoencoder, tmp_path):
-    assert [line.split()[2] for line in suggested_commands(autoencoder)] == [f"genmodels.{x}" for x in ("sample", *AFTER)]
+    assert [line.split()[2] for line in suggested_commands(autoencoder)] == [
+        f"genmodels.{x}" for x in ("sample", *AFTER)
+    ]
     classifier = experiment("classifier_digits")
     assert loop.train(classifier, tmp_path / "run") == 0
     assert [line.split()[2] for line in suggested_commands(tmp_path / "run")] == [f"genmodels.{x}" for x in AFTER]
