@@ -1,4 +1,4 @@
-"""The inputs of any predict function, gathered from what a command is given: paths of images, labels, a number of rows."""
+"""The inputs of any predict function, gathered from what a command is given: paths of images, labels, a row count."""
 
 import ast
 from collections.abc import Iterable, Sequence
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.data.sources import read_images
 from genmodels.errors import ConfigError, choose
 from genmodels.runs.inference import Run, check_labels
-from genmodels.data.sources import read_images
 
 IMAGES = ("image", "a", "b")  # fields of inputs that are images
 

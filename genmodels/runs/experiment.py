@@ -10,9 +10,8 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict, config_flags
-
 from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from genmodels import config as config_lib
 from genmodels.errors import ConfigError, GenmodelsError, choose
@@ -75,7 +74,7 @@ def _values(argv: Sequence[str], name: str) -> list[str]:
 
 
 def _with_switches(config: ConfigDict, argv: Sequence[str]) -> ConfigDict:
-    """The config with the keys that belong to the switches on the command line: the task's name, then the task's own."""
+    """The config with the keys that the switches on the command line bring: the task first, then its own switches."""
     for task in _values(argv, "config.task")[-1:]:
         config = config_lib.arranged(config, {"task": task})
     given = {key: _values(argv, f"config.{key}")[-1:] for key in config_lib.switches(config.task).values()}

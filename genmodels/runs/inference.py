@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from genmodels.runs import workdir as workdir_lib
-from genmodels.core.checkpoint import Checkpoints, flat
 from genmodels.config import check_seed, fits, total_steps
-from genmodels.data import pipeline, transforms
-from genmodels.errors import ConfigError, StorageError, choose
+from genmodels.core.checkpoint import Checkpoints, flat
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
+from genmodels.data import pipeline, transforms
+from genmodels.errors import ConfigError, StorageError, choose
+from genmodels.runs import workdir as workdir_lib
 from genmodels.tasks import DataSpec, FrozenNetwork, Pretrained, Task, make_task
 
 NOTHING: Mapping[str, FrozenNetwork] = MappingProxyType({})

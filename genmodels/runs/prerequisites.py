@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genmodels.runs import experiment
 from genmodels.core import parameters
-from genmodels.runs import workdir as workdir_lib
-from genmodels.errors import ConfigError, StorageError
-from genmodels.runs.inference import Run, check_predicts, check_pretrained, same_network
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
+from genmodels.errors import ConfigError, StorageError
+from genmodels.runs import experiment
+from genmodels.runs import workdir as workdir_lib
+from genmodels.runs.inference import Run, check_predicts, check_pretrained, same_network
 from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
 
 INIT = "init_from"

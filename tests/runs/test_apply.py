@@ -5,9 +5,8 @@ import pytest
 
 from genmodels import loop
 from genmodels.core.grids import read_captions
-from genmodels.data.sources import make_source
+from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError
-from genmodels.data.sources import read_images
 from genmodels.reporting.files import write_outputs
 from genmodels.runs import apply
 from genmodels.runs.inference import Run, suggested_commands
