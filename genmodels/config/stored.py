@@ -61,8 +61,12 @@ def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = Mapp
     """
     before, after = (dict(absent) | flatten(from_json(to_json(config))) for config in (old, new))
     missing = "absent"
+
+    def shown(value):
+        return "not set" if value is None else value
+
     return [
-        f"config.{key} was {before.get(key, missing)}, is {after.get(key, missing)}"
+        f"config.{key} was {shown(before.get(key, missing))}, is {shown(after.get(key, missing))}"
         for key in sorted(before.keys() | after.keys(), key=lambda key: (key != "task", key))  # which says most
         if before.get(key, missing) != after.get(key, missing)
         and key not in RESUMABLE

@@ -135,7 +135,7 @@ def test_a_setting_of_one_network_follows_the_shared_one_until_it_is_set():
     absent = config_lib.flatten(config_lib.defaults("gan"))
     assert config_lib.conflicts(old, new, absent) == []
     new.optim.generator.b1 = 0  # an integer will do for a float
-    assert config_lib.conflicts(old, new, absent) == ["config.optim.generator.b1 was None, is 0.0"]
+    assert config_lib.conflicts(old, new, absent) == ["config.optim.generator.b1 was not set, is 0.0"]
     with pytest.raises(TypeError):
         new.optim.generator.b1 = "0"
 
