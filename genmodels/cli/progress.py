@@ -1,13 +1,13 @@
-"""How far a pass over many files has come."""
+"""The progress of a pass over many files or samples, on the terminal."""
 
 import sys
 import time
 
 
 class Progress:
-    """A live line on a terminal, else a line every five seconds; nothing for a pass that is shorter.
+    """Shows a line that is updated in place on a terminal, else prints a line every five seconds; nothing before that.
 
-    May be used in a `with` block, at whose end it closes.
+    Used in a `with` block, at whose end the line is cleared.
     """
 
     def __init__(self, what: str, total: int):
@@ -22,7 +22,7 @@ class Progress:
         self.close()
 
     def advance(self, count: int) -> None:
-        """`count` more are done."""
+        """Counts `count` more as done."""
         self._done += count
         now = time.perf_counter()
         if now - self._shown < (0.2 if self._live else 5) or self._done == self._total:
@@ -34,6 +34,6 @@ class Progress:
         print(f"\r\033[K{line}" if self._live else line, end="" if self._live else "\n", flush=True)
 
     def close(self) -> None:
-        """Clears the live line."""
+        """Clears the line on the terminal."""
         if self._live and self._shown != self._start:
             print("\r\033[K", end="", flush=True)
