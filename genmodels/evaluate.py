@@ -15,7 +15,7 @@ from genmodels.cli import code_flags, metric_flags, sampling_flags
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
 GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz, folder, archive, or statistics.")
 REFERENCE = flags.DEFINE_string("reference", None, "Images to compare with: the same kinds.")
-METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics.")
+METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics; empty: pictures only.")
 OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when a metric falls short.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
@@ -55,7 +55,8 @@ def main() -> int:
     outside_calls = r",(?![^(]*\))"  # commas that separate likelihoods, not the arguments of one
     likelihoods = tuple(re.split(outside_calls, LIKELIHOODS.value)) if LIKELIHOODS.value else None
     check_flags(out, {"check": CHECK.value} | sampling | {"likelihoods": likelihoods})
-    metrics, options = tuple(METRICS.value) if METRICS.value else None, metric_flags.given()
+    metrics = None if METRICS.value is None else tuple(METRICS.value)
+    options = metric_flags.given()
     check_writable(out)
     if not WORKDIR.value:
         results = scoring.of_paths(GENERATED.value, REFERENCE.value, metrics, options)

@@ -26,7 +26,7 @@ from genmodels.core.files import atomic_path, write_text
 from genmodels.core.state import TrainState, guarded, parameter_table
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
-from genmodels.data.base import Pair, Source
+from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
 from genmodels.evaluators import sample_diagnostics
@@ -67,7 +67,7 @@ def compose_step(task: Task, augment: Augment = NO_AUGMENTATION, name: str = "")
     return guarded(step)
 
 
-def initial_state(task: Task, source: Source | Pair, seed: int, shardings: Any = None) -> TrainState:
+def initial_state(task: Task, source: DataSource, seed: int, shardings: Any = None) -> TrainState:
     """The state of step 0, made where `shardings` say, so that it need not fit on one device."""
     batch = transforms.normalize(jax.tree.map(jnp.asarray, pipeline.make_batch(source, seed, 0, 1)))
     # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
@@ -227,6 +227,7 @@ def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
             settings.split,
             settings.timesteps,
             settings.likelihoods,
+            plan.data.fields,
         )
         if evaluators.need(metrics, "reference"):
             from_config(plan.config.data, settings.split)
@@ -307,7 +308,7 @@ def _open_session(
         state=state,
         frozen=prerequisites.networks(plan.parallel),
         sample_classifiers=sample_diagnostics.sample_classifiers(
-            [metric.selection for metric in metrics.values()], plan.data.image_shape
+            [metric.extractor_spec for metric in metrics.values()], plan.data.image_shape
         ),
     )
 

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from genmodels.cli.progress import Progress
+from genmodels.cli.progress import progress
 from genmodels.core.files import check_writable
-from genmodels.data.base import Source
+from genmodels.data.base import DataSource
+from genmodels.data.pixels import gather
 from genmodels.data.sources import from_config, read_images
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import (
@@ -34,7 +35,7 @@ from genmodels.evaluators import (
     statistics,
 )
 from genmodels.evaluators.features import MOMENTS, summarise
-from genmodels.evaluators.likelihood import select
+from genmodels.evaluators.likelihood import resolve_likelihoods
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import pictures
 from genmodels.runs.inference import Run, check_code
@@ -42,7 +43,6 @@ from genmodels.runs.inference import Run, check_code
 Metrics = Mapping[str, Metric]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 COUNTS = ("n_generated", "n_reference")
-PICTURED = {"interpolate", "reconstruct"}  # predict functions that leave a picture whatever the metrics
 HELD = 2**30  # bytes of samples that stay in memory; more go to a temporary file
 
 
@@ -89,7 +89,7 @@ def of_paths(
     files = [role for role, path in paths.items() if statistics.is_statistics(path)]
     check_paths(metrics, statistics=files)
     load_weights(metrics, options)
-    mixed = all(metric.selection and metric.selection.load().resize != "none" for metric in metrics.values())
+    mixed = all(metric.extractor_spec and metric.extractor_spec.load().resize != "none" for metric in metrics.values())
     sets: dict[str, ImageSet | Statistics] = {}
     for role, path in paths.items():
         if role in files:
@@ -111,19 +111,23 @@ def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[
     Raises:
       ConfigError, DataError: an unknown extractor, resize or layer, or images that it cannot take.
     """
-    selection = ExtractorSpec(extractor, resize, layer)
-    network = selection.load()
+    extractor_spec = ExtractorSpec(extractor, resize, layer)
+    network = extractor_spec.load()
     source = read_images("--images", images, mixed=network.resize != "none")
     if source.image_shape:
-        selection.check(source.image_shape)
+        extractor_spec.check(source.image_shape)
     one = ImageSet(source.pixels, source.labels, {}, source.fingerprint)
     gaussian = summarise("--images", one, network, {MOMENTS}, splits=1).gaussian
     return statistics.arrays(gaussian, network, source.fingerprint)
 
 
-def _as_set(source: Source, role: str, lazy: bool) -> ImageSet:
+def _as_set(source: DataSource | None, role: str, lazy: bool) -> ImageSet | None:
+    """The images of the field `image` for the evaluators; None where there are none."""
+    if source is None or "image" not in source.fields:
+        return None
     origin = {role: source.name, f"{role}_split": source.split, f"{role}_sha256": source.fingerprint}
-    images = source.pixels if lazy else source.images
+    pixels = source.images_of("image")
+    images = pixels if lazy else gather(pixels)
     return ImageSet(images, source.labels, origin, source.fingerprint, source.class_names)
 
 
@@ -136,17 +140,19 @@ def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Ma
         held = np.prod(shape, dtype=np.int64) <= HELD
         images = np.empty(shape, np.uint8) if held else np.memmap(file, np.uint8, "w+", shape=shape)
     done = 0
-    with Progress("samples", num) as progress:
+    with progress("samples", num) as bar:
         for batch in run.sample_batches(num, labels, seed, **sampling):
             images[done : done + len(batch)] = batch
             done += len(batch)
-            progress.advance(len(batch))
+            bar.update(len(batch))
     print(f"{num} samples in {time.perf_counter() - start:.1f} s", flush=True)
     return images
 
 
-def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[Source | None, Source]:
-    """The split to compare with, where a metric needs it, and the training split; both suit the model.
+def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[DataSource | None, DataSource]:
+    """The split to compare with and the training split, which both suit the model.
+
+    The first is None where metrics are asked for and none of them needs it.
 
     Raises:
       DataError: the training data has changed, or the other split has other shapes, or labels the model does not know.
@@ -163,7 +169,7 @@ def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[Source | None, Sou
             f"{error}; if it has moved, call genmodels.train on {run.workdir} once more with the new config.data.source"
         ) from error
     reference = None
-    if need(metrics, "reference"):
+    if need(metrics, "reference") or not metrics:
         reference = training if split == "train" else from_config(run.config.data, split)
     trained_on = run.described["fingerprint"]
     if training.fingerprint != trained_on:
@@ -191,7 +197,9 @@ def of_run(
     *,
     allow_code: bool = False,
 ) -> list[Result]:
-    """Results of a run; leaves pictures in its samples/.
+    """Results of a run; leaves pictures in its samples/. A picture that fails is a warning.
+
+    Without metrics only the pictures are made.
 
     Args:
       names, num, split, likelihoods: of metrics ...; None takes the run's config.eval.
@@ -211,7 +219,7 @@ def of_run(
     predict = run.predictor.task.predict
     split = split or settings.split
     wanted = settings.get("likelihoods", ()) if likelihoods is None else likelihoods
-    check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted)
+    check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted, run.data.fields)
     if likelihoods is not None and not need(metrics, "likelihoods"):
         raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
     if sampling and not need(metrics, "generated"):
@@ -221,10 +229,11 @@ def of_run(
     num = num or settings.num_samples
     check_counts(metrics, options, num, reference and len(reference))
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
-    generated = None
-    if need(metrics, "generated") or not PICTURED.isdisjoint(predict):
+    generated, drawing = None, need(metrics, "generated")
+    shown = [name for name, one in pictures.pictured(predict).items() if one.images or drawing or not metrics]
+    if shown:
         check_writable(run.workdir / "samples")
-    if need(metrics, "generated"):
+    if drawing:
         labels = run.sample_labels(num)
         images = _draw(run, num, labels, seed, sampling)
         drawn = dict(predict["sample"].options) | {"guidance": 1.0} | dict(sampling)
@@ -232,23 +241,23 @@ def of_run(
         generated = ImageSet(images, labels, drawn | {"guidance_scale": guidance})
         how = "".join(f", {key} {value}" for key, value in sampling.items())
         pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
-        pictures.neighbours(run, images, training.pixels)
-        pictures.trajectory(run, seed, {key: value for key, value in sampling.items() if key != "guidance"})
-    if reference is not None or generated is not None:
-        pictures.interpolation(run, reference and reference.pixels, seed)
-    if reference is not None:
-        pictures.reconstructions(run, reference.pixels, seed)
-    lazy = all(metric.selection for metric in metrics.values() if "reference" in metric.needs)
+        if "image" in training.fields:
+            pictures.neighbours(run, images, training.images_of("image"))
+        shown.remove("sample")
+    pictures.of_functions(run, shown, training if reference is None else reference, seed, sampling)
+    if not metrics:
+        print(f"no metrics are asked for; pictures are in {run.workdir / 'samples'}", flush=True)
+    lazy = all(metric.extractor_spec for metric in metrics.values() if "reference" in metric.needs)
     context = Context(
         generated=generated,
-        reference=reference and _as_set(reference, "reference", lazy),
+        reference=_as_set(reference, "reference", lazy),
         training=_as_set(training, "training", lazy=True),
         predict=run.predict,
         conditional=any({"image", "label"} <= set(function.inputs) for function in predict.values()),
         protocol=protocol,
         timesteps=tuple(settings.timesteps),
         functions=predict,
-        likelihoods=select(predict, wanted, settings.get("likelihood_images", 0))
+        likelihoods=resolve_likelihoods(predict, wanted, settings.get("likelihood_images", 0))
         if need(metrics, "likelihoods")
         else (),
         options=options,

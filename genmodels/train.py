@@ -1,25 +1,34 @@
 """Trains an experiment; run again on the same work directory, it resumes.
 
 python -m genmodels.train --config=experiments/ddpm_digits.py --workdir=runs/ddpm_digits [--config.a.b=c ...]
+python -m genmodels.train --config=experiments/ddpm_digits.py --describe      # every key with its value and meaning
 """
 
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from genmodels import cli
 from genmodels.cli import code_flags
 from genmodels.runs import experiment
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, FILE.py or FILE.py:variant.", lock_config=True)
+CONFIG = experiment.define_flag("Experiment, FILE.py or FILE.py:variant.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run, created when missing.")
 flags.adopt_module_key_flags(code_flags)
-flags.mark_flags_as_required(["config", "workdir"])
+DESCRIBE = flags.DEFINE_bool("describe", False, "Print every key: its value, type, meaning, and what set it; no run.")
+flags.mark_flag_as_required("config")
+flags.register_multi_flags_validator(
+    ["workdir", "describe"],
+    lambda given: given["workdir"] or given["describe"],
+    "--workdir=DIR must be given: the run is written there",
+)
 
 
 def main() -> int:
     """Trains and, on a finished run, prints the commands that usually follow."""
+    if DESCRIBE.value:
+        print(*experiment.describe(CONFIG.value, experiment.overrides(CONFIG)), sep="\n")
+        return 0
     from genmodels import loop
     from genmodels.cli import signals
     from genmodels.runs import inference

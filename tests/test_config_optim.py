@@ -223,7 +223,7 @@ def test_every_recipe_promises_something_it_measures():
 
 def test_runs_begun_before_there_was_a_key_go_on_with_its_default():
     new = experiment("ddpm_digits")
-    absent = make_task(new, DataSpec((8, 8, 1), 10), 6).defaults
+    absent = config_lib.flatten(config_lib.defaults("diffusion"))
     old = new.copy_and_resolve_references()
     with old.unlocked():
         del old["likelihood"]

@@ -121,7 +121,11 @@ def teacher(tmp_path_factory):
 
 def built(config):
     source = make_source(config.data.source)
-    return source, make_task(config, DataSpec(source.image_shape, source.num_classes), 20)
+    return source, make_task(config, spec_of(source), 20)
+
+
+def spec_of(source):
+    return DataSpec(source.image_shape, source.num_classes, source.fields)
 
 
 def frozen_of(config, task, parallel=None):
@@ -199,9 +203,7 @@ def test_pmap_and_sharded_on_eight_devices_equal_one_device(config_of, name):
 def test_a_sharded_run_resumes_on_its_shards_and_is_evaluated(config_of, tmp_path):
     sharded = config_of("classifier", **{"parallel": "sharded", "shard_parameters": True})
     source, task = built(sharded)
-    shardings = Parallel("sharded", shard_parameters=True).state_shardings(
-        abstract_state(task, DataSpec(source.image_shape, source.num_classes))
-    )
+    shardings = Parallel("sharded", shard_parameters=True).state_shardings(abstract_state(task, spec_of(source)))
     assert any(AXIS in sharding.spec for sharding in jax.tree.leaves(shardings))
     assert loop.train(sharded, tmp_path / "whole") == 0
     assert loop.train(sharded, tmp_path / "parts", lambda step: 85 if step == 3 else None) == 85
@@ -247,18 +249,17 @@ def test_replicas_agree(config_of, name):
 def test_steps_and_predict_functions_lower(config_of, name, platform):
     config = config_of(name)
     source, task = built(config)
-    spec = DataSpec(source.image_shape, source.num_classes)
+    spec = spec_of(source)
     state = abstract_state(task, spec)
     frozen = frozen_of(config, task)
-    lower_step(task, state, source.image_shape, platform, frozen)
-    every = {
-        "key": jax.random.split(jax.random.key(0), 8),
-        "image": jnp.zeros((8, *source.image_shape)),
-        "label": jnp.zeros(8, jnp.int32),
-        "guidance_scale": jnp.ones(8),
-    }
-    every |= {"a": every["image"], "b": every["image"]}
+    lower_step(task, state, spec, platform, frozen)
     for predict in task.predict.values():
+        every = {
+            "key": jax.random.split(jax.random.key(0), 8),
+            "label": jnp.zeros(8, jnp.int32),
+            "guidance_scale": jnp.ones(8),
+            **{field: jnp.zeros((8, *source.image_shape)) for field in predict.images},
+        }
         for fields in {predict.inputs, predict.inputs + predict.optional}:
             inputs = {field: every[field] for field in fields}
             jax.export.export(
@@ -266,10 +267,11 @@ def test_steps_and_predict_functions_lower(config_of, name, platform):
             )(state.variables(), frozen, inputs)
 
 
-def lower_step(task, state, image_shape, platform, frozen):
+def lower_step(task, state, spec, platform, frozen):
     step = loop.compose_step(task)
     rows = 8 * task.row_multiple
-    batch = {"image": jnp.zeros((rows, *image_shape), jnp.uint8), "label": jnp.zeros(rows, jnp.int32)}
+    batch = {field: jnp.zeros((rows, *spec.image_shape), jnp.uint8) for field in spec.fields}
+    batch |= {"label": jnp.zeros(rows, jnp.int32)} if spec.num_classes else {}
     return jax.export.export(jax.jit(lambda s, f, b, r: step(s, f, b, r, whole_view(b))), platforms=[platform])(
         state, frozen, batch, jax.random.key(0)
     )
@@ -294,7 +296,7 @@ def test_experiments_at_full_size_are_shaped_and_lower(name):
     spec = DataSpec(image_shape, 10)
     task = make_task(config, spec, 100)
     state = abstract_state(task, spec)
-    exported = lower_step(task, state, image_shape, "cuda", {})
+    exported = lower_step(task, state, spec, "cuda", {})
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     assert [leaf.shape for leaf in exported.out_avals[: len(shapes)]] == shapes
 
@@ -307,7 +309,7 @@ def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
 
     def poisoned(state, frozen, batch, rng, dist):
         bad = jnp.where(state.step == 1, jnp.nan, 1.0)
-        return task.train_step(state, frozen, batch | {"image": batch["image"] * bad}, rng, dist)
+        return task.train_step(state, frozen, batch | {f: batch[f] * bad for f in source.fields}, rng, dist)
 
     parallel = Parallel("pmap", jax.devices()[:1])
     step = parallel.compile_step(loop.compose_step(Task(task.init, poisoned, {}, {})), state)
@@ -335,7 +337,7 @@ def test_frozen_parameters_stay_and_nothing_is_kept_for_them(config_of, name):
     """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
     settings = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}
     source, task = built(config_of(name, **settings))
-    names = sorted(parameters.named(abstract_state(task, DataSpec(source.image_shape, source.num_classes)).params))
+    names = sorted(parameters.named(abstract_state(task, spec_of(source)).params))
     chosen = tuple(map(re.escape, names[::2]))
     first, last = train_on(config_of(name, **settings, frozen=chosen), 1, "pmap", steps=2)
     for kept in ("params", "ema_params"):

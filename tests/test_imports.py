@@ -35,6 +35,7 @@ ARROWS = {
 PURE = {"nn", "losses", "diffusion", "metrics"}  # know neither config nor flags
 MAINS = {
     "train",
+    "experiments",
     "sample",
     "apply",
     "evaluate",

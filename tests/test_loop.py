@@ -13,6 +13,7 @@ from genmodels.evaluators import sample_diagnostics
 from genmodels.reporting import pictures
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.workdir import locked, read_config
+from genmodels.tasks import diffusion
 from tests.helpers import digest, experiment, final_state
 
 STEPS = {"train.steps": 8, "log.every": 2, "checkpoint.every": 3}
@@ -52,7 +53,7 @@ def test_a_finished_run_keeps_its_config_unless_it_goes_on(small, trained, tmp_p
     ("values", "words"),
     [
         ({"eval.metrics": ("fd_digit",)}, "did you mean 'fd_digits'"),
-        ({"expect": ({"metric": "fid", "value": 1, "tolerance": 1},)}, "always said with its resize"),
+        ({"expect": ({"metric": "fid", "value": 1, "tolerance": 1},)}, "must state the resize"),
         ({"checkpoint.best": "losss"}, "did you mean 'loss'"),
     ],
 )
@@ -66,7 +67,7 @@ def test_metrics_that_there_are_not_are_refused_before_hours_of_training(small, 
     [
         ({"eval.metrics": ("accuracy",)}, "needs the predict function 'classify'"),
         ({"eval.timesteps": ()}, "needs config.eval.timesteps"),
-        ({"diffusion.conditional": False}, "agreement_digits needs a model that is asked for labels"),
+        ({"diffusion.conditional": False}, "agreement_digits needs a conditional model"),
     ],
 )
 def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(small, values, words, tmp_path, capsys):
@@ -138,7 +139,7 @@ def test_metrics_after_a_resume_have_every_step_once(small, tmp_path):
 
 def test_divergence_stops_with_the_batch_and_the_last_good_state(small, tmp_path, monkeypatch):
     """A loss that is NaN from step 3 on: three bad updates in a row, exit 3, the state of step 3 is kept."""
-    make = tasks.TASKS["diffusion"]
+    make = diffusion.make
 
     def poisoned(config, data, num_steps):
         task = make(config, data, num_steps)
@@ -149,14 +150,14 @@ def test_divergence_stops_with_the_batch_and_the_last_good_state(small, tmp_path
 
         return tasks.Task(task.init, train_step, task.optimizers, task.predict)
 
-    monkeypatch.setitem(tasks.TASKS, "diffusion", poisoned)
+    monkeypatch.setattr(diffusion, "make", poisoned)
     config = small("ddpm_digits", **{"train.steps": 30, "train.max_bad_steps": 3})
     with pytest.raises(DivergedError, match="3 updates in a row were not finite") as caught:
         loop.train(config, tmp_path / "bad")
     assert caught.value.exit_code == 3
     batch = np.load(tmp_path / "bad" / "bad_batch_000003.npz")
     assert batch["image"].shape == (16, 8, 8, 1)
-    monkeypatch.setitem(tasks.TASKS, "diffusion", make)
+    monkeypatch.setattr(diffusion, "make", make)
     loop.train(config, tmp_path / "good", lambda step: 85 if step == 3 else None)
     bad, good = final_state(tmp_path / "bad"), final_state(tmp_path / "good")
     assert digest((bad.params, bad.opt_state, bad.ema_params)) == digest((good.params, good.opt_state, good.ema_params))

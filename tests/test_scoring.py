@@ -23,7 +23,8 @@ def test_a_run_is_scored_with_the_protocol_of_every_number(scored):
         assert key in protocol
     assert protocol["comparable_to_published"] is False
     assert all(np.isfinite(result.value) for result in results)
-    assert {"grid.png", "trajectory.png", "neighbours.png"} <= {path.name for path in (workdir / "samples").iterdir()}
+    drawn = {path.name for path in (workdir / "samples").iterdir()}
+    assert {"grid.png", "trajectory.png", "neighbours.png", "denoise.png"} <= drawn
 
 
 def test_unknown_metrics_are_refused_before_anything_is_drawn(trained, capsys):
@@ -34,13 +35,15 @@ def test_unknown_metrics_are_refused_before_anything_is_drawn(trained, capsys):
     assert "drawing" not in capsys.readouterr().out
 
 
-def test_nothing_is_drawn_for_metrics_that_are_not_about_samples(trained, capsys):
-    before = sorted((trained / "samples").iterdir())
-    (result,) = scoring.of_run(str(trained), ("psnr",), 20, "latest", split="train")
+def test_nothing_is_sampled_for_metrics_that_are_not_about_samples(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    before = {path.name for path in (trained / "samples").iterdir()}
+    (result,) = scoring.of_run(str(tmp_path / "run"), ("psnr",), 20, "latest", split="train")
     assert result.protocol["reference_split"] == "train"
     assert result.protocol["n_reference"] == 1500
     assert "drawing" not in capsys.readouterr().out
-    assert sorted((trained / "samples").iterdir()) == before
+    drawn = {path.name for path in (tmp_path / "run" / "samples").iterdir()} - before
+    assert drawn == {"denoise.png"}  # the one picture that is made of images, not of samples
     with pytest.raises(ConfigError, match=r"needs held-out images.*--metrics=fd_digits,agreement_digits,psnr,ssim"):
         scoring.of_run(str(trained), None, 10, "latest", split="train")
     assert "drawing" not in capsys.readouterr().out
@@ -56,7 +59,7 @@ def test_likelihoods_say_what_they_are_and_can_be_chosen(scored, trained):
     assert 0 < vlb.value < 30
     assert ode.protocol["trace"] == "hutchinson"
     assert ode.protocol["mean_evaluations"] > 10
-    (only,) = scoring.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vlb",))
+    (only,) = scoring.of_run(str(scored[0]), ("nll",), None, "latest", likelihoods=("vlb",))
     assert only.value == vlb.value
     with pytest.raises(ConfigError, match="did you mean 'vlb'"):
         scoring.of_run(str(trained), ("nll",), None, "latest", likelihoods=("vib",))

@@ -1,39 +1,49 @@
-"""The progress of a pass over many files or samples, on the terminal."""
+"""A progress bar for a pass over many things: a live line on a terminal, plain lines in a log."""
 
+import functools
 import sys
-import time
+
+from tqdm import tqdm
+
+LIVE_INTERVAL_S = 0.2
+LOG_INTERVAL_S = 5.0
 
 
-class Progress:
-    """Shows a line that is updated in place on a terminal, else prints a line every five seconds; nothing before that.
+class _LogLines(tqdm):
+    """tqdm that prints each of its states as a line of its own instead of rewriting one line."""
 
-    Used in a `with` block, at whose end the line is cleared.
-    """
+    monitor_interval = 0  # no thread: it would only adjust `miniters`, which `progress` fixes
 
-    def __init__(self, what: str, total: int):
-        self._what, self._total, self._done = what, total, 0
-        self._start = self._shown = time.perf_counter()
-        self._live = sys.stdout.isatty()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.close()
-
-    def advance(self, count: int) -> None:
-        """Counts `count` more as done."""
-        self._done += count
-        now = time.perf_counter()
-        if now - self._shown < (0.2 if self._live else 5) or self._done == self._total:
-            return
-        self._shown = now
-        pace = self._done / (now - self._start)
-        left = (self._total - self._done) / pace
-        line = f"{self._what}: {self._done:,} of {self._total:,}  {pace:,.0f}/s  ETA {left:.0f} s"
-        print(f"\r\033[K{line}" if self._live else line, end="" if self._live else "\n", flush=True)
+    @staticmethod
+    def status_printer(file):
+        """Returns the function that writes a state to `file`."""
+        return functools.partial(print, file=file, flush=True)
 
     def close(self) -> None:
-        """Clears the line on the terminal."""
-        if self._live and self._shown != self._start:
-            print("\r\033[K", end="", flush=True)
+        """Ends the pass and writes nothing, because there is no line to clear."""
+        self.disable = True
+
+
+def progress(what: str, total: int) -> tqdm:
+    """A bar that shows how far a pass over `total` things has come, with its speed and the time left.
+
+    It is used as a context manager; `update(n)` says that n more are done. On a terminal the bar is cleared at the end.
+    Elsewhere a line is printed at most every five seconds, and none for a pass that is shorter.
+
+    Args:
+      what: the name of the pass, e.g. "samples".
+    """
+    live = sys.stdout.isatty()
+    interval = LIVE_INTERVAL_S if live else LOG_INTERVAL_S
+    return (tqdm if live else _LogLines)(
+        desc=what,
+        total=total,
+        file=sys.stdout,
+        leave=False,
+        position=None if live else 0,  # other positions move the cursor
+        dynamic_ncols=live,
+        miniters=1,
+        mininterval=interval,
+        delay=interval,
+        bar_format=None if live else "{desc}: {n:,} of {total:,}, {rate_noinv_fmt}, {remaining} left",
+    )

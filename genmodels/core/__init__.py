@@ -1,1 +1,4 @@
-"""The substrate: state, devices, optimizers, checkpoints. It knows no task, no data source and no work directory."""
+"""What everything else is built on: state, devices, optimizers, checkpoints.
+
+Nothing in here knows a task, a data source or the layout of a work directory.
+"""

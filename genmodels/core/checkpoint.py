@@ -1,9 +1,9 @@
-"""Checkpoints of the whole state: Orbax for the bytes, and on top of it what its users found missing.
+"""Checkpoints of the whole training state: Orbax stores the arrays, this module adds verification and recovery.
 
-Array data that changed on disk is read back by Orbax without a word, so each leaf's checksum is stored beside it
-and verified; restoring walks from the newest step to the oldest and takes the first that is intact. A damaged step
-is set aside as `corrupt-<step>`, and only on evidence: a checksum that differs or data that cannot be read although
-its description is intact and fits. Latest and best steps are kept.
+Orbax does not notice when array data has changed on disk. A checksum of every leaf is therefore stored with each
+checkpoint and verified on restoring. Restoring starts at the newest step and goes back until it finds an intact one.
+A damaged step is renamed to `corrupt-<step>`, but only on evidence: a checksum differs, or data cannot be read although
+its description is intact and fits. The newest steps and the best step are kept.
 
 The state is stored as a flat mapping from names ("params.denoiser.conv_in.kernel") to arrays.
 """
@@ -29,19 +29,19 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from genmodels.errors import StorageError
 
 PyTree = Any
-FORMAT = 2  # of the description; 1 had no entry "format" and a weaker checksum
+FORMAT = 2  # version of the description; version 1 had no entry "format" and a weaker checksum
 UNAVAILABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
 DAMAGE_OSERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-LEAST_SHARE = 2**20  # bytes of an array that a device writes, where all of them hold it
-DELETED = "deleted"  # a kill during deletion leaves half-deleted steps in here, where no one lists them
+MIN_SLICE_BYTES = 2**20  # a replicated array is written in slices, one per device, only if slices are at least so large
+DELETED = "deleted"  # folder of steps being deleted: a kill leaves half-deleted steps here, where nothing lists them
 
 
 class CorruptError(Exception):
-    """A checkpoint on disk is not what was written."""
+    """A checkpoint on disk differs from what was written."""
 
 
 def flat(tree: PyTree) -> dict[str, Any]:
-    """{"a.b.c": leaf} for every leaf."""
+    """A nested tree as a flat dictionary {"a.b.c": leaf}."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
@@ -49,8 +49,8 @@ def flat(tree: PyTree) -> dict[str, Any]:
 def checksum(leaf: Array) -> UInt32[Array, ""]:
     """Sum over positions i of mix(bits of element i + weight(i)), modulo 2^32.
 
-    `mix` is the finaliser of MurmurHash3, a bijection of 32-bit words: any change within one word shows for certain,
-    changes of several (exchanged elements, flipped signs) but for a chance of 2^-32.
+    `mix` is the finaliser of MurmurHash3, a bijection of 32-bit words. A change within one word is therefore always
+    detected; a change of several words (exchanged elements, flipped signs) is missed with probability 2^-32.
     """
     width = leaf.dtype.itemsize
     if leaf.dtype == jnp.bool_:
@@ -78,27 +78,30 @@ def _digest(meta: dict[str, Any]) -> str:
 
 
 def _is_echo(error: BaseException | None) -> bool:
-    """Whether this comes from a read that Orbax abandoned when another failed; each prints a traceback of its own."""
+    """Whether the error comes from a read that Orbax abandoned because another read had failed.
+
+    Python would print a traceback for each of them.
+    """
     return type(error) is Exception or (isinstance(error, RuntimeError) and "Event loop is closed" in str(error))
 
 
 def newest(folder: pathlib.Path) -> int | None:
-    """The newest step in a `checkpoints/` folder, intact or not, without opening it; None where there is none."""
+    """The newest step in a `checkpoints/` folder, found by name only and perhaps damaged; None if there is none."""
     return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=None)
 
 
 class _BestStep:
-    """Orbax preservation policy: the newest step of the smallest finite value, by a dictionary `Checkpoints` fills.
+    """Orbax preservation policy that keeps the step with the smallest finite value, and the newest of equal ones.
 
-    Orbax's own BestN keeps values in a file that its constructor cannot do without: one damaged byte there and no step
-    can be read any more.
+    `Checkpoints` fills the dictionary of values. Orbax's own BestN reads its values from a file in its constructor, so
+    that a single damaged byte of that file makes every step unreadable.
     """
 
     def __init__(self, values: dict[int, float]):
         self._values = values
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """One verdict a checkpoint."""
+        """One boolean per checkpoint, True for the best one."""
         values = {info.step: self._values.get(info.step, math.inf) for info in checkpoints}
         finite = [step for step, value in values.items() if math.isfinite(value)]
         best = min(finite, key=lambda step: (values[step], -step), default=None)
@@ -106,14 +109,14 @@ class _BestStep:
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
-    """Writes arrays, but leaves small replicated ones whole.
+    """A handler that writes small replicated arrays in one piece.
 
-    Orbax has every device write its share of every replicated array, which pays for large arrays alone: `save` of 427
-    small ones on 8 virtual CPU devices returned after 1.4 s with shares and 0.2 s without.
+    By default Orbax lets every device write a slice of every replicated array. That pays only for large arrays: `save`
+    of 427 small ones on 8 virtual CPU devices returned after 1.4 s with slices and after 0.2 s without.
     """
-    whole = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=LEAST_SHARE)
+    jax_arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=MIN_SLICE_BYTES)
     registry = ocp.type_handlers.create_type_handler_registry(
-        (np.ndarray, ocp.type_handlers.NumpyHandler()), (jax.Array, whole)
+        (np.ndarray, ocp.type_handlers.NumpyHandler()), (jax.Array, jax_arrays)
     )
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
@@ -123,8 +126,8 @@ class Checkpoints:
 
     Args:
       folder: created when missing, unless read_only.
-      keep: how many of the newest steps stay; the best one by the metric given to `save` stays besides.
-      read_only: never writes, renames or deletes, e.g. for evaluation beside a running training.
+      keep: how many of the newest steps are kept. The best step, by the value given to `save`, is kept as well.
+      read_only: never writes, renames or deletes, e.g. for an evaluation while training runs.
       warn: called with one line for each damaged step.
     """
 
@@ -149,21 +152,21 @@ class Checkpoints:
             self._values.update({step: self._value(step) for step in self.steps()})
 
     def _purge(self) -> None:
-        """Frees the disk of deleted steps, which Orbax only moves aside."""
+        """Deletes the steps that Orbax has only moved to the folder DELETED."""
         for path in (self.folder / DELETED).glob("*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """The finished steps, oldest first."""
+        """The steps whose checkpoints are complete, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, state: PyTree, step: int, value: float = math.inf) -> None:
-        """Starts writing `state` as `step`; a step that exists already stays.
+        """Starts writing `state` as `step` and returns before it is on disk; does nothing if the step exists.
 
         Args:
-          value: what "best" means, smaller being better; not finite counts as worst.
+          value: the smallest value over all steps marks the best checkpoint; a value that is not finite never does.
         Raises:
-          StorageError: this or the previous write failed.
+          StorageError: this write or the previous one failed.
         """
         if step in self._manager.all_steps():
             return
@@ -179,10 +182,10 @@ class Checkpoints:
         self._purge()
 
     def wait(self) -> None:
-        """Returns when the last save is on disk.
+        """Blocks until the last save is on disk.
 
         Raises:
-          StorageError: it failed.
+          StorageError: the save failed.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -198,19 +201,19 @@ class Checkpoints:
             raise StorageError(f"{self.folder}: cannot write a checkpoint: {text[:300]}") from error
 
     def close(self) -> None:
-        """Waits for the save in flight and releases Orbax's threads."""
+        """Waits for an unfinished save and releases Orbax's threads."""
         self.wait()
         self._manager.close()
 
     def restore(self, target: PyTree, shardings: PyTree, which: str | int = "latest") -> PyTree | None:
-        """The newest intact state (or the best, or that of a step), or None when nothing was ever saved.
+        """The newest intact state (or the best, or the state of a given step); None if nothing was ever saved.
 
         Args:
-          target: arrays or ShapeDtypeStructs that say the structure, shapes and dtypes to expect.
+          target: arrays or ShapeDtypeStructs with the expected structure, shapes and dtypes.
           shardings: one for each leaf of `target`.
           which: "latest", "best" or a step number.
         Raises:
-          StorageError: what is saved belongs to another configuration, the step asked for does not exist or is
+          StorageError: the checkpoint belongs to another configuration, the requested step does not exist or is
             damaged, or every checkpoint is damaged.
         """
         which = str(which)
@@ -224,7 +227,7 @@ class Checkpoints:
                     raise StorageError(
                         f"{self.folder}: checkpoint {step} is damaged ({error}); other steps: {others}"
                     ) from error
-                self._warn(f"checkpoint {step} is damaged ({error}); falling back")
+                self._warn(f"checkpoint {step} is damaged ({error}); trying the one before it")
                 self._set_aside(step)
         damaged = sorted(path.name for path in self.folder.glob("corrupt-*"))
         if candidates or damaged:
@@ -242,11 +245,11 @@ class Checkpoints:
         if which == "best":
             values = {step: self._value(step) for step in steps}
             if not any(map(math.isfinite, values.values())):
-                raise StorageError(f"{self.folder}: this run calls no checkpoint the best; take the latest")
+                raise StorageError(f"{self.folder}: this run ranks no checkpoint, so that none is the best; use latest")
             return sorted(steps, key=lambda step: (values[step], -step))
         if not which.isdigit() or int(which) not in steps:
             known = ", ".join(map(str, steps))
-            raise StorageError(f"{self.folder}: no checkpoint {which!r}; there are latest, best, {known}")
+            raise StorageError(f"{self.folder}: there is no checkpoint {which!r}; there are latest, best, {known}")
         return [int(which)]
 
     def _value(self, step: int) -> float:
@@ -257,38 +260,41 @@ class Checkpoints:
 
     def _read(self, step: int, target: PyTree, shardings: PyTree) -> PyTree:
         meta = self._read_meta(step)
-        wanted = _describe(flat(target))
-        if meta["leaves"] != wanted:
-            names = meta["leaves"].keys() ^ wanted.keys() or {n for n in wanted if meta["leaves"][n] != wanted[n]}
+        expected = _describe(flat(target))
+        if meta["leaves"] != expected:
+            names = meta["leaves"].keys() ^ expected.keys() or {n for n in expected if meta["leaves"][n] != expected[n]}
             raise StorageError(
                 f"{self.folder}: checkpoint {step} does not fit this configuration: {len(names)} arrays differ, "
                 f"e.g. {min(names)}"
             )
-        places = flat(shardings)
+        flat_shardings = flat(shardings)
         abstract = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=flat_shardings[name])
             for name, leaf in flat(target).items()
         }
-        how = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
+        restore_args = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
         with self._reading(step, "unreadable"):
-            items = self._manager.restore(step, args=ocp.args.Composite(state=how))
+            items = self._manager.restore(step, args=ocp.args.Composite(state=restore_args))
         leaves = items["state"]
         sums = jax.device_get(_checksums(leaves))
         bad = [name for name, value in meta["checksums"].items() if int(sums[name]) != value]
         if bad:
-            raise CorruptError(f"checksum of {bad[0]} differs")
+            raise CorruptError(f"the checksum of {bad[0]} differs")
         order = [leaves[name] for name in flat(target)]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(target), order)
 
     @contextlib.contextmanager
     def _reading(self, step: int, what: str) -> Iterator[None]:
-        """Tells damage from a disk that fails us: permissions, too many open files or no memory are no evidence."""
+        """Raises CorruptError for damaged data and StorageError for a disk that cannot be read at the moment.
+
+        Missing permissions, too many open files or too little memory are no evidence of damage.
+        """
         hook = sys.unraisablehook
         sys.unraisablehook = lambda seen: None if _is_echo(seen.exc_value) else hook(seen)
         try:
             yield
         except Exception as error:
-            gc.collect()  # of those reads, while the hook stands
+            gc.collect()  # drops the abandoned reads while the hook still silences them
             cause = error.__cause__ or error if type(error) is Exception else error  # Orbax wraps in bare Exceptions
             text = " ".join(str(cause).split())[:160]
             unavailable = isinstance(cause, OSError) and not isinstance(cause, DAMAGE_OSERRORS)
@@ -304,11 +310,11 @@ class Checkpoints:
         with self._reading(step, "unreadable description"):
             meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
-            raise CorruptError("its description was changed")
+            raise CorruptError("its description has changed")
         if meta.get("format") != FORMAT:
             raise StorageError(
-                f"{self.folder}: checkpoint {step} has format {meta.get('format', 1)}, this one reads {FORMAT}; use "
-                f"the version that wrote it, or another --workdir"
+                f"{self.folder}: checkpoint {step} has format {meta.get('format', 1)}, this version reads format "
+                f"{FORMAT}; use the version of genmodels that wrote it, or another --workdir"
             )
         return meta
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Writing files atomically: a file is complete or it is not there."""
 
 import contextlib
 import os
@@ -11,10 +11,12 @@ from genmodels.errors import StorageError
 
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary file beside `path` that takes its place when the block succeeds; else `path` stays as it was.
+    """Yields a temporary file in the folder of `path`, and renames it to `path` if the block succeeds.
+
+    If the block fails, the temporary file is deleted and `path` stays unchanged.
 
     Raises:
-      StorageError: the folder cannot be written.
+      StorageError: the folder or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,10 +36,10 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def check_writable(path: pathlib.Path) -> None:
-    """Checks, before hours of work, that a file or folder can be made at `path`; makes nothing.
+    """Checks, before hours of work, that a file or folder can be created at `path`; creates nothing.
 
     Raises:
-      StorageError: it cannot.
+      StorageError: the nearest existing folder is read-only, or a part of the path is a file.
     """
     path = path.absolute()
     try:
@@ -45,12 +47,12 @@ def check_writable(path: pathlib.Path) -> None:
         reason = f"{existing} is a file" if not existing.is_dir() else f"{existing} is read-only"
         writable = existing.is_dir() and os.access(existing, os.W_OK)
     except OSError as error:
-        writable, reason = False, error.strerror
+        writable, reason = False, str(error.strerror)
     if not writable:
         raise StorageError(f"{path}: cannot be written: {reason}")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole text file or leaves the old one."""
+    """Writes a text file atomically, see `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text)

@@ -1,4 +1,4 @@
-"""Pictures that explain themselves: PNG grids whose title and caption travel inside the file."""
+"""Grids of images as PNG files, with their title and caption stored in the file."""
 
 import pathlib
 
@@ -10,11 +10,12 @@ from genmodels.core.files import atomic_path
 from genmodels.errors import DataError
 
 GAP = 2  # pixels of background between images
-BACKGROUND = 96
+BACKGROUND = 96  # grey level
+ENLARGED_SIDE = 640  # pixels; a smaller grid is enlarged by the greatest whole factor that keeps its sides within this
 
 
 def grid(images: UInt8[np.ndarray, "N height width channel"], columns: int) -> UInt8[np.ndarray, "H W channel"]:
-    """Images in rows of `columns`, left to right and top to bottom, on a grey ground."""
+    """One picture with `columns` images in each row, filled left to right and top to bottom, on grey."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     canvas = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), BACKGROUND, np.uint8)
@@ -26,23 +27,23 @@ def grid(images: UInt8[np.ndarray, "N height width channel"], columns: int) -> U
 
 
 def to_pil(image: UInt8[np.ndarray, "height width channel"]) -> Image.Image:
-    """A PIL image of 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+    """An array of 1 (grey), 3 (RGB) or 4 (RGBA) channels as a PIL image.
 
     Raises:
       DataError: any other number of channels.
     """
     channels = image.shape[-1]
     if channels not in (1, 3, 4):
-        raise DataError(f"an image of {channels} channels cannot be shown as PNG; there are 1, 3 and 4")
+        raise DataError(f"an image of {channels} channels cannot be saved as PNG, which has 1, 3 or 4")
     return Image.fromarray(image[..., 0] if channels == 1 else image)
 
 
 def save_grid(
     path: pathlib.Path, images: UInt8[np.ndarray, "N height width channel"], columns: int, title: str, caption: str
 ) -> None:
-    """Writes a grid, small images enlarged by a whole factor, with its title and caption as PNG text."""
+    """Writes a grid as PNG, with title and caption as its text; a small grid is enlarged by a whole factor."""
     picture = to_pil(grid(images, columns))
-    factor = max(1, 640 // max(picture.size))
+    factor = max(1, ENLARGED_SIDE // max(picture.size))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", title)
@@ -52,6 +53,6 @@ def save_grid(
 
 
 def read_captions(path: pathlib.Path) -> tuple[str, str]:
-    """(title, caption) of a picture; its file name and nothing where it has none."""
+    """The title and caption stored in a picture; by default its file name and an empty caption."""
     with Image.open(path) as picture:
         return picture.info.get("Title", path.stem), picture.info.get("Description", "")

@@ -1,10 +1,11 @@
-"""From config to optax: optimizers, learning-rate schedules, averaged weights, and the one gradient helper.
+"""Optimizers, learning-rate schedules and averaged weights (EMA) from a config, and the one gradient helper.
 
-EMA: ema <- d ema + (1 - d) params, d_t = min(decay, (1 + t) / (10 + t)) with warm-up. A short run lives by the ratio of
-the averaging time 1 / (1 - decay) to its length; `ema.horizon` sets that ratio and derives the decay from it.
+EMA: ema <- d ema + (1 - d) params, with d_t = min(decay, (1 + t) / (10 + t)) during warm-up. What matters to a short
+run is the ratio of the averaging time 1 / (1 - decay) to the length of the run. `ema.horizon` sets that ratio and
+derives the decay from it.
 
-Frozen parameters are left out of what is differentiated: no gradient, optimizer state or average is kept for them, and
-the backward pass ends where only frozen ones are left.
+Frozen parameters are not differentiated: they have no gradient, no optimizer state and no average, and the backward
+pass ends where only frozen parameters are left.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ DECAYS = {
 
 
 def learning_rate(config: Any, num_steps: int) -> optax.Schedule:
-    """`config.optim`'s rate by update: linear warm-up from 0, then the decay, which ends at `num_steps`."""
+    """The learning rate of each update: linear warm-up from 0, then `config.optim.decay`, which ends at `num_steps`."""
     warmup = min(config.warmup, num_steps)
     decay = DECAYS[choose("config.optim.decay", config.decay, DECAYS)]
     after = decay(config.learning_rate, max(1, num_steps - warmup))
@@ -49,46 +50,53 @@ def learning_rate(config: Any, num_steps: int) -> optax.Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Which parameters of a network stay as they are: those whose "network/module/leaf" a pattern matches."""
+    """Which parameters of a network are not trained: those whose name "network/module/leaf" matches a pattern.
+
+    Attributes:
+      network: name of the network, the first part of each parameter's name.
+      patterns: regular expressions that must match the full name.
+    """
 
     network: str = ""
     patterns: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: Any, network: str) -> "Frozen":
-        """What `config.frozen` says of the parameters called `network`; configs older than the key freeze none."""
+        """The patterns of `config.frozen` for one network; a config that lacks the key freezes nothing."""
         return cls(network, tuple(config.get("frozen", ())))
 
     def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
-        """(trained, frozen), see `parameters.split`."""
+        """The trained and the frozen parameters, see `parameters.split`."""
         return parameters.split(params, self.patterns, self.network)
 
 
-NOTHING = Frozen()
+NONE_FROZEN = Frozen()
 
 
 def make_optimizer(
-    config: Any, num_steps: int, frozen: Frozen = NOTHING, updates: int = 1
+    config: Any, num_steps: int, frozen: Frozen = NONE_FROZEN, updates: int = 1
 ) -> optax.GradientTransformation:
     """The optax chain of `config.optim`: clip by global norm, precondition, decay weights, scale by the rate.
 
-    Its state is made for the parameters that are trained; `apply_gradients` hands it those alone. Weights whose names,
-    "network/module/leaf", match `config.optim.no_decay` do not decay.
+    The optimizer state covers only the trained parameters, and `apply_gradients` passes only those. Weights whose
+    names, "network/module/leaf", match `config.optim.no_decay` do not decay.
 
     Args:
-      updates: how many a step; the rate stays the step's.
+      config: the section `config.optim`, or a network's own version of it.
+      num_steps: training steps, at which the learning-rate decay ends.
+      updates: updates per training step; all updates of a step use that step's learning rate.
     """
     name = choose("config.optim.name", config.name, PRECONDITIONERS)
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     scale_by_rate = optax.inject_hyperparams(optax.scale_by_learning_rate)  # keeps the rate in the state, for the log
     schedule = learning_rate(config, num_steps)
     rate = scale_by_rate(learning_rate=schedule if updates == 1 else lambda count: schedule(count // updates))
-    spared = tuple(config.get("no_decay", ()))  # older configs have no such key: all weights decay
+    no_decay = tuple(config.get("no_decay", ()))  # in older configs, which lack the key, all weights decay
 
-    def decaying(params):
-        return jax.tree.map(lambda hit: not hit, parameters.mask(params, spared, frozen.network))
+    def decay_mask(params):
+        return jax.tree.map(lambda hit: not hit, parameters.mask(params, no_decay, frozen.network))
 
-    decays = optax.add_decayed_weights(config.weight_decay, decaying if spared else None)
+    decays = optax.add_decayed_weights(config.weight_decay, decay_mask if no_decay else None)
     chain = optax.chain(*clip, *PRECONDITIONERS[name](config, decays), rate)
     return optax.GradientTransformation(lambda params: chain.init(frozen.split(params)[0]), chain.update)
 
@@ -96,13 +104,16 @@ def make_optimizer(
 def make_optimizers(
     config: ConfigDict, updates: Mapping[str, int], num_steps: int
 ) -> dict[str, optax.GradientTransformation]:
-    """An optimizer for each network: `config.optim`, with what its section `config.optim.NETWORK` has instead.
+    """An optimizer for each network: `config.optim`, overridden by the section `config.optim.NETWORK` if there is one.
+
+    A key that is None in such a section is not set.
 
     Args:
-      config: the whole.
-      updates: of each network, by its name: how many a step.
+      config: the full config of the run.
+      updates: network name to updates per training step.
+      num_steps: training steps, at which the learning-rate decay ends.
     Raises:
-      ConfigError: a section that no network of the task has, or a key that `config.optim` does not have.
+      ConfigError: the name of a section is not a network of the task, or a section has a key that `config.optim` lacks.
     """
     shared = {key: value for key, value in config.optim.items() if not isinstance(value, ConfigDict)}
     sections = {key: value for key, value in config.optim.items() if key not in shared}
@@ -110,15 +121,16 @@ def make_optimizers(
         choose("section config.optim." + network, network, updates)
         for key in section:
             choose(f"key config.optim.{network}.{key}", key, shared)
-    own = {network: ConfigDict(shared | dict(sections.get(network, {}))) for network in updates}
+    chosen = {name: {key: value for key, value in part.items() if value is not None} for name, part in sections.items()}
+    resolved = {network: ConfigDict(shared | chosen.get(network, {})) for network in updates}
     return {
-        network: make_optimizer(own[network], num_steps, Frozen.of(config, network), count)
+        network: make_optimizer(resolved[network], num_steps, Frozen.of(config, network), count)
         for network, count in updates.items()
     }
 
 
 def ema_decay(config: Any, num_steps: int) -> Callable[[jax.Array], jax.Array] | None:
-    """`config.ema`'s decay as a function of the step, or None where no average is kept."""
+    """The decay of `config.ema` as a function of the step; None if the run keeps no average."""
     if not config.horizon and not config.decay:
         return None
     decay = 1 - 1 / max(1.0, config.horizon * num_steps) if config.horizon else config.decay
@@ -133,36 +145,36 @@ def gradients(
     batch: PyTree,
     dist: Dist,
     accumulate: int = 1,
-    frozen: Frozen = NOTHING,
+    frozen: Frozen = NONE_FROZEN,
 ) -> tuple[PyTree, dict[str, Any]]:
-    """Gradient of the mean loss over the *global* batch, and the metrics, averaged over devices after `grad`.
+    """Gradient of the mean loss over the *global* batch, and the metrics; both are averaged over devices after `grad`.
 
-    The gradient has None in the place of frozen parameters.
+    The gradient has None in place of each frozen parameter.
 
     Args:
-      loss_fn: (params, rows) to (mean loss over these rows, metrics). Metrics that are `PerRow` come back as they are,
-        in the order of this view's rows.
-      batch: leaves with the rows of this view as leading axis, per-example keys among them.
-      accumulate: micro-batches scanned one after another; each takes every `accumulate`-th row, so that a batch
-        sharded over devices stays so.
+      loss_fn: maps (params, rows) to (mean loss over these rows, metrics). Metrics of type `PerRow` are returned
+        unchanged, in the order of this view's rows.
+      batch: arrays whose leading axis is the rows of this view, per-example random keys included.
+      accumulate: number of micro-batches that are scanned one after another. Each takes every `accumulate`-th row, so
+        that a batch sharded over devices keeps its sharding.
     """
-    trained, fixed = frozen.split(params)
-    value_and_grad = jax.value_and_grad(lambda p, rows: loss_fn(parameters.merge(p, fixed), rows), has_aux=True)
+    trained, untrained = frozen.split(params)
+    value_and_grad = jax.value_and_grad(lambda p, rows: loss_fn(parameters.merge(p, untrained), rows), has_aux=True)
 
-    def one(rows):
+    def micro_batch(rows):
         (loss, metrics), grads = value_and_grad(trained, rows)
         per_row = {name: metrics.pop(name) for name in list(metrics) if isinstance(metrics[name], PerRow)}
         return (grads, {"loss": loss, **metrics}), per_row
 
     if accumulate == 1:
-        averaged, per_row = one(batch)
+        averaged, per_row = micro_batch(batch)
     else:
         parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
-        shapes, _ = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+        shapes, _ = jax.eval_shape(micro_batch, jax.tree.map(lambda x: x[0], parts))
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
         def add(sums, rows):
-            new, per_row = one(rows)
+            new, per_row = micro_batch(rows)
             return jax.tree.map(jnp.add, sums, new), per_row
 
         total, per_row = jax.lax.scan(add, zeros, parts)
@@ -179,9 +191,14 @@ def apply_gradients(
     grads: PyTree,
     decay: Callable[[jax.Array], jax.Array] | None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Updates the parameters, optimizer state and EMA called `name`; also returns both norms and the rate.
+    """Updates the parameters, optimizer state and EMA of the network `name`.
 
-    `tx` comes from `make_optimizer`, whose last link holds the rate. Where `grads` has None, all stays as it is.
+    Args:
+      tx: from `make_optimizer`; the last link of its chain holds the learning rate.
+      grads: None in place of a parameter leaves that parameter and its average unchanged.
+      decay: EMA decay as a function of the step, see `ema_decay`; None keeps no average.
+    Returns:
+      The new state, and the metrics `grad_norm`, `update_norm` (global L2 norms) and `learning_rate`.
     """
     trained = parameters.only(grads, state.params[name])
     updates, opt_state = tx.update(grads, state.opt_state[name], trained)
@@ -196,9 +213,9 @@ def apply_gradients(
         before = state.ema_params[name]
         average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, parameters.only(grads, before), trained)
         changes["ema_params"] = state.ema_params | {name: parameters.merge(average, before)}
-    seen = {
+    metrics = {
         "grad_norm": optax.tree.norm(grads),
         "update_norm": optax.tree.norm(updates),
         "learning_rate": opt_state[-1].hyperparams["learning_rate"],
     }
-    return state.replace(**changes), seen
+    return state.replace(**changes), metrics

@@ -1,12 +1,13 @@
-"""Everything about devices: what a step sees of them, and how steps and predict functions are compiled.
+"""Everything about devices: how a step sees them, and how steps and predict functions are compiled for them.
 
-Two modes that must agree to rounding:
+There are two modes, whose results must agree to rounding:
 
     pmap      every device runs the step on its rows; `dist.mean` and `dist.all_gather` are collectives
     sharded   jit over a mesh: the step sees the global batch, `dist` is the identity, XLA places the collectives
 
-The state is an ordinary pytree without a device axis in both. Under pmap its outputs have `out_axes=None`, which takes
-device 0's value: whatever enters the state must come from `dist.mean` or `dist.all_gather`.
+In both modes the state is an ordinary pytree without a device axis. Under pmap the state is returned with
+`out_axes=None`, which takes the value of device 0. Whatever enters the state must therefore come from `dist.mean` or
+`dist.all_gather`, so that it is equal on all devices.
 """
 
 import dataclasses
@@ -22,6 +23,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Integer, Key
 
+from genmodels.core.rng import fold
+
 PyTree = Any
 AXIS = "devices"
 
@@ -31,24 +34,24 @@ class Dist:
     """A step's view of the devices.
 
     Attributes:
-      example_ids: indices in the global batch of the rows this view holds, shape [rows].
-      axis_name: the pmapped axis, or None where the view is the global batch.
+      example_ids: indices of this view's rows in the global batch, shape [rows].
+      axis_name: the pmapped axis; None if the view is the global batch.
     """
 
     example_ids: Integer[Array, " rows"]
     axis_name: str | None = None
 
     def mean(self, tree: PyTree) -> PyTree:
-        """The mean over devices of every leaf."""
+        """The mean of every leaf over the devices."""
         return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
 
     def all_gather(self, tree: PyTree) -> PyTree:
-        """The global batch of every leaf, rows in order."""
+        """Every leaf gathered from all devices: [rows, ...] to [global batch, ...], rows in order."""
         return tree if self.axis_name is None else jax.lax.all_gather(tree, self.axis_name, tiled=True)
 
     def example_keys(self, rng: Key[Array, ""]) -> Key[Array, " rows"]:
-        """One key an example, the same however the global batch is split."""
-        return jax.vmap(lambda index: jax.random.fold_in(rng, index))(self.example_ids)
+        """One random key per example, which does not depend on how the global batch is split over devices."""
+        return fold(rng, self.example_ids)
 
 
 def _rows(batch: PyTree) -> int:
@@ -56,21 +59,21 @@ def _rows(batch: PyTree) -> int:
 
 
 def whole_view(batch: PyTree) -> Dist:
-    """The view of a step that is handed the global batch."""
+    """The view of a step that receives the global batch."""
     return Dist(jnp.arange(_rows(batch)))
 
 
 def device_view(batch: PyTree) -> Dist:
-    """The view of a step that runs on one device of a pmap over AXIS."""
+    """The view of a step that runs on one device of a pmap over the axis AXIS."""
     rows = _rows(batch)
     return Dist(jax.lax.axis_index(AXIS) * rows + jnp.arange(rows), AXIS)
 
 
-def gather_hosts(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """The arrays of every process, in order; their shapes may differ, and float64 arrives as float64."""
+def gather_hosts(arrays: dict[str, Any]) -> list[dict[str, np.ndarray]]:
+    """The arrays of every process, in the order of processes. Shapes may differ, and float64 stays float64."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    data = np.frombuffer(buffer.getvalue(), np.uint8)  # as bytes: on devices floats would lose half of their digits
+    data = np.frombuffer(buffer.getvalue(), np.uint8)  # bytes, because devices would round float64 to float32
     sizes = multihost_utils.process_allgather(np.array(len(data), np.int32))
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: len(data)] = data
@@ -83,12 +86,12 @@ def gather_hosts(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parallel:
-    """Compiles steps for a list of devices.
+    """Compiles steps and predict functions for a list of devices.
 
     Attributes:
       mode: "pmap" or "sharded".
       devices: all devices of all processes, in order.
-      shard_parameters: split large leaves of the state over the devices (sharded mode only).
+      shard_parameters: whether to split large leaves of the state over the devices (mode "sharded" only).
     """
 
     mode: str = "pmap"
@@ -101,7 +104,7 @@ class Parallel:
         return Mesh(np.asarray(self.devices), (AXIS,))
 
     def state_shardings(self, state: PyTree) -> PyTree:
-        """Replicated, or split along the largest axis that the devices divide."""
+        """A sharding for each leaf: replicated, or split along the largest axis that the number of devices divides."""
         n = len(self.devices)
 
         def rule(leaf):
@@ -125,9 +128,9 @@ class Parallel:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
     def compile_step(self, step: Callable, state: PyTree) -> Callable:
-        """`step(state, frozen, batch, rng, dist)` as `run(state, frozen, host_batch, rng)`.
+        """Compiles `step(state, frozen, batch, rng, dist)` to `run(state, frozen, host_batch, rng)`.
 
-        The state is donated, except by pmap across processes, where jax 0.10 fails when it is.
+        The state is donated, except by pmap across several processes, where donation makes jax 0.10 fail.
         """
         if self.mode == "pmap":
             body = jax.pmap(
@@ -149,9 +152,9 @@ class Parallel:
         return lambda state, frozen, batch, rng: body(state, frozen, self._split(batch), rng)
 
     def compile_predict(self, fn: Callable) -> Callable:
-        """`fn(variables, frozen, inputs, dist) -> outputs` as a function of host inputs with all rows on this host.
+        """Compiles `fn(variables, frozen, inputs, dist) -> outputs` to a function of inputs that are on this host.
 
-        The rows must divide by the number of devices. Outputs have the same rows.
+        The number of rows must be a multiple of the number of devices. Outputs have one row for each row of inputs.
         """
         if self.mode == "pmap":
             # The inputs are put in a tuple: if three arguments had three leaves in all, pmap of jax 0.10 would take the

@@ -1,4 +1,4 @@
-"""The whole state of a run as plain pytrees, the averages a step reports, and the guard against bad updates."""
+"""The training state of a run, the types of metrics that a step reports, and the guard against non-finite updates."""
 
 import functools
 from collections.abc import Callable, Collection
@@ -13,13 +13,13 @@ PyTree = Any
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything a resumed run needs; no device axis, nothing hidden.
+    """Everything that a resumed run needs, as plain pytrees without a device axis.
 
     Attributes:
-      step: updates attempted so far; also selects the batch and the random keys of the next one.
-      params, opt_state, ema_params: dictionaries with the task's optimizer names as keys; `ema_params` may lack some.
-      extra: whatever else the task carries (running statistics, image pools), as arrays.
-      skipped: {"total", "in_row"}: updates the guard refused, ever and since the last good one.
+      step: updates attempted so far; it also determines the batch and the random keys of the next update.
+      params, opt_state, ema_params: dictionaries with the names of the networks as keys; `ema_params` may lack some.
+      extra: other arrays of the task, such as running statistics or image pools.
+      skipped: {"total", "in_row"}: number of updates that the guard refused, over the run and since the last good one.
     """
 
     step: Integer[Array, ""]
@@ -38,7 +38,15 @@ class TrainState(struct.PyTreeNode):
         ema: bool | Collection[str],
         extra: dict | None = None,
     ):
-        """A fresh state at step 0; the EMA, of all networks or those named, starts as a copy of the parameters."""
+        """The state at step 0.
+
+        Args:
+          params: parameters by network.
+          optimizers: optax transformations by network.
+          ema: whether the averaged parameters of all networks are kept, or the names of the networks that keep them.
+            Averages start as copies of the parameters.
+          extra: initial values of `TrainState.extra`.
+        """
         averaged = ema if isinstance(ema, Collection) else params if ema else ()
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -50,19 +58,22 @@ class TrainState(struct.PyTreeNode):
         )
 
     def variables(self, ema: bool = True) -> dict[str, PyTree]:
-        """What predict functions take: the averaged parameters where the run keeps them, and `extra`."""
+        """The argument `variables` of predict functions: parameters and `extra`.
+
+        Averaged parameters replace the trained ones where the run keeps them, unless `ema` is False.
+        """
         return {"params": self.params | (self.ema_params if ema else {}), "extra": self.extra}
 
 
 class Average(NamedTuple):
-    """A mean in two parts, so that groups of unequal size merge exactly: total / count."""
+    """The mean total / count, kept as two numbers so that means over groups of unequal size merge exactly."""
 
     total: Float[Array, ""]
     count: Float[Array, ""]
 
 
 class PerRow(NamedTuple):
-    """One value per row of a view's batch, which a step uses itself; never averaged."""
+    """One value per row of a view's batch, for the step's own use; it is not averaged over rows or devices."""
 
     values: Float[Array, " rows"]
 
@@ -74,17 +85,16 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 
 def guarded(train_step: Callable) -> Callable:
-    """Wraps a task's step so that it advances `step` and refuses a state or metrics that are not finite.
+    """Wraps a task's training step: advances `step`, and refuses an update whose state or metrics are not finite.
 
-    A refused update leaves parameters, optimizer, EMA and extras exactly as they were. The step advances all the
-    same, so that a resumed or continued run does not meet the bad batch again. Metrics gain `skipped` and
-    `skipped_in_row`.
+    A refused update leaves parameters, optimizer state, EMA and `extra` unchanged. `step` advances nevertheless, so
+    that a resumed or continued run does not repeat the bad batch. The metrics `skipped` and `skipped_in_row` are added.
     """
 
     def step(state: TrainState, frozen, batch, rng, dist):
         new, metrics = train_step(state, frozen, batch, jax.random.fold_in(rng, state.step), dist)
         good = all_finite((new.params, new.opt_state, new.ema_params, new.extra, metrics))
-        # Not a `where` over all leaves: XLA's CPU backend fuses that with every check and compiles for minutes.
+        # Not `jnp.where` on every leaf: XLA's CPU backend fuses it with all the checks and compiles for minutes.
         new = jax.lax.cond(good, lambda: new, lambda: state)
         bad = 1 - good.astype(jnp.int32)
         skipped = {"total": state.skipped["total"] + bad, "in_row": (state.skipped["in_row"] + 1) * bad}
@@ -95,7 +105,7 @@ def guarded(train_step: Callable) -> Callable:
 
 
 def parameter_table(params: PyTree) -> str:
-    """One line a top-level module, `name  tensors  parameters`, and the total."""
+    """A text table with one line per top-level module, `name  tensors  parameters`, and a line for the total."""
     rows = []
     for network, modules in params.items():
         for name, module in sorted(modules.items()):

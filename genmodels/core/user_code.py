@@ -4,9 +4,13 @@ import importlib
 import pathlib
 import sys
 import traceback
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from genmodels.errors import ConfigError, GenmodelsError
+
+HINT = '; the name must be "module:function", importable from the current directory or installed'
 
 
 def is_user_code(name: str) -> bool:
@@ -14,10 +18,19 @@ def is_user_code(name: str) -> bool:
     return ":" in name
 
 
+def module_of(key: str, name: str) -> ModuleType:
+    """Imports the module of "module:function"; it is looked for in the current directory first.
+
+    Args:
+      key: the flag or config key that holds the name, for messages.
+    Raises:
+      ConfigError: the module cannot be imported; the message is one line that names the key and the line of the module.
+    """
+    return _attempt(key, name, importlib.import_module, name.partition(":")[0], hint=HINT)
+
+
 def call(key: str, name: str, *args: Any) -> Any:
     """Imports the module of "module:function" and calls the function.
-
-    The module is looked for in the current directory first, then among the installed ones.
 
     Args:
       key: the flag or config key that holds the name, for messages.
@@ -28,20 +41,19 @@ def call(key: str, name: str, *args: Any) -> Any:
       ConfigError: the module cannot be imported, it has no such function, or the function raises; the message is one
         line that names the key and the line of the module. A GenmodelsError of the function passes unchanged.
     """
-    module, _, function = name.partition(":")
+    function = _attempt(key, name, getattr, module_of(key, name), name.partition(":")[2], hint=HINT)
+    return _attempt(key, name, function, *args)
+
+
+def _attempt(key: str, name: str, function: Callable[..., Any], *args: Any, hint: str = "") -> Any:
+    """What the function returns, with the current directory on the path; any mistake in a user's file is one line."""
     sys.path.insert(0, "")
     try:
-        try:
-            found = getattr(importlib.import_module(module), function)
-        except Exception as error:  # any mistake in a user's file
-            hint = '; the name must be "module:function", importable from the current directory or installed'
-            raise ConfigError(f"{key}={name}: {_describe(error, module)}{hint}") from error
-        try:
-            return found(*args)
-        except GenmodelsError:
-            raise
-        except Exception as error:
-            raise ConfigError(f"{key}={name}: {_describe(error, module)}") from error
+        return function(*args)
+    except GenmodelsError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{key}={name}: {_describe(error, name.partition(':')[0])}{hint}") from error
     finally:
         sys.path.remove("")
 

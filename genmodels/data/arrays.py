@@ -1,4 +1,4 @@
-"""Sources that are arrays already: scikit-learn's digits, .npz and MNIST's idx files. They live in memory, whole."""
+"""Sources whose images come as one array in memory: scikit-learn's digits, .npz files and MNIST's idx files."""
 
 import contextlib
 import dataclasses
@@ -11,31 +11,32 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from genmodels.data.base import Settings, Source, no_test, tabulate
+from genmodels.data.base import Settings, Source, no_test
 from genmodels.data.images import CHANNELS
+from genmodels.data.table import tabulate
 from genmodels.errors import ConfigError, DataError
 
-MOST_CLASSES = 10**6
+MAX_CLASSES = 10**6  # a larger label is a mistake, such as an id in place of a class
 
-# What numpy and zipfile raise for one changed byte or another.
+# The errors that numpy and zipfile raise for a damaged .npz, depending on which bytes have changed.
 DAMAGED = (ValueError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager
 def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """An .npz of plain arrays, open for reading inside the block.
+    """A context manager: an .npz of plain arrays, open for reading inside the block.
 
     Args:
-      where: how to call it in messages.
+      where: the name of the file in error messages.
     Raises:
-      DataError: it is missing or cannot be read, when opened or inside the block.
+      DataError: the file is missing, or it cannot be read, when it is opened or inside the block.
     """
     if not pathlib.Path(path).is_file():
         raise DataError(f"{where}: no such file")
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, as .npy files do")
+            raise ValueError("it holds a single array, as an .npy file does")
         with file:
             yield file
     except DAMAGED as error:
@@ -43,10 +44,14 @@ def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzF
 
 
 def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray | None, settings: Settings) -> Source:
-    """A source of images [N, height, width(, channel)] and labels [N].
+    """A source of arrays.
 
+    Args:
+      where: the name of the source, also in error messages.
+      images: uint8 [N, height, width(, channel)] with 1, 3 or 4 channels.
+      labels: integers >= 0, [N] or [N, 1].
     Raises:
-      DataError: images are not uint8 of 1, 3 or 4 channels; labels are not as many integers >= 0.
+      DataError: images or labels are not of that kind, or no rule says how images become square.
     """
     if images.ndim == 3:
         images = images[..., None]
@@ -61,7 +66,8 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
     rule = settings.rule
     if rule.size and height != width and not rule.crop:
         raise DataError(
-            f"{where}: images are {height}x{width}: say how they become square, config.data.crop=center or none"
+            f"{where}: images are {height}x{width}, not square: set config.data.crop=center (middle square) or none "
+            f"(squash)"
         )
     wanted = (*((rule.size, rule.size) if rule.size else found[:2]), CHANNELS.get(rule.convert, found[2]))
     if wanted != found:
@@ -76,20 +82,21 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         return Source(where, split, images, None, 0, known=known, notes=notes)
     if labels.shape not in ((len(images),), (len(images), 1)) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
-            f"{where}: {len(images)} images need as many labels, whole numbers in one row; got {labels.dtype} "
+            f"{where}: {len(images)} images need {len(images)} labels, integers of shape [N]; got {labels.dtype} "
             f"{labels.shape}"
         )
     labels = labels.reshape(-1)
-    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
         worst = labels.min() if labels.min() < 0 else labels.max()
-        raise DataError(f"{where}: label {worst}: labels must count from 0 and be less than {MOST_CLASSES:,}")
+        raise DataError(f"{where}: label {worst}: labels must be at least 0 and less than {MAX_CLASSES:,}")
     return Source(where, split, images, labels.astype(np.int32), int(labels.max()) + 1, known=known, notes=notes)
 
 
 def load_digits(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's 1,797 handwritten digits, 8x8 with values 0-16, scaled to 0-255.
 
-    The split is fixed: of `RandomState(0).permutation(1797)` the first 1,500 train, the other 297 test.
+    The split is fixed: the first 1,500 of `RandomState(0).permutation(1797)` are for training, the other 297 for test.
+    Returns images [N, 8, 8] and labels [N].
     """
     from sklearn.datasets import load_digits as sklearn_digits
 
@@ -116,7 +123,7 @@ def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         found = ", ".join(file.files)
     wanted = " or ".join(images for images, _ in NPZ_LAYOUTS[split])
     raise DataError(
-        f"npz:{path}: no {split} images: looked for {wanted}, found {found or 'nothing'}"
+        f"npz:{path}: has no {split} images: it should hold {wanted}, it holds {found or 'nothing'}"
         + (no_test(f"npz:{path}") if split == "test" else "")
     )
 
@@ -125,7 +132,7 @@ IDX_STEMS = {"train": "train", "test": "t10k"}
 
 
 def load_idx(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's format: {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz, in one folder."""
+    """Images [N, height, width] and labels [N] of {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz."""
     stem = IDX_STEMS[split]
     return tuple(_read_idx(pathlib.Path(path), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
 
@@ -133,17 +140,19 @@ def load_idx(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 def _read_idx(folder: pathlib.Path, name: str) -> np.ndarray:
     file = next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
     if file is None:
-        raise DataError(f"idx:{folder}: neither {name} nor {name}.gz is there")
+        raise DataError(f"idx:{folder}: holds neither {name} nor {name}.gz")
     try:
         data = file.read_bytes()
         data = gzip.decompress(data) if file.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
-    # Header: 0, 0, type (8 is uint8), rank, then big-endian uint32 sizes (LeCun's MNIST page).
+    # The header is 0, 0, type (8 is uint8), rank, then one big-endian uint32 an axis (LeCun's MNIST page).
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise DataError(f"{file}: not an idx file of unsigned bytes")
     start = 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
     if len(data) != start + int(np.prod(shape)):
-        raise DataError(f"{file}: truncated: {shape} needs {int(np.prod(shape))} bytes, got {len(data) - start}")
+        raise DataError(
+            f"{file}: truncated: an array of {shape} needs {int(np.prod(shape))} bytes, got {len(data) - start}"
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

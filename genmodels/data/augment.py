@@ -1,4 +1,4 @@
-"""Augmentation on the device: every example draws its own changes from its own key, however the batch is split."""
+"""Augmentation on the device. Each example has a random key of its own, so the devices may share a batch in any way."""
 
 import dataclasses
 
@@ -12,13 +12,16 @@ Image = Float[Array, "height width channel"]
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """`config.data.augment`; images are float in [-1, 1] before and after.
+    """The section `config.data.augment`; images are float in [-1, 1] before and after.
 
     Attributes:
-      flip, flip_vertical: mirror left and right, up and down, each with probability 1/2.
+      flip: mirrors left and right, with probability 1/2.
+      flip_vertical: mirrors up and down, with probability 1/2.
       pad_crop: pad by so many pixels, reflecting, and cut the old size out of it anywhere.
-      brightness, contrast, saturation, hue: the largest change, within [0, 1]: a shift of values in [0, 1]; factors
-        1 +- change; a turn of the colour circle by +- change / 2. The last two are for RGB.
+      brightness: largest shift of values in [0, 1].
+      contrast: largest change of the contrast, within [0, 1]: factors 1 +- contrast.
+      saturation: largest change of the saturation, within [0, 1]: factors 1 +- saturation; for RGB.
+      hue: largest turn of the colour circle, within [0, 1]: by +- hue / 2; for RGB.
       cutout: side of a square, centred on any pixel, that is set to mid-grey (DeVries & Taylor 2017).
     Raises:
       ValueError: a value out of range.
@@ -42,7 +45,7 @@ class Augment:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises ValueError when images of this shape cannot be augmented so."""
+        """Raises ValueError when these settings do not suit images of this shape."""
         height, width, channels = image_shape
         if (self.saturation or self.hue) and channels != 3:
             raise ValueError(f"saturation and hue are for RGB, these images have {channels} channel(s)")
@@ -50,7 +53,7 @@ class Augment:
             raise ValueError(f"pad_crop must be less than, and cutout at most, the side of {height}x{width} images")
 
     def __call__(self, batch: dict[str, Array], keys: Key[Array, " rows"]) -> dict[str, Array]:
-        """Every field of images changed, each from a key of its own; all other fields pass."""
+        """The batch with its image fields augmented, each by random numbers of its own; others are unchanged."""
         fields = sorted(name for name, value in batch.items() if value.ndim == 4)
         changed = {
             name: jax.vmap(lambda key, image, field=field: self._one(jax.random.fold_in(key, field), image))(

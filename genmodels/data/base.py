@@ -1,19 +1,26 @@
-"""What a data source is: random access to uint8 images and what is known of them."""
+"""The interface of a data set, `DataSource`, and its two implementations: one set of images, and a pair of sets."""
 
 import dataclasses
 import functools
 import hashlib
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Int32, Integer, UInt8
+from jaxtyping import Int32, Integer, UInt8
 
+from genmodels.data import table as table_lib
 from genmodels.data.images import Rule
-from genmodels.data.pixels import Chosen, Pixels, blocks, digest, gather, held
+from genmodels.data.pixels import Chosen, Pixels, gather, held
+from genmodels.data.table import Table
+
+Batch = dict[str, np.ndarray]
+Order = Callable[[int, int], Integer[np.ndarray, " rows"]]  # (size of a set, random stream) to rows of it
 
 
 def no_test(where: str) -> str:
-    """What to do about a source without a test split."""
+    """The end of an error message that says what to do about a source without a test split."""
     return (
         f"; train with --config.data.source='split(\"{where}\", test=0.1)' to hold some out, or evaluate with "
         f"--split=train to compare with the training images"
@@ -22,12 +29,15 @@ def no_test(where: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """`config.data`, as far as it says how images are read.
+    """The keys of `config.data` that say how images are read.
 
     Attributes:
-      size, crop, filter, convert: see `images.Rule`.
+      size: height and width of every image; 0 leaves them as they are.
+      crop: how oblong images become square: center (the middle square) or none (squash); "" wants square images.
+      filter: how pixels are resampled: box, bilinear, bicubic or lanczos.
+      convert: grey, rgb or rgba; "" leaves grey and RGB images as they are.
       skip_damaged: leave out files that cannot be decoded, instead of stopping; decided once, when they are scanned.
-      memory_gb: sets of more than this many 10^9 bytes of pixels are decoded as they are needed.
+      memory_gb: sets with more than this many 10^9 bytes of pixels are decoded as they are needed.
       mixed: images may keep different sizes (`pixels.Mixed`); for evaluation, which resizes them itself.
     """
 
@@ -40,83 +50,90 @@ class Settings:
     mixed: bool = False
 
     def __post_init__(self):
-        self.rule  # noqa: B018  (its values are checked when it is made)
+        self.rule  # noqa: B018  (building the rule checks its values)
         if not self.memory_gb >= 0:
             raise ValueError(f"memory_gb must not be negative, got {self.memory_gb}")
 
     @property
     def rule(self) -> Rule:
-        """What happens to each image."""
+        """How each file becomes pixels."""
         return Rule(self.size, self.crop, self.filter, self.convert)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Table:
-    """What is known of every image without looking at it again.
+@runtime_checkable
+class DataSource(Protocol):
+    """One split of a data set: what training, evaluation and pictures know of it, whatever it is made of."""
 
-    Attributes:
-      digests: of the pixels, see `pixels.digest`.
-      extremes: least and greatest value.
-      origins: digests of what the pixels were made from, whatever the rule: of encoded files, else of the pixels found.
-    """
+    @property
+    def name(self) -> str:
+        """The string that names it in `config.data.source`."""
 
-    digests: UInt8[np.ndarray, "N 16"]
-    extremes: UInt8[np.ndarray, "N 2"]
-    origins: UInt8[np.ndarray, "N 16"]
+    @property
+    def split(self) -> str:
+        """ "train" or "test"."""
 
-    @classmethod
-    def empty(cls, count: int) -> "Table":
-        """To be filled row by row."""
-        return cls(*(np.zeros((count, width), np.uint8) for width in (16, 2, 16)))
+    @property
+    def parts(self) -> Mapping[str, "Source"]:
+        """The set of images behind each image field of a batch, in order."""
 
-    def set(self, row: int, image: UInt8[np.ndarray, "height width channel"], origin: bytes) -> None:
-        """Describes one image."""
-        self.digests[row] = np.frombuffer(digest(image), np.uint8)
-        self.extremes[row] = image.min(), image.max()
-        self.origins[row] = np.frombuffer(origin, np.uint8)
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the image fields of a batch, the keys of `parts`."""
 
-    def __getitem__(self, rows) -> "Table":
-        return Table(self.digests[rows], self.extremes[rows], self.origins[rows])
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channel) of every image; () where they differ in size."""
 
+    @property
+    def labels(self) -> Int32[np.ndarray, " N"] | None:
+        """The class of each image; None where images have no labels."""
 
-def tabulate(pixels: Pixels) -> Table:
-    """The table of all images."""
-    table = Table.empty(pixels.shape[0])
-    for start, rows in blocks(pixels):
-        for row, image in enumerate(rows, start=start):
-            table.digests[row] = np.frombuffer(digest(image), np.uint8)
-        flat = rows.reshape(len(rows), -1)
-        table.extremes[start : start + len(rows)] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
-    return dataclasses.replace(table, origins=table.digests)
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; 0 where images have no labels."""
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes where they are known, else ()."""
 
-def fingerprint(
-    image_shape: tuple[int, ...], digests: UInt8[np.ndarray, "N 16"], labels: Int[np.ndarray, " N"] | None
-) -> str:
-    """sha256 over shape, pixels and labels, in order; the same wherever the images lie."""
-    total = hashlib.sha256(repr(tuple(image_shape)).encode())
-    total.update(np.ascontiguousarray(digests))
-    if labels is not None:
-        total.update(np.ascontiguousarray(labels, np.int32))
-    return total.hexdigest()
+    @property
+    def in_memory(self) -> bool:
+        """Whether all pixels are held in memory, so that a batch decodes nothing."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the contents in hexadecimal, the same wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def images_of(self, field: str) -> Pixels:
+        """All images of one field."""
+
+    def batch(self, order: Order) -> Batch:
+        """A batch: uint8 images by field, and `label` where there are labels.
+
+        Args:
+          order: (size, stream) to the rows that the batch takes of a set of `size` images; sets that are drawn
+            independently of each other ask for different random streams.
+        """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """One split of a data set.
+    """A set of images with their labels, captions and file names: a `DataSource` with the one field `image`.
 
     Attributes:
       name: the string that names it, e.g. "idx:DIR".
       split: "train" or "test".
-      pixels: [N, height, width, channel], 0-255: an array, or a stack that reads its rows when asked.
+      pixels: [N, height, width, channel], 0-255: an array, or a stack that reads its rows when it is indexed.
       labels: [N] in 0 .. num_classes - 1; None for unlabelled images.
       num_classes: 0 for unlabelled images. Where classes have names, the number of those of the training split; else
         one more than the greatest label of this split.
       class_names: of the labels, where they are known.
-      captions: one an image, or None; text, so no part of a batch.
-      files: the names of their files, where they have any.
-      known: their table, where it has been made already.
-      notes: what the reader found and did, a sentence each.
+      captions: one an image, or None. Batches hold no captions, because they are text.
+      files: the name of each image's file; () where the images come from an array.
+      known: the table of facts, where the reader has made it already.
+      notes: sentences about what the reader found and did.
     """
 
     name: str
@@ -129,33 +146,50 @@ class Source:
     files: tuple[str, ...] = ()
     known: Table | None = None
     notes: tuple[str, ...] = ()
-    fields: ClassVar[tuple[str, ...]] = ("image",)  # of images in a batch
+    fields: ClassVar[tuple[str, ...]] = ("image",)
 
     def __len__(self) -> int:
-        return self.pixels.shape[0]
+        return len(self.pixels)
+
+    @property
+    def parts(self) -> Mapping[str, "Source"]:
+        """The source itself, as the set of the field `image`."""
+        return MappingProxyType({"image": self})
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(height, width, channel); () where images keep different sizes."""
+        """(height, width, channel); () where images differ in size."""
         return tuple(self.pixels.shape[1:])
 
     @property
     def in_memory(self) -> bool:
-        """Whether the pixels are held, rather than decoded as they are needed."""
+        """Whether all pixels are held in memory."""
         return held(self.pixels)
 
     @property
     def images(self) -> UInt8[np.ndarray, "N height width channel"]:
-        """All pixels in memory."""
+        """All pixels as one array, which is made from lazy pixels on every call."""
         return gather(self.pixels)
 
-    def take(self, indices: Integer[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+    def images_of(self, field: str) -> Pixels:
+        """All images of the field, which is `image`."""
+        return self.parts[field].pixels
+
+    def take(self, indices: Integer[np.ndarray, " rows"]) -> Batch:
         """The batch of these rows: `image`, and `label` where there are labels."""
         batch = {"image": self.pixels[indices]}
         return batch if self.labels is None else batch | {"label": self.labels[indices]}
 
-    def choose(self, indices: Integer[np.ndarray, " rows"], name: str, **changes) -> "Source":
-        """The source of these rows, called `name`, without copying them."""
+    def batch(self, order: Order) -> Batch:
+        """The batch of the rows that `order` gives; the set is drawn from stream 0."""
+        return self.take(order(len(self), 0))
+
+    def choose(self, indices: Integer[np.ndarray, " rows"], name: str, **changes: Any) -> "Source":
+        """A source called `name` of these rows, without a copy of their pixels.
+
+        Args:
+          changes: fields of the new source that are not simply the rows of the old one.
+        """
         pick = lambda values: values and tuple(values[i] for i in indices)  # noqa: E731
         rows = {
             "pixels": Chosen(self.pixels, indices),
@@ -168,51 +202,66 @@ class Source:
 
     @functools.cached_property
     def table(self) -> Table:
-        """What is known of each image."""
-        return self.known or tabulate(self.pixels)
+        """The facts about each image; they are computed when first asked for, unless the reader knew them."""
+        return self.known or table_lib.tabulate(self.pixels)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """See `fingerprint`."""
-        return fingerprint(self.image_shape, self.table.digests, self.labels)
+        """The sha256 of shape, pixels and labels; see `table.fingerprint`."""
+        return table_lib.fingerprint(self.image_shape, self.table.digests, self.labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """Two sources for unpaired translation; batches have the fields `a` and `b`, shuffled independently.
+    """Two sets of images of one shape for unpaired translation: a `DataSource` with the fields `a` and `b`.
 
-    An epoch is one pass over the larger of the two.
+    Each set is shuffled on its own, so that row i of `a` has nothing to do with row i of `b`. Its length, and so an
+    epoch, is that of the larger set. It has no labels, whether its parts have them or not.
     """
 
     name: str
     a: Source
     b: Source
     fields: ClassVar[tuple[str, ...]] = ("a", "b")
-
-    @property
-    def split(self) -> str:
-        """Of both."""
-        return self.a.split
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channel) of both."""
-        return self.a.image_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Classes play no part."""
-        return 0
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the pixels of both are held."""
-        return self.a.in_memory and self.b.in_memory
-
-    @property
-    def fingerprint(self) -> str:
-        """Over both."""
-        return hashlib.sha256(f"{self.a.fingerprint} {self.b.fingerprint}".encode()).hexdigest()
+    labels: ClassVar[None] = None
+    num_classes: ClassVar[int] = 0
+    class_names: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return max(len(self.a), len(self.b))
+
+    @property
+    def parts(self) -> Mapping[str, Source]:
+        """The two sets by field."""
+        return MappingProxyType({"a": self.a, "b": self.b})
+
+    @property
+    def split(self) -> str:
+        """The split that both sets were opened at."""
+        return self.a.split
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channel), which both sets share."""
+        return self.a.image_shape
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels of both sets are held in memory."""
+        return self.a.in_memory and self.b.in_memory
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of the two fingerprints, first `a`, then `b`."""
+        return hashlib.sha256(f"{self.a.fingerprint} {self.b.fingerprint}".encode()).hexdigest()
+
+    def images_of(self, field: str) -> Pixels:
+        """All images of the field `a` or `b`."""
+        return self.parts[field].pixels
+
+    def batch(self, order: Order) -> Batch:
+        """Rows of `a` by stream 1 and rows of `b` by stream 2, independent of each other."""
+        return {
+            field: part.pixels[order(len(part), stream)]
+            for stream, (field, part) in enumerate(self.parts.items(), start=1)
+        }

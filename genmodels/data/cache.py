@@ -1,8 +1,8 @@
-"""What a scan of image files found, and moments of features, kept between runs so that the second start is quick.
+"""The cache of scanned image files and of feature moments, which makes the second start quick.
 
-It lies in $GENMODELS_CACHE (default: genmodels in $XDG_CACHE_HOME or ~/.cache), a folder an entry, and may be deleted
-at any time. The key of an entry covers names, sizes and times of all files and the rule by which they were read, so
-that an entry never goes stale; a damaged one is passed over.
+It lies in $GENMODELS_CACHE (default: genmodels in $XDG_CACHE_HOME or ~/.cache), has one folder an entry, and may be
+deleted at any time. The key of an entry covers names, sizes and times of all files and the rule by which they were
+read, so an entry never becomes stale. A damaged entry is ignored.
 """
 
 import contextlib
@@ -21,24 +21,26 @@ import numpy as np
 
 from genmodels.data.arrays import DAMAGED
 
-FORMAT = 2
-LIMIT = 20e9  # bytes of all entries; beyond, those not used for longest go
+FORMAT = 2  # of the entries; raising it makes older entries unused
+MAX_CACHE_BYTES = 20e9  # of all entries; beyond it, those that were not used for longest are deleted
 
 
 def root() -> pathlib.Path:
-    """Where entries lie."""
+    """The folder of the entries."""
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(os.environ.get("GENMODELS_CACHE") or pathlib.Path(home) / "genmodels") / "data"
 
 
 def key(*parts: Any) -> str:
-    """The name of an entry."""
-    decoders = [importlib.metadata.version(name) for name in ("pillow", "pyspng")]  # another may give other pixels
+    """The name of the entry for these parts: a hash of them and of the versions of the decoders."""
+    decoders = [
+        importlib.metadata.version(name) for name in ("pillow", "pyspng")
+    ]  # another version may differ in a pixel
     return hashlib.sha256(repr((FORMAT, *decoders, *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def checksum(images: np.ndarray) -> int:
-    """crc32 of an array's bytes."""
+    """The crc32 of an array's bytes."""
     flat = images.reshape(-1).view(np.uint8)
     total = 0
     for start in range(0, flat.size, 1 << 24):
@@ -49,10 +51,11 @@ def checksum(images: np.ndarray) -> int:
 def read(
     name: str, images_wanted: Callable[[list[int]], bool]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray | None] | None:
-    """(info, arrays, images) of an entry; None where there is none or it is damaged.
+    """(info, arrays, images) of an entry; None where there is no such entry or it is damaged.
 
     Args:
-      images_wanted: whether images of a shape are; they are None where not, or where the entry has none.
+      images_wanted: tells from the shape of the entry's images whether to read them. `images` is None where they are
+        not read, or where the entry has none.
     """
     folder = root() / name
     try:
@@ -64,7 +67,7 @@ def read(
             images = np.load(folder / "images.npy")
             if checksum(images) != info["checksum"]:
                 return None
-        with contextlib.suppress(OSError):  # a cache of others, to be read only
+        with contextlib.suppress(OSError):  # the cache may be read-only
             os.utime(folder)
     except (*DAMAGED, KeyError):
         return None
@@ -72,7 +75,7 @@ def read(
 
 
 def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images: np.ndarray | None) -> None:
-    """Makes an entry; where the disk does not take it, says so and goes on."""
+    """Writes an entry; where that fails, it prints a note and returns."""
     folder = root()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,13 +90,15 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
             try:
                 temporary.rename(folder / name)
             except OSError:
-                if not (folder / name).exists():  # else another process was quicker, with the same
+                if not (folder / name).exists():  # else another process has just written the same entry
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _prune(folder, name)
     except OSError as error:
-        print(f"note: what was found is not kept for the next start: {folder}: {error.strerror}", flush=True)
+        print(
+            f"note: the cache cannot be written, so the next start scans again: {folder}: {error.strerror}", flush=True
+        )
 
 
 def _prune(folder: pathlib.Path, keep: str) -> None:
@@ -102,5 +107,5 @@ def _prune(folder: pathlib.Path, keep: str) -> None:
     total = 0
     for entry in entries:
         total += sum(file.stat().st_size for file in entry.iterdir())
-        if total > LIMIT and entry.name != keep:
+        if total > MAX_CACHE_BYTES and entry.name != keep:
             shutil.rmtree(entry, ignore_errors=True)

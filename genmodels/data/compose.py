@@ -1,4 +1,4 @@
-"""Sources made of sources: pair, concat, subset, split. Each takes parts that are open already, and copies no image."""
+"""Sources made of other sources: `pair`, `concat`, `subset` and `split`. None of them copies an image."""
 
 import hashlib
 from collections.abc import Callable
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.data.base import Pair, Source, Table
+from genmodels.data.base import Pair, Source
 from genmodels.data.pixels import Joined
+from genmodels.data.table import Table
 from genmodels.errors import ConfigError, DataError
 
-Open = Callable[[str], Source]  # opens the split of a part
+Open = Callable[[str], Source]  # from "train" or "test" to that split of a part
 
 
 def _shape(source: Source) -> str:
@@ -21,16 +22,16 @@ def _same_shape(what: str, parts: list[Source]) -> None:
     for part in parts[1:]:
         if part.image_shape != parts[0].image_shape:
             raise DataError(
-                f"{what}: {parts[0].name} has images of {_shape(parts[0])}, {part.name} of {_shape(part)}: make them "
-                f"alike with config.data.size, .crop and .convert"
+                f"{what}: {parts[0].name} has images of {_shape(parts[0])}, {part.name} of {_shape(part)}: bring "
+                f"them to one shape with config.data.size, .crop and .convert"
             )
 
 
 def pair(name: str, split: str, a: Open, b: Open) -> Pair:
-    """Two sets for unpaired translation.
+    """Two sets of images for unpaired translation.
 
     Raises:
-      DataError: their images differ in shape.
+      DataError: the images of the two sets differ in shape.
     """
     parts = [a(split), b(split)]
     _same_shape("pair", parts)
@@ -38,12 +39,15 @@ def pair(name: str, split: str, a: Open, b: Open) -> Pair:
 
 
 def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
-    """Sets one after the other; classes of the same name are one class, and without names those of the same number.
+    """Several sets one after the other.
+
+    Classes of the same name become one class; where classes have no names, those of the same number do.
 
     Args:
-      labels: False drops them.
+      labels: False drops the labels of all sets.
     Raises:
-      DataError: images differ in shape, or only some sets have labels or named classes.
+      ConfigError: fewer than two sets.
+      DataError: the images differ in shape, or only some sets have labels or class names.
     """
     sources = [part(split) for part in parts]
     if len(sources) < 2:
@@ -52,12 +56,12 @@ def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
     class_names = tuple(dict.fromkeys(each for source in sources for each in source.class_names))
     all_labels = None
     if labels and any(source.num_classes for source in sources):
-        for what, has in (("labels", lambda s: s.num_classes), ("names of classes", lambda s: s.class_names)):
+        for what, has in (("labels", lambda s: s.num_classes), ("class names", lambda s: s.class_names)):
             with_, without = [s for s in sources if has(s)], [s for s in sources if not has(s)]
             if with_ and without:
                 raise DataError(
-                    f"concat: {with_[0].name} has {what}, {without[0].name} has not; concat(..., labels=False) drops "
-                    f"labels"
+                    f"concat: {with_[0].name} has {what}, {without[0].name} has none; concat(..., labels=False) "
+                    f"drops all labels"
                 )
         number = {each: index for index, each in enumerate(class_names)}
         all_labels = np.concatenate([_renumbered(source, number) for source in sources])
@@ -82,24 +86,24 @@ def _renumbered(source: Source, number: dict[str, int]) -> np.ndarray:
 
 
 def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int = 0) -> Source:
-    """Some classes, some images, or both.
+    """Chosen classes of a set, a number of its images, or both.
 
     Args:
-      classes: a name or number or several; in this order they become the labels 0, 1, ...
-      count: how many images of the training split: a fixed random choice, the same in every run; 0 is all. Other splits
-        keep theirs, so that scores stay comparable.
+      classes: one class or several, by name or number; in this order they become the labels 0, 1, ...
+      count: how many images of the training split to keep, chosen at random but the same in every run; 0 keeps all.
+        Other splits keep all of theirs, so that scores stay comparable.
     Raises:
-      ConfigError: an unknown class, or more images than there are.
+      ConfigError: an unknown class, or more images are wanted than there are.
     """
     source = part(split)
     classes = classes if isinstance(classes, tuple | list) else (classes,)
     if not classes and not count:
-        raise ConfigError(f"{name}: say which: classes=(...) or count=N")
+        raise ConfigError(f"{name}: name the images to keep: classes=(...) or count=N")
     chosen, changes = np.arange(len(source)), {}
     if classes:
         numbers = [_class_number(name, source, each) for each in classes]
         if len(set(numbers)) < len(numbers):
-            raise ConfigError(f"{name}: a class is named twice in classes={tuple(classes)}")
+            raise ConfigError(f"{name}: classes={tuple(classes)} names a class twice")
         chosen = np.flatnonzero(np.isin(source.labels, numbers))
         renumber = np.full(source.num_classes, -1, np.int32)
         renumber[numbers] = np.arange(len(numbers))
@@ -109,7 +113,7 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
             "class_names": tuple(source.class_names[n] for n in numbers) if source.class_names else (),
         }
     if (split == "train" and count > len(chosen)) or count < 0 or not len(chosen):
-        raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} such {split} images")
+        raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} {split} images to choose from")
     if count and split == "train":
         chosen = np.sort(np.random.RandomState(0).permutation(chosen)[:count])
     changes |= {"labels": changes["labels"][chosen]} if changes else {}
@@ -126,14 +130,16 @@ def _class_number(name: str, source: Source, wanted: str | int) -> int:
 
 
 def split(name: str, split: str, part: Open, *, test: float, seed: int = 0) -> Source:
-    """Holds out a share of the training images by a hash of each file, or of the pixels where there are no files.
+    """Holds out a share of the training images as a test split.
 
-    An image stays on its side when others come or go and whatever size it is brought to; copies are on the same side.
+    A hash of each image's file (of its pixels, where images have no files) decides which side the image is on. It stays
+    on that side when other images are added or removed and at every size; copies of an image are on the same side.
 
     Args:
-      test: the share held out, about.
+      test: the share that is held out, approximately.
+      seed: another seed holds out other images.
     Raises:
-      ConfigError: the share is not within (0, 1), or leaves one side empty.
+      ConfigError: the share is not within (0, 1), or one side is empty.
     """
     if not 0 < test < 1:
         raise ConfigError(f"{name}: test={test} must be within (0, 1)")

@@ -1,8 +1,8 @@
-"""One encoded image to uint8, by rules that are stated and never guessed.
+"""Decodes one image file to uint8 pixels, by rules that the config states.
 
-Images are turned as their EXIF orientation says; a palette without transparency is read as RGB and one bit as grey,
-which changes no pixel. Everything that does change pixels must be asked for: `convert` for channels and depth, `size`
-and `crop` for shape.
+Images are turned as their EXIF orientation says. A palette without transparency is read as RGB, and one bit a pixel as
+grey; neither changes a pixel. Everything that does change pixels must be asked for: `convert` for channels and depth,
+`size` and `crop` for the shape.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ FILTERS = {
 }
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 MODES = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
-MOST = 2**13  # pixels a side
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
+MAX_SIDE = 2**13  # pixels
+ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 exchange width and height
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,25 +40,25 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TAIL = 2**16  # bytes at the end of a file in which an EXIF chunk may begin
-EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where PIL finds it, in an image's `info`
+TAIL_BYTES = 2**16  # the end of a file, in which the search for an EXIF chunk looks
+EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # keys of PIL's `info` under which EXIF data lies
 
-# Above 2^28 / 3 pixels an image of a few kilobytes can unpack to gigabytes; PIL warns there, here that is an error.
+# Above 2^28 / 3 pixels, where a file of a few kilobytes can unpack to gigabytes, PIL warns; here that is an error.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
-# What PIL raises for one damaged file or another.
+# The errors that PIL raises for damaged files.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError, OverflowError, struct.error, zlib.error)
 BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of its image before it is decoded.
+    """What a file's header says about its image, which is not decoded for it.
 
     Attributes:
-      size: (height, width) as seen, that is, turned as EXIF says.
+      size: (height, width) in pixels after the turn that EXIF asks for.
       kind: "grey", "rgb", "alpha", "16-bit" or "CMYK".
-      turned: EXIF turns or mirrors it.
+      turned: whether EXIF asks to turn or mirror the image.
     """
 
     size: tuple[int, int]
@@ -68,18 +68,18 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What happens to every image of a source.
+    """How every image of a source becomes pixels.
 
     Attributes:
-      size: height and width of the result; 0 leaves them.
-      crop: "center" scales the shorter side to `size` and cuts the middle square, "none" squashes the whole image into
-        the square; "" where all are square.
-      filter: how pixels are resampled, antialiased: box, bilinear, bicubic, lanczos.
-      convert: "grey", "rgb" or "rgba"; "" leaves grey and RGB as they are. Transparency is laid over white where the
-        result has none; of 16 bits the upper 8 are kept (grey: x / 257, rounded).
+      size: height and width of the result in pixels; 0 keeps those of the image.
+      crop: "center" scales the shorter side to `size` and cuts out the middle square, "none" squashes the whole image
+        into the square, "" allows only images that are square already.
+      filter: the resampling filter, always antialiased: box, bilinear, bicubic or lanczos.
+      convert: "grey", "rgb" or "rgba"; "" keeps grey and RGB as they are. Transparent images are laid over white where
+        the result has no transparency; 16 bits become 8 (grey: x / 257, rounded).
     Raises:
       ConfigError: an unknown name.
-      ValueError: a negative size.
+      ValueError: a size that is negative or larger than MAX_SIDE.
     """
 
     size: int = 0
@@ -93,17 +93,17 @@ class Rule:
             choose("config.data.crop", self.crop, ("center", "none"))
         if self.convert:
             choose("config.data.convert", self.convert, CHANNELS)
-        if not 0 <= self.size <= MOST:
-            raise ValueError(f"size must be within [0, {MOST}], got {self.size}")
+        if not 0 <= self.size <= MAX_SIDE:
+            raise ValueError(f"size must be within [0, {MAX_SIDE}], got {self.size}")
 
     def describe(self) -> str:
-        """In words, e.g. "shorter side to 64, centre square, lanczos; convert=rgb"."""
+        """The rule in words, e.g. "shorter side to 64, centre square, lanczos; convert=rgb"; "" for no change."""
         how = {"center": f"shorter side to {self.size}, centre square", "none": f"squashed to {self.size}x{self.size}"}
         words = [f"{how.get(self.crop, f'to {self.size}x{self.size}')}, {self.filter}"] if self.size else []
         return "; ".join(words + ([f"convert={self.convert}"] if self.convert else []))
 
     def apply(self, image: Image.Image) -> UInt8[np.ndarray, "height width channel"]:
-        """The pixels of a decoded image, by this rule."""
+        """The pixels of a decoded image after conversion, crop and resize."""
         if self.convert:
             image = _converted(image, MODES[self.convert])
         elif image.mode not in ("L", "RGB", "RGBA"):
@@ -116,7 +116,7 @@ class Rule:
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # PIL's own conversion of 16 bits cuts off at 255
+    if image.mode.startswith("I"):  # PIL's own conversion clips 16-bit values at 255
         image = Image.fromarray(np.round(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
     if _has_alpha(image):
         image = image.convert("RGBA")
@@ -130,12 +130,15 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _tail(file: io.IOBase) -> bytes:
-    file.seek(max(0, file.seek(0, io.SEEK_END) - TAIL))
+    file.seek(max(0, file.seek(0, io.SEEK_END) - TAIL_BYTES))
     return file.read()
 
 
 def _orientation(image: Image.Image, tail: bytes) -> int:
-    """The EXIF tag, of an image not loaded yet; `getexif` decodes a PNG to look behind its pixels, where `tail` is."""
+    """The EXIF orientation, 1 to 8, of an image that is not loaded yet.
+
+    `getexif` decodes a whole PNG to find a chunk behind its pixels, so it is called only where `tail` has such a chunk.
+    """
     if any(key in image.info for key in EXIF) or (image.format == "PNG" and b"eXIf" in tail):
         return image.getexif().get(ORIENTATION, 1)
     return 1
@@ -143,7 +146,7 @@ def _orientation(image: Image.Image, tail: bytes) -> int:
 
 def _kind(image: Image.Image) -> str:
     args = image.tile[0].args if image.tile else ""
-    raw = str(args if isinstance(args, str) else args[0])  # how the file lays out a pixel
+    raw = str(args if isinstance(args, str) else args[0])  # the layout of a pixel in the file
     if image.mode.startswith("I") or ";16B" in raw:
         return "16-bit"
     if _has_alpha(image):
@@ -155,10 +158,10 @@ def _open(file: io.IOBase) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
     except BOMB as error:
-        raise ValueError(f"too many pixels to be safe ({error}); scale it down first") from error
+        raise ValueError(f"it has too many pixels ({error}); scale it down first") from error
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a photograph with its previews; the first is the photograph
-        raise ValueError(f"an animation of {frames} frames; save one frame as an image")
+    if frames > 1 and image.format != "MPO":  # MPO: the first frame is the photograph, others are previews
+        raise ValueError(f"it is an animation of {frames} frames; save one frame as an image")
     return image
 
 
@@ -167,7 +170,7 @@ def _guard(function: Callable) -> Callable:
         try:
             return function(*args)
         except Image.UnidentifiedImageError:
-            raise ValueError("not an image in PNG, JPEG, WebP or BMP format") from None
+            raise ValueError("it is not an image in PNG, JPEG, WebP or BMP format") from None
         except DAMAGED as error:
             raise ValueError(str(error) or type(error).__name__) from error
 
@@ -176,10 +179,10 @@ def _guard(function: Callable) -> Callable:
 
 @_guard
 def read_header(file: io.IOBase) -> Header:
-    """Size and kind, without decoding.
+    """The header of the image in a file.
 
     Raises:
-      ValueError: not an image, an animation, or one that would fill the memory.
+      ValueError: it is not an image, it is an animation, or it has so many pixels that it could fill the memory.
     """
     with _open(file) as image:
         width, height = image.size
@@ -188,12 +191,12 @@ def read_header(file: io.IOBase) -> Header:
         return Header((width, height) if orientation in (5, 6, 7, 8) else (height, width), kind, orientation in UPRIGHT)
 
 
-PLAIN = {b"\x08\x00": 1, b"\x08\x02": 3}  # depth and colour type of 8-bit grey and RGB: channels
+PLAIN = {b"\x08\x00": 1, b"\x08\x02": 3}  # bit depth and colour type of 8-bit grey and RGB, with their channels
 HARMLESS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tIME", b"sBIT", b"bKGD"}
 
 
 def _is_plain_png(data: bytes, rule: Rule) -> bool:
-    """Whether a file holds whole 8-bit grey or RGB pixels that the rule leaves alone: any decoder gives the same."""
+    """Whether a file is a PNG of 8-bit grey or RGB that the rule does not change; then all decoders agree."""
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     return (
         data.startswith(b"\x89PNG\r\n\x1a\n")
@@ -206,7 +209,10 @@ def _is_plain_png(data: bytes, rule: Rule) -> bool:
 
 
 def _chunks(data: bytes) -> set[bytes]:
-    """The names of a PNG's chunks, with b"" where a checksum is wrong, which libspng does not see, or no end."""
+    """The names of a PNG's chunks; b"" is among them where the end is missing or a checksum is wrong.
+
+    libspng does not check the checksums.
+    """
     found, start = set(), 8
     while b"IEND" not in found:
         length = int.from_bytes(data[start : start + 4], "big")
@@ -219,7 +225,7 @@ def _chunks(data: bytes) -> set[bytes]:
 
 
 def _plain_png(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
-    """Through libspng, in a quarter of PIL's time for small images (BENCHMARKS.md)."""
+    """Decodes with libspng, which takes a quarter of PIL's time for small images (BENCHMARKS.md)."""
     try:
         pixels = pyspng.load(data)
     except RuntimeError as error:
@@ -229,15 +235,15 @@ def _plain_png(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
 
 @_guard
 def decode(file: io.IOBase, rule: Rule) -> UInt8[np.ndarray, "height width channel"]:
-    """The image in `file` by `rule`.
+    """The pixels of the image in `file`, by `rule`.
 
     Raises:
-      ValueError: not an image, truncated or otherwise damaged.
+      ValueError: it is not an image, or it is truncated or otherwise damaged.
     """
     data = file.read()
     if _is_plain_png(data, rule):
         return _plain_png(data)
     with _open(io.BytesIO(data)) as image:
-        orientation = _orientation(image, data[-TAIL:])
+        orientation = _orientation(image, data[-TAIL_BYTES:])
         image.load()
         return rule.apply(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)

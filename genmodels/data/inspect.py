@@ -1,8 +1,14 @@
-"""Says what a data source is and what looks wrong with it, as training does before it begins.
+"""Prints what a data source holds and what looks wrong with it, as training does before it begins.
 
 python -m genmodels.data.inspect --source=folder:photos [--size=64 --crop=center --convert=rgb] [--out=sheet.png]
 python -m genmodels.data.inspect --source='split("folder:photos", test=0.1)'
 """
+
+import os
+import sys
+
+if not __package__:  # Python puts the folder of a file that it runs first on its path, where this file would hide the
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # standard `inspect`
 
 import pathlib
 
@@ -11,8 +17,8 @@ from absl import flags
 from genmodels import cli
 
 SOURCE = flags.DEFINE_string("source", None, "The data source, as in config.data.source.", required=True)
-OUT = flags.DEFINE_string("out", None, "Contact sheet to write, a .png.")
-SIZE = flags.DEFINE_integer("size", 0, "config.data.size: height and width of every image; 0 leaves them.")
+OUT = flags.DEFINE_string("out", None, "A .png to write a contact sheet to.")
+SIZE = flags.DEFINE_integer("size", 0, "config.data.size: height and width of every image; 0 changes none.")
 CROP = flags.DEFINE_string("crop", "", "config.data.crop: center (middle square) or none (squash).")
 FILTER = flags.DEFINE_string("filter", "lanczos", "config.data.filter: box, bilinear, bicubic or lanczos.")
 CONVERT = flags.DEFINE_string("convert", "", "config.data.convert: grey, rgb or rgba.")
@@ -21,9 +27,8 @@ MEMORY = flags.DEFINE_float("memory_gb", 2.0, "config.data.memory_gb: larger set
 
 
 def main() -> None:
-    """Prints the facts of the training split, then of the test split where there is one."""
+    """Prints the facts of the training split, then those of the test split where there is one."""
     from genmodels.data import preflight
-    from genmodels.data.base import Pair
     from genmodels.data.sources import from_config
     from genmodels.errors import ConfigError, DataError
 
@@ -49,9 +54,7 @@ def main() -> None:
     except DataError as error:
         print(f"note: {error}")
         return
-    print("\n".join(preflight.describe(test)))
-    if not isinstance(source, Pair):
-        print(preflight.overlap(source, test))
+    print("\n".join([*preflight.describe(test), *preflight.overlap(source, test)]))
 
 
 if __name__ == "__main__":

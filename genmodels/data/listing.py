@@ -1,9 +1,9 @@
-"""Which images of a folder or archive belong to a split, and what their paths say: classes and captions.
+"""The images of a folder or archive that belong to a split, with the classes and captions that their paths give.
 
 DIR/a.png ...                      unlabelled images
 DIR/cat/a.png, DIR/dog/b.png ...   sub-folders are classes, numbered in the order of their names
-DIR/train/..., DIR/test/...        either of these, twice (val, valid or validation serve as test)
-DIR/captions.jsonl                 optional: {"file": "cat/a.png", "caption": "..."} a line
+DIR/train/..., DIR/test/...        a folder of either kind for each split (val, valid or validation serve as test)
+DIR/captions.jsonl                 optional; one {"file": "cat/a.png", "caption": "..."} a line
 """
 
 import collections
@@ -29,11 +29,11 @@ class Listing:
     """The images of one split, in the order of their names.
 
     Attributes:
-      names: of the files.
-      labels: [N]; None where there are no classes.
-      class_names: of the training split, which the others must share.
-      captions: one an image ("" where it has none), or None.
-      notes: what else is there and not read.
+      names: the names of the files in the store.
+      labels: the class of each image, [N]; None where there are no class folders.
+      class_names: those of the training split; other splits have no further classes.
+      captions: one an image ("" for an image without caption); None where there is no file of captions.
+      notes: sentences about files that look like images but are not read.
     """
 
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def keep(self, chosen: np.ndarray) -> "Listing":
-        """The listing of these places only."""
+        """The listing of the images at these places, in that order."""
         pick = lambda values: values and tuple(values[i] for i in chosen)  # noqa: E731
         labels = None if self.labels is None else self.labels[chosen]
         return Listing(pick(self.names), labels, self.class_names, pick(self.captions), self.notes)
@@ -53,7 +53,8 @@ def list_images(store: ImageStore, split: str) -> Listing:
     """The images of a split.
 
     Raises:
-      DataError: there are none, or images stand beside class folders, or the split has a class that train has not.
+      DataError: there are none; there are images both in class folders and beside them; or the split has a class that
+        the training split does not have.
     """
     images = [name for name in store.names if name.lower().endswith(EXTENSIONS)]
     others = collections.Counter(_suffix(name) for name in store.names) - collections.Counter(map(_suffix, images))
@@ -61,7 +62,7 @@ def list_images(store: ImageStore, split: str) -> Listing:
         common = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
         seen = ", ".join(f"{count} {suffix}" for suffix, count in common) or "nothing"
         raise DataError(
-            f"{store.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; saw "
+            f"{store.where}: no images: looked for {', '.join(EXTENSIONS)}, also in sub-folders; found "
             f"{len(store.names)} other files ({seen})"
         )
     unread = ", ".join(f"{others[suffix]} {suffix}" for suffix in sorted(others) if suffix.lower() in OTHER_PICTURES)
@@ -69,16 +70,16 @@ def list_images(store: ImageStore, split: str) -> Listing:
     images = [name.removeprefix(root) for name in images]
     prefix, training = _folders_of(store.where, images, split)
     listing = _below(store, root, images, prefix, training)
-    return dataclasses.replace(listing, notes=(f"not read, by their suffix: {unread}",)) if unread else listing
+    return dataclasses.replace(listing, notes=(f"not read, because of their suffix: {unread}",)) if unread else listing
 
 
 def others(store: ImageStore) -> list[str]:
-    """The files that are neither images nor captions."""
+    """The names of the files that are neither images nor captions."""
     return [n for n in store.names if not n.lower().endswith(EXTENSIONS) and n.rpartition("/")[2] != CAPTIONS]
 
 
 def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
-    """What the names of the images of a split, and of the training split, begin with."""
+    """The folders, "" or with a slash at the end, that hold the images of the split and of the training split."""
     folders = {name.split("/")[0] for name in images if "/" in name}
     found = {
         role: next((f"{folder}/" for name in names for folder in sorted(folders) if folder.lower() == name), None)
@@ -87,7 +88,7 @@ def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
     if found["train"] is None:
         if found["test"] and len(folders) == 1 and all("/" in name for name in images):
             raise DataError(
-                f"{where}: has a folder {found['test']} but no train/ beside it; name {found['test']} itself"
+                f"{where}: has a folder {found['test']} but no train/ beside it; name the folder {found['test']} itself"
             )
         if split != "train":
             raise DataError(f"{where}: no {split} images: it has no folders train and test{no_test(where)}")
@@ -96,8 +97,8 @@ def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
     strangers = sorted(name for name in {name.split("/")[0] for name in images} if name.lower() not in known)
     if strangers:
         raise DataError(
-            f"{where}: {', '.join(strangers[:3])} {'stands' if len(strangers) == 1 else 'stand'} beside the folder "
-            f"{found['train']}: move it out; or, where train is a class, rename it"
+            f"{where}: {', '.join(strangers[:3])} {'lies' if len(strangers) == 1 else 'lie'} beside the folder "
+            f"{found['train']}: move it out; or rename the folder, if train is the name of a class"
         )
     if found[split] is None:
         raise DataError(f"{where}: no {split} images: it has no folder test, val or validation{no_test(where)}")
@@ -110,7 +111,7 @@ def _suffix(name: str) -> str:
 
 
 def _root(images: list[str]) -> str:
-    """What stands before every name and says nothing: "./", and a lone folder around class or split folders."""
+    """What every name begins with and what tells nothing: "./", or the one folder around class or split folders."""
     root = "./" if all(name.startswith("./") for name in images) else ""
     inside = [name.removeprefix(root) for name in images]
     top = inside[0].partition("/")[0]
@@ -119,14 +120,14 @@ def _root(images: list[str]) -> str:
 
 
 def _below(store: ImageStore, root: str, images: list[str], prefix: str, training: str) -> Listing:
-    """The images below `prefix`, with the classes that there are below `training`."""
+    """The images in the folder `prefix`, with the classes of the folder `training`."""
     chosen = [name.removeprefix(prefix) for name in images if name.startswith(prefix)]
     deep = [name for name in chosen if "/" in name]
     if deep and len(deep) < len(chosen):
         flat = next(name for name in chosen if "/" not in name)
         raise DataError(
-            f"{store.where}: {len(chosen) - len(deep)} images ({flat} ...) stand beside class folders "
-            f"({deep[0].split('/')[0]} ...): move them into one, or name a class folder's parent or child"
+            f"{store.where}: {len(chosen) - len(deep)} images ({flat} ...) lie beside class folders "
+            f"({deep[0].split('/')[0]} ...): move them into a class folder, or name the folder that you mean"
         )
     labels, class_names = None, ()
     if deep:
@@ -144,7 +145,7 @@ def _below(store: ImageStore, root: str, images: list[str], prefix: str, trainin
 def _captions(
     store: ImageStore, root: str, prefix: str, chosen: list[str], images: list[str]
 ) -> tuple[str, ...] | None:
-    """One caption an image from captions.jsonl in the split's folder or, with paths from there, above it."""
+    """One caption an image, from captions.jsonl in the split's folder or in the folder above it; None without one."""
     there = [name for name in store.names if name.rpartition("/")[2] == CAPTIONS]
     for base in dict.fromkeys((prefix, "")):
         file = root + base + CAPTIONS
@@ -156,12 +157,11 @@ def _captions(
             above = prefix.removeprefix(base)
             found = _read_captions(f"{store.where}: {file}", text)
             for name in sorted(found.keys() - {image.removeprefix(base) for image in images}):
-                raise DataError(f"{store.where}: {file} names {name!r}, which is not there")
+                raise DataError(f"{store.where}: {file} names {name!r}, but there is no such image")
             return tuple(found.get(above + name, "") for name in chosen)
     if there and not prefix:
         raise DataError(
-            f"{store.where}: {there[0]} is not looked for there; move it up, beside "
-            f"{root + images[0].partition('/')[0]}"
+            f"{store.where}: {there[0]} is in the wrong folder; move it up, beside {root + images[0].partition('/')[0]}"
         )
     return None
 

@@ -1,7 +1,7 @@
-"""Where encoded images lie: a folder, a tar or a zip, read in place and never unpacked.
+"""Stores of encoded images: a folder, a tar or a zip, which are read in place and never unpacked.
 
-Each has `names`, sorted; `stamp`, which changes when a file does; and `open(name)`. Each can be pickled, to be opened
-again in a worker process.
+A store has the sorted `names` of its files, a `stamp` that changes when a file does, and `open(name)`. It can be
+pickled; a worker process then opens it again.
 """
 
 import abc
@@ -23,33 +23,31 @@ from collections.abc import Callable, Iterator, Sequence
 from genmodels.data.images import EXTENSIONS
 from genmodels.errors import DataError
 
-BLOCK = 64  # files that are asked for at once
-MAX_FILE = 2**28  # bytes of one encoded image: more is not an image but an attack on the memory
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # how gzip, bzip2 and xz begin
+BLOCK_FILES = 64  # files whose openers are made at once
+MAX_FILE_BYTES = 2**28  # of one encoded image; a larger one would fill the memory
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # the first bytes of gzip, bzip2 and xz files
 
 
 def _hidden(name: str) -> bool:
-    """Droppings of file managers: .DS_Store, ._a.png, __MACOSX/..."""
+    """Whether a file was left by a file manager: .DS_Store, ._a.png, __MACOSX/..."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _check_names(where: str, names: list[str]) -> list[str]:
-    """The names an archive may have, without hidden ones.
+    """The sorted names of an archive's members, without hidden ones.
 
     Raises:
-      DataError: one leads out of the archive, or stands twice.
+      DataError: a name leads out of the archive, has backslashes, or occurs twice.
     """
     for name in names:
         if "\\" in name:
-            raise DataError(
-                f"{where}: {name!r} has backslashes for slashes, as some tools write; pack the archive anew"
-            )
+            raise DataError(f"{where}: the member {name!r} has backslashes; pack the archive again with slashes")
         if name.startswith("/") or ".." in name.split("/"):
-            raise DataError(f"{where}: the member {name!r} leads out of the archive; such an archive is not read")
+            raise DataError(f"{where}: the member {name!r} leads out of the archive; pack the archive without it")
     names = sorted(name for name in names if not _hidden(name.removeprefix("./")))
     for one, other in itertools.pairwise(names):
         if one == other:
-            raise DataError(f"{where}: the member {one!r} is there twice; pack the archive anew")
+            raise DataError(f"{where}: holds the member {one!r} twice; pack the archive again")
     return names
 
 
@@ -60,17 +58,17 @@ def _stat(status: os.stat_result) -> tuple[int, ...]:
 def _status(entry: os.DirEntry) -> tuple[int, ...]:
     try:
         return _stat(entry.stat())
-    except OSError:  # a link to nothing; if it should be an image, opening it will fail and name it
+    except OSError:  # a link to nothing; where its name is that of an image, opening it fails and names it
         return ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageStore(abc.ABC):
-    """Where encoded images lie.
+    """A place that holds encoded images.
 
     Attributes:
-      where: how to call it in messages.
-      path: the folder or file.
+      where: its name in error messages.
+      path: the folder or archive file.
     """
 
     where: str
@@ -79,34 +77,34 @@ class ImageStore(abc.ABC):
     @property
     @abc.abstractmethod
     def names(self) -> list[str]:
-        """Of all files in it, sorted."""
+        """The names of all its files, sorted."""
 
     @property
     def stamp(self) -> str:
-        """Changes when a file does: over size and times of change."""
+        """A hash of the archive's size and times of change, in hexadecimal."""
         return hashlib.sha256(repr(_stat(os.stat(self.path))).encode()).hexdigest()
 
     @property
     def sequential(self) -> bool:
-        """Whether files can only be read one after the other, by `in_order`."""
+        """Whether files can only be read one after the other, which `in_order` does."""
         return False
 
     @abc.abstractmethod
     def open(self, name: str) -> io.IOBase:
-        """A file, for reading.
+        """Opens a file for reading.
 
         Raises:
-          OSError, ValueError: it cannot be read.
+          OSError, ValueError: the file cannot be read.
         """
 
     def openers(self, names: Sequence[str]) -> Sequence[Callable[[], io.IOBase]]:
-        """What opens each of these files; a store that reads many at once much faster has its own way."""
+        """A function for each of these files that opens it. Stores that read many files faster at once override it."""
         return [functools.partial(self.open, name) for name in names]
 
     def in_order(self, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
-        """These files and what opens each, in the order in which they are read fastest."""
-        for start in range(0, len(names), BLOCK):
-            part = names[start : start + BLOCK]
+        """Yields (name, function that opens the file) for these files, in the order that is fastest to read."""
+        for start in range(0, len(names), BLOCK_FILES):
+            part = names[start : start + BLOCK_FILES]
             yield from zip(part, self.openers(part), strict=True)
 
     def __getstate__(self):
@@ -115,10 +113,10 @@ class ImageStore(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Folder(ImageStore):
-    """All files below a folder, links followed.
+    """All files below a folder; links are followed.
 
     Raises:
-      DataError: no such folder, or one that cannot be read.
+      DataError: from any property, where a folder cannot be read or a file with an image's name is a pipe or device.
     """
 
     @functools.cached_property
@@ -132,7 +130,7 @@ class Folder(ImageStore):
 
     def _below(self, folder: str, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
         real = os.path.realpath(folder)
-        if real in above:  # a link that leads round in a circle
+        if real in above:  # a link to a folder above this one
             return
         try:
             with os.scandir(folder) as entries:
@@ -145,37 +143,37 @@ class Folder(ImageStore):
                         yield f"{prefix}{entry.name}", _status(entry)
                     elif entry.name.lower().endswith(EXTENSIONS):
                         raise DataError(
-                            f"{self.where}: {prefix}{entry.name} is no file but a pipe or device; remove it"
+                            f"{self.where}: {prefix}{entry.name} is a pipe or device, not a file; remove it"
                         )
         except OSError as error:
             raise DataError(f"{self.where}: {folder}: {error.strerror}") from error
 
     @property
     def names(self) -> list[str]:
-        """Relative, with forward slashes."""
+        """The paths of all files, relative to the folder and with forward slashes."""
         return self._walk[0]
 
     @property
     def stamp(self) -> str:
-        """Over names, sizes and times of change."""
+        """A hash of the names, sizes and times of change of all files, in hexadecimal."""
         return self._walk[1]
 
     def open(self, name: str) -> io.IOBase:
-        """The file, for reading."""
-        return open(f"{self.path}/{name}", "rb", buffering=0)  # pathlib takes longer than the opening
+        """Opens a file for reading."""
+        return open(f"{self.path}/{name}", "rb", buffering=0)  # joining by pathlib takes longer than opening the file
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tar(ImageStore):
-    """A tar, plain or compressed; of a compressed one members come in archive order only.
+    """A tar file; the members of a compressed one can only be read in the order of the archive.
 
     Raises:
-      DataError: not a tar, or a member that leads out of it.
+      DataError: from any property, where it is not a whole tar, or a member's name or link leads out of it.
     """
 
     @functools.cached_property
     def sequential(self) -> bool:
-        """Whether it is compressed, and members can only be read one after the other."""
+        """Whether it is compressed, so that members can only be read one after the other."""
         with self.path.open("rb") as file:
             return file.read(6).startswith(COMPRESSED)
 
@@ -185,10 +183,10 @@ class Tar(ImageStore):
 
     @functools.cached_property
     def _members(self) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-        """{name: (offset, size)} of files, and {name: target} of links to them."""
+        """{name: (offset, size in bytes)} of the files, and {name: name of the file} of the links to files."""
         with _reading(self.where), tarfile.open(self.path) as tar:
             members = [member for member in tar if member.isfile() or member.islnk() or member.issym()]
-            if not self.sequential:  # a tar cut between two members looks whole, but for its closing blocks of zeros
+            if not self.sequential:  # a tar that is cut between two members lacks only its closing blocks of zeros
                 tar.fileobj.seek(tar.offset)
                 if len(tar.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
                     raise EOFError("it ends without the closing blocks of a tar")
@@ -202,19 +200,19 @@ class Tar(ImageStore):
                 links[member.name] = next((name for name in (target, f"./{target}") if name in places), "")
                 if not links[member.name]:
                     raise DataError(
-                        f"{self.where}: {member.name} is a link to {member.linkname}, which is no file in the archive; "
-                        f"pack it with the files that links lead to (tar --dereference)"
+                        f"{self.where}: {member.name} is a link to {member.linkname}, which the archive does not hold; "
+                        f"pack it with the files that the links lead to (tar --dereference)"
                     )
         return places, links
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Of its files and of links to them."""
+        """The names of its files and of links to them, sorted."""
         places, links = self._members
         return _check_names(self.where, [*places, *links])
 
     def open(self, name: str) -> io.IOBase:
-        """The member, in memory."""
+        """Reads a member into memory."""
         places, links = self._members
         offset, size = places[links.get(name, name)]
         _check_size(name, size)
@@ -224,18 +222,18 @@ class Tar(ImageStore):
             return io.BytesIO(tar.extractfile(name).read())
 
     def in_order(self, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
-        """These files and what opens each; of a compressed tar in one pass, in its own order."""
+        """Yields (name, function that opens the file); a compressed tar is read in one pass, in its own order."""
         if not self.sequential:
             yield from super().in_order(names)
             return
         _, links = self._members
-        wanted: dict[str, list[str]] = {}  # a file's own name and those of links to it
+        wanted: dict[str, list[str]] = {}  # by file: its own name and those of links to it
         for name in names:
             wanted.setdefault(links.get(name, name), []).append(name)
         with _reading(self.where), tarfile.open(self.path) as tar:
             for member in tar:
                 if member.name in wanted and member.isfile():
-                    small = member.size <= MAX_FILE
+                    small = member.size <= MAX_FILE_BYTES
                     data = tar.extractfile(member).read() if small else b""
                     opener = functools.partial(io.BytesIO, data) if small else functools.partial(self.open, member.name)
                     yield from ((name, opener) for name in wanted[member.name])
@@ -243,10 +241,10 @@ class Tar(ImageStore):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Zip(ImageStore):
-    """A zip.
+    """A zip file.
 
     Raises:
-      DataError: not a zip, or a member that leads out of it.
+      DataError: from any property, where it is not a zip, is encrypted, or a member's name leads out of it.
     """
 
     @functools.cached_property
@@ -255,16 +253,16 @@ class Zip(ImageStore):
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Of its files."""
+        """The names of its files, sorted."""
         with _reading(self.where):
             members = [info for info in self._zip.infolist() if not info.is_dir()]
         for info in members:
             if info.flag_bits & 1:
-                raise DataError(f"{self.where}: {info.filename} is encrypted; pack the archive anew without a password")
+                raise DataError(f"{self.where}: {info.filename} is encrypted; pack the archive without a password")
         return _check_names(self.where, [info.filename for info in members])
 
     def open(self, name: str) -> io.IOBase:
-        """The member, in memory."""
+        """Reads a member into memory."""
         _check_size(name, self._zip.getinfo(name).file_size)
         try:
             return io.BytesIO(self._zip.read(name))
@@ -273,13 +271,13 @@ class Zip(ImageStore):
 
 
 def _check_size(name: str, size: int) -> None:
-    if size > MAX_FILE:
-        raise ValueError(f"{name} has {size:,} bytes, more than an image may ({MAX_FILE:,})")
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{name} has {size:,} bytes; an image may have at most {MAX_FILE_BYTES:,}")
 
 
 @contextlib.contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Turns what goes wrong in an archive into one line."""
+    """A context manager that turns the errors of reading an archive into a DataError of one line."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError) as error:

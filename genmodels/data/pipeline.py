@@ -1,13 +1,14 @@
 """Batches as a pure function of (seed, step): a resumed run needs no iterator state beyond its step.
 
-The examples of all epochs stand in one endless row, each epoch shuffled by itself; batch t takes the places
-[t B, (t+1) B). Batches may cross an epoch's end or be larger than the set. Process i of P reads the contiguous rows
-[i B/P, (i+1) B/P) of each batch, so the global batch does not depend on the number of processes.
+The shuffled epochs follow each other in one endless sequence; batch t takes the places [t B, (t+1) B) of it. A batch
+may cross the end of an epoch or be larger than the set. Process i of P reads the contiguous rows [i B/P, (i+1) B/P) of
+each batch, so the global batch does not depend on the number of processes.
 
-The shuffle is numpy's RandomState, whose stream is frozen for good, drawn once an epoch. Pixels in memory are gathered
-when a step asks: that takes microseconds an image, while the device works on the step before; handing batches over
-from a thread took longer. Others are decoded ahead of the step by Grain's worker processes. A Grain element is a whole
-batch, so neither the number of workers nor where the pixels are changes what a batch holds.
+Each epoch has one permutation by numpy's RandomState, whose random stream numpy has promised never to change. Pixels in
+memory are gathered when a step asks for them: that takes microseconds an image, while the device still works on the
+step before (a thread that hands batches over took longer). Other pixels are decoded ahead of the step by Grain's worker
+processes. A Grain element is a whole batch, so a batch holds the same rows whatever the number of workers and wherever
+the pixels are.
 """
 
 import functools
@@ -25,14 +26,12 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Integer
 
-from genmodels.data.base import Pair, Source
-
-Batch = dict[str, np.ndarray]
+from genmodels.data.base import Batch, DataSource
 
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, size: int, stream: int = 0) -> Integer[np.ndarray, " size"]:
-    """The order of one epoch: a permutation of 0 .. size-1; `stream` tells apart sources shuffled side by side."""
+    """The order of one epoch, a permutation of 0 .. size-1; sets with different `stream` are shuffled independently."""
     entropy = [seed, epoch, stream] if stream else [seed, epoch]
     return np.random.RandomState(np.array(entropy, np.uint32)).permutation(size)
 
@@ -40,7 +39,7 @@ def epoch_order(seed: int, epoch: int, size: int, stream: int = 0) -> Integer[np
 def examples_at(
     seed: int, places: Integer[np.ndarray, " rows"], size: int, stream: int = 0
 ) -> Integer[np.ndarray, " rows"]:
-    """Which examples stand at these places of the endless row."""
+    """The examples at these places of the endless sequence of epochs."""
     epochs = places // size
     found = np.empty(len(places), np.int64)
     for epoch in np.unique(epochs):
@@ -52,10 +51,12 @@ def examples_at(
 def batch_places(
     step: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Integer[np.ndarray, " rows"]:
-    """The places in the endless row that this process reads at `step`; `batch_size` counts all processes.
+    """The places in the endless sequence that this process reads at `step`.
 
+    Args:
+      batch_size: rows of the global batch, over all processes.
     Raises:
-      ValueError: the processes do not divide the batch.
+      ValueError: the number of processes does not divide the batch size.
     """
     if batch_size % process_count:
         raise ValueError(f"a batch of {batch_size} does not divide among {process_count} processes")
@@ -65,35 +66,30 @@ def batch_places(
 
 
 def make_batch(
-    source: Source | Pair, seed: int, step: int, batch_size: int, process_index: int = 0, process_count: int = 1
+    source: DataSource, seed: int, step: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Batch:
-    """This process's rows of the batch of `step`: uint8 `image` and, if any, `label`; of a pair, `a` and `b`."""
+    """This process's rows of the batch of `step`: uint8 images by field, and `label` where there are labels."""
     places = batch_places(step, batch_size, process_index, process_count)
-    if isinstance(source, Pair):
-        return {
-            field: part.pixels[examples_at(seed, places, len(part), stream)]
-            for stream, (field, part) in enumerate({"a": source.a, "b": source.b}.items(), start=1)
-        }
-    return source.take(examples_at(seed, places, len(source)))
+    return source.batch(lambda size, stream: examples_at(seed, places, size, stream))
 
 
 def _start_worker(index: int, count: int, parent: int) -> None:
-    """Worker processes decode images and nothing else: no accelerator, and Ctrl-C is the main process's to answer."""
+    """Sets up a worker process: it uses no accelerator and leaves Ctrl-C to the main process."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    jax.config.update("jax_platforms", "cpu")  # jax has read its environment by now
+    jax.config.update("jax_platforms", "cpu")  # jax read its environment when it was imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
 def _leave_with(parent: int) -> None:
-    """Ends this process when its parent was killed; it would wait for ever to hand over its next batch."""
+    """Ends this process after its parent was killed; otherwise it would wait forever to hand over its next batch."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(0)
 
 
 def batches(
-    source: Source | Pair,
+    source: DataSource,
     seed: int,
     batch_size: int,
     first: int,
@@ -104,13 +100,13 @@ def batches(
     prefetch: int = 4,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of the steps first .. last-1; `close` the iterator to end the workers.
+    """The batches of the steps first .. last-1. Closing the iterator ends the workers.
 
     Args:
-      workers: processes that prepare them where pixels are not in memory; 0 is a thread of this one.
-      prefetch: how many batches each prepares ahead.
+      workers: processes that decode batches where pixels are not in memory; 0 uses a thread of this process.
+      prefetch: batches that each worker prepares ahead of the step.
     Raises:
-      DataError: from the iterator, when a file is no longer what it was.
+      DataError: from the iterator, when a file no longer holds the image that was scanned.
     """
     make = functools.partial(
         make_batch, source, seed, batch_size=batch_size, process_index=process_index, process_count=process_count
@@ -121,24 +117,24 @@ def batches(
     steps = grain.MapDataset.range(first, last).map(lambda step: make(step=int(step)))
     ahead = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch))
     if workers:
-        if not flags.FLAGS.is_parsed():  # in a notebook: Grain reads absl's flags to start its workers
+        if not flags.FLAGS.is_parsed():  # Grain reads absl's flags to start workers; a notebook parses none
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
         ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, parent=os.getpid()))
     iterator = iter(ahead)
     try:
-        for batch in iterator:  # copied out of the workers' shared memory, which is then theirs again
+        for batch in iterator:  # copied, because the workers reuse the shared memory that it lies in
             yield {field: np.array(rows) for field, rows in batch.items()} if workers else batch
     finally:
         iterator.close()
         if workers:
             del iterator
-            gc.collect()  # a cycle in Grain's iterators holds their last batches, and with them shared memory,
-            time.sleep(0.1)  # which a thread of Grain's gives back; at exit it would be called leaked
+            gc.collect()  # a reference cycle in Grain's iterators keeps the last batches and their shared memory;
+            time.sleep(0.1)  # a thread of Grain's frees it, and what is left at exit is reported as a leak
 
 
 def pad_rows(batch: Any, size: int) -> tuple[Any, Bool[np.ndarray, " size"]]:
-    """The batch, nested or not, with its last row repeated up to `size` rows, and a mask of the real ones."""
+    """The batch, a pytree of arrays, with its last row repeated up to `size` rows, and a mask of the original rows."""
     count = len(jax.tree.leaves(batch)[0])
     padded = jax.tree.map(lambda rows: np.concatenate([rows, np.repeat(rows[-1:], size - count, axis=0)]), batch)
     return padded, np.arange(size) < count

@@ -1,6 +1,6 @@
-"""Stacks of uint8 images that may be too large to be held: each has a shape and gives rows for indices.
+"""Stacks of uint8 images: a numpy array, or an object that reads its rows only when it is indexed.
 
-A numpy array is one; the others read or rearrange rows when asked.
+A set of images may be larger than the memory. Code that takes `Pixels` works on either kind.
 """
 
 import dataclasses
@@ -16,22 +16,24 @@ from genmodels.errors import DataError
 
 Rows = UInt8[np.ndarray, "rows height width channel"]
 Indices = Integer[np.ndarray, " rows"] | slice
-BLOCK = 1024  # rows read at a time where all are wanted
+BLOCK_ROWS = 1024  # rows read at a time in a pass over all of them
 
 
 @runtime_checkable
 class Pixels(Protocol):
-    """What images are to the rest of the code; `pixels[indices]`, an array or a slice, are uint8 rows."""
+    """N images; `pixels[indices]`, for an array of indices or a slice, returns their uint8 rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, height, width, channel)."""
+        """(N, height, width, channel); (N,) where the images differ in size."""
+
+    def __len__(self) -> int: ...
 
     def __getitem__(self, indices): ...
 
 
 def digest(image: np.ndarray | bytes) -> bytes:
-    """16 bytes that stand for the pixels of one image, or for its file."""
+    """A 16-byte BLAKE2b hash of the pixels of one image, or of the bytes of its file."""
     data = image if isinstance(image, bytes) else np.ascontiguousarray(image)
     return hashlib.blake2b(data, digest_size=16).digest()
 
@@ -41,13 +43,13 @@ def _as_array(indices: Indices, count: int) -> Integer[np.ndarray, " rows"]:
 
 
 def blocks(pixels: Pixels):
-    """All rows, in order, BLOCK at a time."""
-    for start in range(0, pixels.shape[0], BLOCK):
-        yield start, pixels[np.arange(start, min(start + BLOCK, pixels.shape[0]))]
+    """Yields (index of the first row, rows) over all rows in order, BLOCK_ROWS at a time."""
+    for start in range(0, len(pixels), BLOCK_ROWS):
+        yield start, pixels[np.arange(start, min(start + BLOCK_ROWS, len(pixels)))]
 
 
 def gather(pixels: Pixels) -> Rows:
-    """All rows in memory: the array itself where it is one."""
+    """All rows as one array; an array is returned as it is, without a copy."""
     if isinstance(pixels, np.ndarray):
         return pixels
     whole = np.empty(pixels.shape, np.uint8)
@@ -58,7 +60,12 @@ def gather(pixels: Pixels) -> Rows:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decoded:
-    """Images decoded whenever they are read, each checked against what the scan saw."""
+    """Images of one size that are decoded each time they are read.
+
+    Attributes:
+      rule: how a file becomes pixels.
+      digests: hashes of the pixels that the scan decoded; every later read is checked against them.
+    """
 
     store: ImageStore
     names: tuple[str, ...]
@@ -66,32 +73,43 @@ class Decoded:
     shape: tuple[int, int, int, int]
     digests: UInt8[np.ndarray, "N 16"]
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def __getitem__(self, indices: Indices) -> Rows:
-        """Raises DataError, naming the file, when it is no longer what it was."""
-        indices = _as_array(indices, self.shape[0])
+        """Raises DataError, naming the file, when a file no longer holds the image that was scanned."""
+        indices = _as_array(indices, len(self))
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for row, (name, image, expected) in enumerate(_decoded(self, indices)):
             if image.shape != self.shape[1:] or not expected:
-                raise DataError(f"{self.store.where}: {name}: has changed since the run began; put it back")
+                raise DataError(
+                    f"{self.store.where}: {name}: has changed since the run began; restore the original file"
+                )
             rows[row] = image
         return rows
 
 
 def _decoded(stack: "Decoded | Mixed", indices: Integer[np.ndarray, " rows"]):
-    """(name, pixels, whether they are what the scan saw) of these images."""
+    """Yields (name, pixels, whether the pixels equal those of the scan) for each of these images."""
     names = [stack.names[index] for index in indices]
     for index, name, opener in zip(indices, names, stack.store.openers(names), strict=True):
         try:
             with opener() as file:
                 image = decode(file, stack.rule)
         except (OSError, ValueError) as error:
-            raise DataError(f"{stack.store.where}: {name}: can no longer be read ({error}); put it back") from error
+            raise DataError(
+                f"{stack.store.where}: {name}: can no longer be read ({error}); restore the original file"
+            ) from error
         yield name, image, digest(image) == stack.digests[index].tobytes()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mixed:
-    """Images of different sizes, decoded whenever they are read, as a list."""
+    """Images of different sizes that are decoded each time they are read; rows come as a list of arrays.
+
+    Attributes:
+      digests: hashes of the pixels that the scan decoded.
+    """
 
     store: ImageStore
     names: tuple[str, ...]
@@ -100,60 +118,71 @@ class Mixed:
 
     @property
     def shape(self) -> tuple[int]:
-        """(N,): there is no more that all have in common."""
+        """(N,), because the images have no common size."""
         return (len(self.names),)
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def __getitem__(self, indices: Indices) -> list[np.ndarray]:
-        """Raises DataError, naming the file, when it is no longer what it was."""
+        """Raises DataError, naming the file, when a file no longer holds the image that was scanned."""
         images = []
-        for name, image, expected in _decoded(self, _as_array(indices, len(self.names))):
+        for name, image, expected in _decoded(self, _as_array(indices, len(self))):
             if not expected:
-                raise DataError(f"{self.store.where}: {name}: has changed since it was scanned; put it back")
+                raise DataError(
+                    f"{self.store.where}: {name}: has changed since it was scanned; restore the original file"
+                )
             images.append(image)
         return images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chosen:
-    """Some rows of a stack, in a given order."""
+    """The rows `indices` of another stack, in that order, without a copy."""
 
     pixels: Pixels
     indices: Integer[np.ndarray, " N"]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the chosen rows."""
+        """(number of indices, height, width, channel)."""
         return (len(self.indices), *self.pixels.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.indices)
 
     def __getitem__(self, indices: Indices) -> Rows:
         return self.pixels[self.indices[indices]]
 
 
-def held(pixels: Pixels) -> bool:
-    """Whether all rows are in memory."""
-    if isinstance(pixels, Chosen):
-        return held(pixels.pixels)
-    return all(map(held, pixels.parts)) if isinstance(pixels, Joined) else isinstance(pixels, np.ndarray)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Joined:
-    """Stacks one after the other."""
+    """Several stacks one after the other, without a copy."""
 
     parts: tuple[Pixels, ...]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of all of them."""
-        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+        """(number of rows of all parts, height, width, channel)."""
+        return (len(self), *self.parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
     def __getitem__(self, indices: Indices) -> Rows:
-        indices = _as_array(indices, self.shape[0])
-        ends = np.cumsum([part.shape[0] for part in self.parts])
+        indices = _as_array(indices, len(self))
+        ends = np.cumsum([len(part) for part in self.parts])
         owner = np.searchsorted(ends, indices, side="right")
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for number, part in enumerate(self.parts):
             mine = owner == number
             if mine.any():
-                rows[mine] = part[indices[mine] - (ends[number] - part.shape[0])]
+                rows[mine] = part[indices[mine] - (ends[number] - len(part))]
         return rows
+
+
+def held(pixels: Pixels) -> bool:
+    """Whether all rows are in memory, so that reading them decodes nothing."""
+    if isinstance(pixels, Chosen):
+        return held(pixels.pixels)
+    return all(map(held, pixels.parts)) if isinstance(pixels, Joined) else isinstance(pixels, np.ndarray)

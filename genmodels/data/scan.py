@@ -1,7 +1,8 @@
-"""From encoded images to a Source: look at every file once, before anything else happens.
+"""Turns a store of encoded images into a Source, by reading every file once before anything else happens.
 
-First all headers, which finds mixed sizes and kinds in seconds; then every image is decoded, which finds the damaged
-ones and settles the count, and what is small enough stays in memory. The next start reads the result from the cache.
+First all headers are read, which finds different sizes and kinds in seconds. Then every image is decoded, which finds
+damaged files and fixes the number of images; a set that is small enough stays in memory. The next start reads the
+result from the cache.
 """
 
 import collections
@@ -14,18 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.cli.progress import Progress
+from genmodels.cli.progress import progress
 from genmodels.data import cache
-from genmodels.data.base import Settings, Source, Table
+from genmodels.data.base import Settings, Source
 from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
 from genmodels.data.listing import Listing
 from genmodels.data.media import ImageStore
 from genmodels.data.pixels import Decoded, Mixed, digest
+from genmodels.data.table import Table
 from genmodels.errors import DataError
 
-CHUNK = 64  # files a thread takes at once, at the most
-IN_FLIGHT = 2**26  # bytes of decoded pixels that all threads may hold, about
-SMALL = 128 * 128  # pixels: below, Python is busier than the decoders, and threads hinder one another
+MAX_CHUNK_FILES = 64  # files that a thread takes at once
+MAX_DECODED_BYTES = 2**26  # of decoded pixels that all threads together hold, approximately
+MIN_THREADED_PIXELS = (
+    128 * 128
+)  # of an image; decoding smaller ones is mostly Python, where threads wait for each other
 
 REMEDIES = {
     "alpha": "has transparency: config.data.convert=rgb (or grey) lays it over white, rgba keeps a fourth channel",
@@ -38,10 +42,9 @@ def open_files(store: ImageStore, split: str, settings: Settings, list_split: Ca
     """The images of a folder, archive or prepared data set.
 
     Args:
-      list_split: which of its files belong to the split; asked when the cache does not know.
-
+      list_split: lists the files of the split; it is called only where the cache has no entry.
     Raises:
-      DataError: there are none, one is damaged, or they differ in size or kind and no rule makes them alike.
+      DataError: there are no images, one is damaged, or they differ in size or kind and no rule makes them alike.
     """
     rule = settings.rule
     name = cache.key(type(store).__name__, str(store.path.resolve()), split, store.stamp, rule, settings.skip_damaged)
@@ -72,7 +75,7 @@ def open_files(store: ImageStore, split: str, settings: Settings, list_split: Ca
 
 
 def _open_mixed(store: ImageStore, split: str, listing: Listing, settings: Settings) -> Source | None:
-    """The images at their own sizes; None where all have the same, or a rule makes them so."""
+    """The images at their own sizes; None where all have the same size, or a rule gives them the same."""
     rule, where = settings.rule, store.where
     headers: list[Any] = [None] * len(listing.names)
     for row, header in _each(store, listing.names, read_header, f"{where}: headers"):
@@ -81,7 +84,7 @@ def _open_mixed(store: ImageStore, split: str, listing: Listing, settings: Setti
     if rule.size or len({header.size for header in headers}) == 1:
         return None
     if store.sequential:
-        raise DataError(f"{where}: images of many sizes in a compressed tar cannot be read at random: decompress it")
+        raise DataError(f"{where}: images of different sizes in a compressed tar have no random access: decompress it")
     _check_kinds(where, listing.names, headers, rule)
     table = Table.empty(len(headers))
     outcomes: list[Any] = [None] * len(headers)
@@ -103,7 +106,7 @@ def _open_mixed(store: ImageStore, split: str, listing: Listing, settings: Setti
         listing.class_names,
         listing.captions,
         listing.names,
-        Table(table.origins, table.extremes, table.origins),  # with the shapes, which digests of pixels leave out
+        Table(table.origins, table.extremes, table.origins),  # origins hash the shapes too, digests do not
         (f"{len({header.size for header in headers})} different sizes", *listing.notes),
     )
 
@@ -112,7 +115,7 @@ def _check_random_access(store: ImageStore, shape: Sequence[int], settings: Sett
     if store.sequential and not _fits(shape, settings):
         raise DataError(
             f"{store.where}: {_gigabytes(shape):.1f} GB of pixels do not fit config.data.memory_gb="
-            f"{settings.memory_gb:g}, and a compressed tar cannot be read at random: decompress it, or raise memory_gb"
+            f"{settings.memory_gb:g}, and a compressed tar has no random access: decompress it, or raise memory_gb"
         )
 
 
@@ -125,10 +128,10 @@ def _fits(shape: Sequence[int], settings: Settings) -> bool:
 
 
 def _scan(store: ImageStore, listing: Listing, settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
-    """(info, arrays, images) as the cache keeps them; images is None where they do not fit in memory."""
+    """Reads all files; returns (info, arrays, images) for the cache; images is None if they do not fit in memory."""
     rule, where = settings.rule, store.where
     headers: list[Any] = [None] * len(listing.names)
-    distinct: dict[Any, Any] = {}  # most are equal; one object for them saves memory
+    distinct: dict[Any, Any] = {}  # most headers are equal, and sharing one object saves memory
     for row, header in _each(store, listing.names, read_header, f"{where}: headers"):
         headers[row] = distinct.setdefault(header, header)
     damaged: dict[str, str] = {}
@@ -140,8 +143,8 @@ def _scan(store: ImageStore, listing: Listing, settings: Settings) -> tuple[dict
     images = np.empty(shape, np.uint8) if _fits(shape, settings) else None
     outcomes: list[Any] = [None] * len(headers)
     largest = max(header.size[0] * header.size[1] for header in headers)
-    threads = _cores() if largest > SMALL else 1
-    chunk = max(1, min(CHUNK, IN_FLIGHT // (3 * largest * (2 * threads + 1))))
+    threads = _cores() if largest > MIN_THREADED_PIXELS else 1
+    chunk = max(1, min(MAX_CHUNK_FILES, MAX_DECODED_BYTES // (3 * largest * (2 * threads + 1))))
 
     def decoded(file):
         data = file.read()
@@ -153,7 +156,7 @@ def _scan(store: ImageStore, listing: Listing, settings: Settings) -> tuple[dict
             continue
         image, origin = outcome
         if image.shape != shape[1:]:
-            outcomes[row] = ValueError(f"decodes to {image.shape}")
+            outcomes[row] = ValueError(f"its pixels have the shape {image.shape}, its header says {shape[1:]}")
             continue
         table.set(row, image, origin)
         if images is not None:
@@ -180,7 +183,7 @@ def _scan(store: ImageStore, listing: Listing, settings: Settings) -> tuple[dict
 
 
 def _cores() -> int:
-    """Those this process may use; macOS does not tell, and gives all."""
+    """The number of cores that this process may use; on macOS, which does not tell, all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -196,10 +199,12 @@ def _image_shape(header: Header, rule: Rule) -> tuple[int, int, int]:
 def _without_damaged(
     where: str, listing: Listing, outcomes: list[Any], damaged: dict[str, str], settings: Settings
 ) -> tuple[Listing, list[Any]]:
-    """The listing and outcomes without the rows whose outcome is an error, which join `damaged`.
+    """The listing and outcomes without the rows whose outcome is an error.
 
+    Args:
+      damaged: {name: reason} of the rows that were left out; those of this call are added to it.
     Raises:
-      DataError: there are such rows and they are not to be skipped, or nothing else is left.
+      DataError: there are such rows and they may not be skipped, or no other rows are left.
     """
     bad = {listing.names[row]: str(error) for row, error in enumerate(outcomes) if isinstance(error, Exception)}
     if not bad:
@@ -208,7 +213,7 @@ def _without_damaged(
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     if not settings.skip_damaged:
         raise DataError(
-            f"{where}: {name}{more} cannot be read: {reason}; mend or remove, or set config.data.skip_damaged=True"
+            f"{where}: {name}{more} cannot be read: {reason}; repair or remove, or set config.data.skip_damaged=True"
         )
     if len(bad) == len(listing.names):
         raise DataError(f"{where}: none of the {len(bad)} images can be read: {name}: {reason}")
@@ -218,7 +223,7 @@ def _without_damaged(
 
 
 def _check_kinds(where: str, names: Sequence[str], headers: list[Header], rule: Rule) -> None:
-    """Raises DataError unless the rule gives all images the same channels."""
+    """Raises DataError unless the rule gives all images the same number of channels."""
     kinds = _group(names, [header.kind for header in headers])
     for kind, remedy in REMEDIES.items():
         if kind in kinds and not rule.convert:
@@ -233,10 +238,10 @@ def _check_kinds(where: str, names: Sequence[str], headers: list[Header], rule: 
 
 
 def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) -> list[str]:
-    """Checks that the rule makes all images alike; returns what is worth telling.
+    """Checks that the rule gives all images one shape; returns sentences about what it changes.
 
     Raises:
-      DataError: it does not; names the files and the setting that would.
+      DataError: it does not; the message names files and the setting to change.
     """
     _check_kinds(where, names, headers, rule)
     sizes = _group(names, [header.size for header in headers])
@@ -250,7 +255,7 @@ def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) 
     if oblong and rule.size and not rule.crop:
         name, (height, width) = oblong[0]
         raise DataError(
-            f"{where}: {len(oblong)} images are not square ({name}: {height}x{width}): say how they become so, "
+            f"{where}: {len(oblong)} images are not square ({name}: {height}x{width}): set "
             f"config.data.crop=center (middle square) or none (squash)"
         )
     notes = []
@@ -266,7 +271,7 @@ def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) 
 
 
 def _group(names: Sequence[str], values: list[Any]) -> dict[Any, tuple[int, str]]:
-    """{value: (count, first name)}, the most frequent first."""
+    """{value: (count, name of the first image with it)}, the most frequent value first."""
     first = {}
     for name, value in zip(names, values, strict=True):
         first.setdefault(value, name)
@@ -282,17 +287,21 @@ def _outcome(opener: Callable, function: Callable) -> Any:
 
 
 def _each(
-    store: ImageStore, names: Sequence[str], function: Callable, what: str, threads: int = 1, chunk: int = CHUNK
+    store: ImageStore,
+    names: Sequence[str],
+    function: Callable,
+    what: str,
+    threads: int = 1,
+    chunk: int = MAX_CHUNK_FILES,
 ) -> Iterator[tuple[int, Any]]:
-    """(row, outcome) of every file in whatever order; an outcome is what `function` gives, or the error it raised."""
+    """Yields (row, outcome) of every file in any order; the outcome is what `function` returns or raises."""
     rows = {name: row for row, name in enumerate(names)}
     jobs = store.in_order(names)
 
     def work(part):
         return [(rows[name], _outcome(opener, function)) for name, opener in part]
 
-    progress = Progress(what, len(names))
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    with progress(what, len(names)) as bar, concurrent.futures.ThreadPoolExecutor(threads) as pool:
         running: collections.deque[concurrent.futures.Future] = collections.deque()
         while (part := list(itertools.islice(jobs, chunk))) or running:
             if part:
@@ -300,5 +309,4 @@ def _each(
             if len(running) > 2 * threads or not part:
                 outcomes = running.popleft().result()
                 yield from outcomes
-                progress.advance(len(outcomes))
-    progress.close()
+                bar.update(len(outcomes))

@@ -1,4 +1,7 @@
-"""The registry of data sources: what a string such as "folder:photos" names. A scheme is a function and a row here."""
+"""The registry of data sources: what a string such as "folder:photos" names.
+
+A new scheme is a function and a row in SCHEMES; a new combination of sources is a row in `compose.COMBINATIONS`.
+"""
 
 import dataclasses
 import difflib
@@ -15,7 +18,7 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.data import arrays, tfds
-from genmodels.data.base import Pair, Settings, Source
+from genmodels.data.base import DataSource, Settings, Source
 from genmodels.data.compose import COMBINATIONS
 from genmodels.data.images import EXTENSIONS
 from genmodels.data.listing import list_images, others
@@ -26,31 +29,33 @@ from genmodels.errors import ConfigError, DataError, choose
 
 SPLITS = ("train", "test")
 DEFAULT = Settings()
-NOT_SETTINGS = ("source", "workers", "augment")  # keys of config.data for others than the readers
+NOT_SETTINGS = ("source", "workers", "augment")  # keys of config.data that do not say how images are read
 ARCHIVES = {".tar": "tar", ".zip": "zip"}
-LABEL = re.compile(r"_label(\d+)$")  # at the end of a file's stem, as reporting.files.write_images names them
+LABEL = re.compile(r"_label(\d+)$")  # the end of a file's stem, as reporting.files.write_images writes it
 
 
-def make_source(spec: str, split: str = "train", settings: Settings = DEFAULT) -> Source | Pair:
-    """Opens the source called `spec`.
+def make_source(spec: str, split: str = "train", settings: Settings = DEFAULT) -> DataSource:
+    """Opens a split of the source that `spec` names.
 
     Args:
-      settings: how images are read; options written in `spec` go before.
+      spec: "SCHEME:PATH" or a call, see `spec.parse`.
+      split: "train" or "test".
+      settings: how images are read; options written in `spec` override them.
     Raises:
       ConfigError: an unknown scheme, split or option.
-      DataError: the files are missing or are not what they should be.
+      DataError: files are missing or damaged, or images differ and no setting makes them alike.
     """
     choose("split", split, SPLITS)
     return _open(parse(spec), split, settings)
 
 
-def from_config(section: Mapping[str, Any] | ConfigDict, split: str = "train") -> Source | Pair:
-    """The source that `config.data` describes; raises as `make_source` does."""
+def from_config(section: Mapping[str, Any] | ConfigDict, split: str = "train") -> DataSource:
+    """Opens a split of the source that the section `config.data` describes; raises as `make_source` does."""
     values = {key: value for key, value in section.items() if key not in NOT_SETTINGS}
     return make_source(section["source"], split, config_lib.build(Settings, values, "data"))
 
 
-def _open(call: Call, split: str, settings: Settings) -> Source | Pair:
+def _open(call: Call, split: str, settings: Settings) -> DataSource:
     choose("data source", call.name, [*SCHEMES, *COMBINATIONS])
     if call.name in COMBINATIONS:
         return _combine(call, split, settings)
@@ -68,13 +73,13 @@ def _open(call: Call, split: str, settings: Settings) -> Source | Pair:
     return SCHEMES[call.name](path, split, settings, **{key: call.options[key] for key in call.options.keys() & extra})
 
 
-def _combine(call: Call, split: str, settings: Settings) -> Source | Pair:
+def _combine(call: Call, split: str, settings: Settings) -> DataSource:
     function = COMBINATIONS[call.name]
 
     def opener(arg: str | Call) -> Callable[[str], Source]:
         def opened(split: str) -> Source:
             source = _open(parse(arg) if isinstance(arg, str) else arg, split, settings)
-            if isinstance(source, Pair):
+            if not isinstance(source, Source):
                 raise ConfigError(
                     f"{call.text}: a pair cannot be a part of {call.name}; put {call.name} inside the pair"
                 )
@@ -97,9 +102,14 @@ def _combine(call: Call, split: str, settings: Settings) -> Source | Pair:
 
 
 def _check_path(scheme: str, text: str, is_there: Callable[[pathlib.Path], bool], what: str) -> pathlib.Path:
-    """The path, once it is seen to be there; names the nearest one otherwise."""
+    """Returns the path.
+
+    Raises:
+      ConfigError: the text is empty.
+      DataError: no such folder or file; the message suggests the nearest name.
+    """
     if not text:
-        raise ConfigError(f"{scheme}: must name a {what}, {scheme}:PATH")
+        raise ConfigError(f"{scheme}: names no {what}; write {scheme}:PATH")
     path = pathlib.Path(text).expanduser()
     if not is_there(path):
         siblings = [other.name for other in path.parent.glob("*") if is_there(other)] if path.parent.is_dir() else []
@@ -149,15 +159,17 @@ SCHEMES: dict[str, Callable[..., Source]] = {
 
 
 def read_images(flag: str, name: str, mixed: bool = False) -> Source:
-    """The images of an .npz or of a folder, such as `write_images` writes; labels may stand in file names.
+    """One set of images that a flag names: an .npz, a folder, a .tar, a .zip, or a source written as a call.
 
-    A .tar or .zip is read too, and so is a source written as a call: 'folder("DIR", convert="rgb")'.
+    A call is, for example, 'folder("DIR", convert="rgb")'. File names such as 000012_label3.png give labels.
 
     Args:
-      flag: for messages, e.g. "--generated".
+      flag: the flag's name for error messages, e.g. "--generated".
       mixed: images may differ in size; their source's pixels are then `data.pixels.Mixed`.
     Raises:
-      DataError: nothing there, not readable, one image, images of several sizes, or a stranger in a folder of images.
+      ConfigError: a call that names two sets of images (`pair`), or is not understood.
+      DataError: nothing is there or it cannot be read; it is a single image; images differ in size; or a folder also
+        holds other files.
     """
     path = pathlib.Path(name)
     if path.suffix.lower() in EXTENSIONS:
@@ -167,15 +179,23 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
         spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"
         source = make_source(spec, settings=Settings(mixed=mixed))
     except DataError as error:
-        advice = str(error).replace("config.data.", "")  # here an option of the source itself
+        advice = str(error).replace("config.data.", "")  # a flag has no config; the source's call takes the option
         hint = f""" (write {flag}='{scheme}("{name}", ...)')""" if advice != str(error) else ""
         if "different sizes" in advice:
             hint += "; distances between features can name a resize instead: --resize=clean or tf1"
         raise DataError(f"{flag}: {advice}{hint}") from error
+    if not isinstance(source, Source):
+        several = " and ".join(part.name for part in source.parts.values())
+        raise ConfigError(f"{flag}={name}: holds {len(source.parts)} sets of images, {several}; name one of them")
     if scheme == "folder" and (strangers := others(Folder(f"{flag}={name}", path))):
         raise DataError(
-            f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all of it is measured"
+            f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all images are measured"
         )
+    return _labelled_by_name(source)
+
+
+def _labelled_by_name(source: Source) -> Source:
+    """The source with the labels in its file names, where all of them have one."""
     matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
     if not matches or not all(matches):
         return source

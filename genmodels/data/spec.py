@@ -1,4 +1,4 @@
-"""The strings that name data sources: "SCHEME:PATH", or a call as Python writes it, which may hold other sources.
+"""The strings that name data sources: "SCHEME:PATH", or a call in Python's syntax whose arguments may be other sources.
 
 folder:photos
 folder("photos", size=64, crop="center")
@@ -16,13 +16,13 @@ from genmodels.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A source as it was written.
+    """A parsed source.
 
     Attributes:
-      name: the scheme or combination.
-      args: paths or other sources.
-      options: by name.
-      text: the whole.
+      name: the scheme or combination, e.g. "folder" or "pair".
+      args: paths and other sources (strings, or calls).
+      options: keyword arguments.
+      text: the call as a string.
     """
 
     name: str
@@ -32,12 +32,13 @@ class Call:
 
 
 def parse(text: str, key: str = "config.data.source", example: str = 'folder("photos", size=64)') -> Call:
-    """The source that a string names, or another thing that is written so.
+    """Parses "SCHEME:PATH" or a call; other strings in this syntax, such as likelihoods, are parsed too.
 
     Args:
-      key, example: for messages.
+      key: the config key or flag, for error messages.
+      example: a correct call, for error messages.
     Raises:
-      ConfigError: it is empty, or begins as a call and is none.
+      ConfigError: the text is empty, or it begins like a call but is not a valid one.
     """
     text = text.strip()
     if not re.match(r"\w+\s*\(", text):
@@ -50,22 +51,22 @@ def parse(text: str, key: str = "config.data.source", example: str = 'folder("ph
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise ConfigError(
-            f"{key}={text!r}: {reason}; a call is written as in Python, strings in quotes: {example}"
+            f"{key}={text!r}: {reason}; write a call as in Python, with strings in quotes: {example}"
         ) from error
 
 
 def _call(node: ast.AST) -> Call:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise ValueError(f"{ast.unparse(node)} is not understood")
+        raise ValueError(f"{ast.unparse(node)} is not a call")
     for arg in node.args:
         if not isinstance(arg, ast.Call) and not (isinstance(arg, ast.Constant) and isinstance(arg.value, str)):
             raise ValueError(f"{ast.unparse(arg)} must be in quotes, or a call")
     args = tuple(_call(arg) if isinstance(arg, ast.Call) else arg.value for arg in node.args)
     if any(keyword.arg is None for keyword in node.keywords):
-        raise ValueError("** is not understood")
+        raise ValueError("** is not allowed")
     names = [keyword.arg for keyword in node.keywords]
     if len(set(names)) < len(names):
-        raise ValueError(f"an option is given twice in {ast.unparse(node)}")
+        raise ValueError(f"{ast.unparse(node)} gives an option twice")
     options = {keyword.arg: _value(keyword) for keyword in node.keywords}
     return Call(node.func.id, args, options, ast.unparse(node))
 
@@ -74,4 +75,4 @@ def _value(keyword: ast.keyword) -> Any:
     try:
         return ast.literal_eval(keyword.value)
     except ValueError:
-        raise ValueError(f"{ast.unparse(keyword)} is no plain value; words must be in quotes") from None
+        raise ValueError(f"{ast.unparse(keyword)} is not a plain value; words must be in quotes") from None

@@ -1,6 +1,7 @@
-"""Data sets that TensorFlow Datasets has prepared as array_record, read without TensorFlow and without the network.
+"""Reads data sets that TensorFlow Datasets has prepared as array_record, without TensorFlow and without the network.
 
-Nothing is downloaded or prepared here: what is not on the disk is an error that says which command puts it there.
+Nothing is downloaded or prepared here: a data set that is not on the disk is an error that names the command to prepare
+it.
 """
 
 import dataclasses
@@ -23,26 +24,29 @@ from genmodels.data.media import ImageStore
 from genmodels.errors import ConfigError, DataError, choose
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
-BLOCK = 1024  # records read at once
+BLOCK_RECORDS = 1024  # records read at once
 HELD_OUT = ("test", "validation")
 
 
 class NotPreparedError(DataError):
-    """The data set is known, but not on this disk."""
+    """TFDS knows the data set, but it is not prepared on this disk."""
 
 
 def data_dir(given: str = "") -> pathlib.Path:
-    """The folder of prepared data sets: as given, $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    """The folder of prepared data sets: the given one, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     return pathlib.Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepare_command(name: str, folder: pathlib.Path) -> str:
-    """What prepares a data set."""
+    """The command that prepares a data set."""
     return f"python -m genmodels.data.prepare --dataset=tfds:{name} --data_dir={folder}"
 
 
 def known_names() -> set[str]:
-    """The data sets that the installed TFDS can build, from its package's own files: its registry needs TensorFlow."""
+    """The names of the data sets that the installed TFDS can build.
+
+    They are read from the files of its package, because its registry needs TensorFlow.
+    """
     spec = importlib.util.find_spec("tensorflow_datasets")
     if spec is None:
         return set()
@@ -52,11 +56,12 @@ def known_names() -> set[str]:
 
 
 def find(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """The newest prepared version of NAME or NAME/CONFIG in a folder.
+    """The folder of the newest prepared version of NAME or NAME/CONFIG.
 
     Raises:
       ConfigError: there is no data set of this name.
-      DataError: it is not prepared, or as tfrecord, which needs TensorFlow to be read; says which command does it.
+      NotPreparedError: it is not prepared in this folder; the message has the command that prepares it.
+      DataError: it was prepared as tfrecord, which cannot be read without TensorFlow; or NAME needs a configuration.
     """
     complete = [info.parent for info in folder.glob("*/**/dataset_info.json") if VERSION.fullmatch(info.parent.name)]
     prepared = {str(path.parent.relative_to(folder)) for path in complete}
@@ -69,7 +74,7 @@ def find(name: str, folder: pathlib.Path) -> pathlib.Path:
         if name.split("/")[0] not in known:
             _unknown(name, prepared, known)
         raise NotPreparedError(
-            f"tfds:{name}: not prepared in {folder}; once, and with a network: {prepare_command(name, folder)}"
+            f"tfds:{name}: not prepared in {folder}; prepare it once, with a network: {prepare_command(name, folder)}"
         )
     newest = max(versions, key=lambda path: [int(number) for number in path.name.split(".")])
     form = _read_json(newest / "dataset_info.json").get("fileFormat")
@@ -87,14 +92,14 @@ def _unknown(name: str, prepared: set[str], known: set[str]) -> None:
     except ConfigError as error:
         hint = str(error).partition("there are")[0].strip()
         listed = f"prepared are {', '.join(sorted(prepared))}" if prepared else "none is prepared"
-        raise ConfigError(f"tfds: {hint} {listed} (TFDS_DATA_DIR), {len(known)} can be") from None
+        raise ConfigError(f"tfds: {hint} {listed} (TFDS_DATA_DIR), {len(known)} can be prepared") from None
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); prepare the data set anew") from error
+        raise DataError(f"{path}: cannot be read ({error}); prepare the data set again") from error
 
 
 def _place(name: str) -> int:
@@ -103,7 +108,11 @@ def _place(name: str) -> int:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records(ImageStore):
-    """The images of one split of a prepared data set, still encoded."""
+    """The encoded images of one split of a prepared data set.
+
+    Attributes:
+      split: in the syntax of TFDS, e.g. "train[:90%]".
+    """
 
     split: str
 
@@ -123,67 +132,74 @@ class Records(ImageStore):
             ) from error
 
     def _read(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        """Raises DataError where the prepared files are damaged."""
+        """The records at these places of the split.
+
+        Raises:
+          DataError: the prepared files are damaged.
+        """
         try:
             records = self._source.__getitems__(places)
         except (RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())
-            raise DataError(f"{self.where}: {self.path} is damaged ({reason}); delete it and prepare anew") from error
+            raise DataError(
+                f"{self.where}: {self.path} is damaged ({reason}); delete it and prepare it again"
+            ) from error
         if any(value is None for record in records for value in record.values()):
-            raise DataError(f"{self.where}: {self.path} is damaged (it has empty records); delete it and prepare anew")
+            raise DataError(f"{self.where}: {self.path} is damaged (empty records); delete it and prepare it again")
         return records
 
     @functools.cached_property
     def fields(self) -> tuple[str, str | None]:
-        """The names of the image field and of the label field, if any."""
+        """The names of the image field and of the label field, which may be None."""
         features = _read_json(self.path / "features.json").get("featuresDict", {}).get("features", {})
         images = [name for name, feature in features.items() if "image" in feature]
         labels = [name for name, feature in features.items() if "classLabel" in feature]
         if not images:
-            raise DataError(f"{self.where}: has no field of images; it has {', '.join(features) or 'none'}")
+            raise DataError(f"{self.where}: has no field of images; its fields are {', '.join(features) or 'none'}")
         image = "image" if "image" in images else images[0]
         return image, "label" if "label" in labels else labels[0] if len(labels) == 1 else None
 
     @property
     def stamp(self) -> str:
-        """Over names, sizes and times of the prepared files."""
+        """A hash of the split and of the names, sizes and times of the prepared files, in hexadecimal."""
         found = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(self.path.iterdir())]
         return hashlib.sha256(repr((self.split, found)).encode()).hexdigest()
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """SPLIT[i]; places, for TFDS keeps no file names."""
+        """SPLIT[i] for each record, because TFDS keeps no file names."""
         return [f"{self.split}[{index}]" for index in range(len(self._source))]
 
     def open(self, name: str) -> io.IOBase:
-        """The encoded image of one record."""
+        """Opens the encoded image of one record."""
         return self.openers([name])[0]()
 
     def openers(self, names: Sequence[str]) -> list[Callable[[], io.IOBase]]:
-        """What opens each of many records, read at once: one by one takes ten times as long."""
+        """A function for each record that opens its image; the records are read together, which is ten times faster."""
         records = self._read([_place(name) for name in names])
         return [functools.partial(io.BytesIO, record[self.fields[0]]) for record in records]
 
     def list_images(self) -> Listing:
-        """All records, with the labels that they carry."""
+        """All records with their labels, where the data set has labels in this split."""
         key = self.fields[1]
         if key is None:
             return Listing(tuple(self.names), None)
         import tensorflow_datasets as tfds
 
         names = tfds.builder_from_directory(str(self.path)).info.features[key].names
-        blocks = (range(start, min(start + BLOCK, len(self.names))) for start in range(0, len(self.names), BLOCK))
+        count = len(self.names)
+        blocks = (range(first, min(first + BLOCK_RECORDS, count)) for first in range(0, count, BLOCK_RECORDS))
         labels = np.array([record[key] for block in blocks for record in self._read(block)], np.int32)
-        if labels.size and labels.min() < 0:  # how TFDS writes "not known", in test splits of competitions
+        if labels.size and labels.min() < 0:  # TFDS writes -1 for an unknown label, in test splits of competitions
             return Listing(tuple(self.names), None)
         return Listing(tuple(self.names), labels, tuple(names))
 
 
 def open_records(text: str, split: str, folder: str = "") -> Records:
-    """The split of NAME[/CONFIG][:SPLIT].
+    """The records of NAME[/CONFIG][:SPLIT] for "train" or "test".
 
-    A named SPLIT (such as train[:90%]) takes the place of "train"; the held-out images are those of the split test, or
-    validation where there is no test.
+    A named SPLIT (such as train[:90%]) replaces the training split. The held-out images are those of the split "test",
+    or "validation" where there is no test split.
 
     Raises:
       ConfigError, DataError: see `find`; or the data set has no such split.
@@ -195,7 +211,7 @@ def open_records(text: str, split: str, folder: str = "") -> Records:
     path = find(name.rstrip("/"), data_dir(folder))
     splits = [record["name"] for record in _read_json(path / "dataset_info.json").get("splits", ())]
     training = chosen or "train"
-    parts = re.findall(r"[A-Za-z_]\w*", training)  # of "train[:50%]+validation"
+    parts = re.findall(r"[A-Za-z_]\w*", training)  # ["train", "validation"] of "train[:50%]+validation"
     for part in parts or [training]:
         if part not in splits:
             raise ConfigError(

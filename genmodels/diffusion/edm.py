@@ -8,7 +8,7 @@
     log sigma ~ N(p_mean, p_std^2)            in training
     L = E lambda |D - x_0|^2, lambda = 1 / c_out^2, which is the plain squared error of F       eq. 8
 
-D predicts x_0; time is sigma.
+D predicts x_0; the time is sigma.
 """
 
 import dataclasses
@@ -25,10 +25,14 @@ from genmodels.diffusion.spacing import Grid
 
 @dataclasses.dataclass(frozen=True)
 class EDM:
-    """A `process.Process`; the defaults are the paper's for CIFAR-10.
+    """A `process.Process`; the defaults are the paper's values for CIFAR-10.
 
+    Attributes:
+      sigma_min, sigma_max: the noise levels at the ends of sampling.
+      sigma_data: the standard deviation of the pixels.
+      p_mean, p_std: the mean and standard deviation of log sigma in training.
     Raises:
-      ValueError: not 0 < sigma_min < sigma_max, or sigma_data or p_std is not positive.
+      ValueError: 0 < sigma_min < sigma_max does not hold, or sigma_data or p_std is not positive.
     """
 
     sigma_min: float = 0.002
@@ -47,7 +51,7 @@ class EDM:
 
     @property
     def start_std(self) -> float:
-        """sigma_max: the signal is not counted (algorithm 1)."""
+        """sigma_max, which leaves the signal out of account (algorithm 1)."""
         return self.sigma_max
 
     @property
@@ -56,12 +60,12 @@ class EDM:
         return float(np.log(self.sigma_min)), float(np.log(self.sigma_max))
 
     def time(self, u: Float[Array, " batch"]) -> Time:
-        """exp(p_mean + p_std Phi^-1(u)): log-normal for uniform `u`."""
+        """exp(p_mean + p_std Phi^-1(u)), which is log-normal for uniform `u`."""
         inside = jnp.clip(u, 1e-6, 1 - 1e-6)
         return jnp.exp(self.p_mean + self.p_std * jax.scipy.special.ndtri(inside))
 
     def alpha_sigma(self, time: Time) -> tuple[Coefficient, Coefficient]:
-        """1 and the time itself."""
+        """alpha is 1 and sigma is the time."""
         sigma = time[:, None, None, None]
         return jnp.ones_like(sigma), sigma
 
@@ -70,19 +74,19 @@ class EDM:
         return jax.scipy.special.ndtr((jnp.log(time) - self.p_mean) / self.p_std)
 
     def at_ratio(self, log_ratio: Float[Array, " batch"]) -> tuple[Time, Coefficient, Coefficient]:
-        """sigma is the ratio itself."""
+        """sigma is exp(log_ratio), as alpha is 1."""
         time = jnp.exp(log_ratio)
         return time, *self.alpha_sigma(time)
 
     def apply(self, network: Network, xt: Images, time: Time) -> Images:
-        """D: the preconditioned network's prediction of x_0."""
+        """D, the preconditioned network's prediction of x_0 (eq. 7)."""
         sigma = time[:, None, None, None]
         total = sigma**2 + self.sigma_data**2
         c_skip, c_out = self.sigma_data**2 / total, sigma * self.sigma_data / jnp.sqrt(total)
         return c_skip * xt + c_out * network(xt / jnp.sqrt(total), jnp.log(time) / 4)
 
     def weight(self, time: Time) -> Float[Array, " batch"]:
-        """lambda(sigma) of the squared error of x_0."""
+        """lambda(sigma), the weight of the squared error of x_0 (eq. 8)."""
         return (time**2 + self.sigma_data**2) / (time * self.sigma_data) ** 2
 
     def grid(self, num_sample: int, spacing: str = "karras") -> Grid:

@@ -1,9 +1,9 @@
 """Rectified flow, also called flow matching with a linear path (Liu et al. 2023; Lipman et al. 2023).
 
-    x_t = (1 - t) x_0 + t epsilon,    dx_t/dt = flow = epsilon - x_0,    t in [0, 1], 1 the noise
+    x_t = (1 - t) x_0 + t epsilon,    dx_t/dt = flow = epsilon - x_0,    t in [0, 1]; t = 1 is the noise
     L   = E |network(x_t, t) - flow|^2
 
-The network predicts the flow; it is told 1000 t, which suits embeddings made for a thousand steps.
+The network predicts the flow. Its time input is 1000 t, which suits time embeddings made for a thousand steps.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from genmodels.diffusion.process import Coefficient, Images, Network, Time
 from genmodels.diffusion.spacing import Grid
 
 TIME_SCALE = 1000.0
-CLEANEST = 1e-3  # the least and one minus the greatest t that ratios are asked about
+MIN_TIME = 1e-3  # grids over noise-to-signal ratios and likelihoods stay within [MIN_TIME, 1 - MIN_TIME]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +30,25 @@ class RectifiedFlow:
 
     @property
     def log_ratio_range(self) -> tuple[float, float]:
-        """log t / (1 - t) a thousandth from either end."""
-        end = float(np.log((1 - CLEANEST) / CLEANEST))
+        """log(t / (1 - t)) at t = MIN_TIME and at t = 1 - MIN_TIME."""
+        end = float(np.log((1 - MIN_TIME) / MIN_TIME))
         return -end, end
 
     def time(self, u: Float[Array, " batch"]) -> Time:
-        """`u` itself."""
+        """The quantile `u`, as t is uniform."""
         return u
 
     def alpha_sigma(self, time: Time) -> tuple[Coefficient, Coefficient]:
-        """1 - t and t."""
+        """alpha is 1 - t and sigma is t."""
         t = time[:, None, None, None]
         return 1 - t, t
 
     def quantile(self, time: Time) -> Float[Array, " batch"]:
-        """`time` itself."""
+        """The time, as t is uniform."""
         return time
 
     def at_ratio(self, log_ratio: Float[Array, " batch"]) -> tuple[Time, Coefficient, Coefficient]:
-        """t = s / (1 + s)."""
+        """t = s / (1 + s), where s = sigma / alpha."""
         time = jax.nn.sigmoid(log_ratio)
         return time, *self.alpha_sigma(time)
 
@@ -57,7 +57,7 @@ class RectifiedFlow:
         return network(xt, TIME_SCALE * time)
 
     def grid(self, num_sample: int, spacing: str = "uniform") -> Grid:
-        """t evenly from 1 to 0; or ratios between the ends of `log_ratio_range`, then the data."""
+        """t evenly spaced from 1 to 0, or ratios between the ends of `log_ratio_range` followed by the data."""
         spacing_lib.choose(spacing, self.spacings)
         spacing_lib.check_count(num_sample, self.num_steps)
         if spacing == "uniform":

@@ -2,8 +2,8 @@
 
     guided = unconditional + guidance_scale (conditional - unconditional)
 
-so a scale of 1 is the conditional model itself, everywhere in genmodels; the paper's w is our scale minus one.
-Epsilon, x0 and velocity are affine in each other at fixed x_t, so any of them may be combined this way.
+A scale of 1 is therefore the conditional model, everywhere in genmodels; the paper's w is this scale minus one.
+Epsilon, x0 and velocity are affine functions of each other at fixed x_t, so each of them may be combined this way.
 """
 
 import jax
@@ -14,7 +14,7 @@ Images = Float[Array, "batch height width channel"]
 
 
 def guided_prediction(conditional: Images, unconditional: Images, guidance_scale: Float[Array, " batch"]) -> Images:
-    """The guided prediction, with a scale of its own for every example."""
+    """The guided prediction; every example has its own scale."""
     return unconditional + guidance_scale[:, None, None, None] * (conditional - unconditional)
 
 

@@ -1,16 +1,16 @@
-"""Exact likelihood by the probability-flow ODE (Song et al. 2021, section 4.3), for every process alike.
+"""Exact likelihood by the probability-flow ODE (Song et al. 2021, section 4.3), for every process.
 
-Every Gaussian process is, up to the scale of x, one path in lambda = log(sigma / alpha). Scaled to unit variance,
-z = x / sqrt(alpha^2 + sigma^2), with a = 1 / sqrt(1 + e^(2 lambda)) and b = e^lambda a, the ODE is
+Up to the scale of x, all Gaussian processes follow the same path in lambda = log(sigma / alpha). For x scaled to unit
+variance, z = x / sqrt(alpha^2 + sigma^2), with a = 1 / sqrt(1 + e^(2 lambda)) and b = e^lambda a, the ODE is
 
     dz/dlambda = b epsilon - b^2 z
     log p(z at the clean end) = log N(z at the noisy end; 0, I) + integral of div(dz/dlambda) dlambda
 
-and x / alpha at the clean end is the image. The divergence is exact, one Jacobian column a dimension, or Hutchinson's
-estimate with one Rademacher vector an image. diffrax (Kidger 2021) integrates with Dormand-Prince 5(4), each image with
-its own step sizes, so that a result does not depend on its batch.
+and the image is x / alpha at the clean end. The divergence is exact, from one Jacobian column for each dimension, or
+Hutchinson's estimate, from one Rademacher vector for each image. diffrax (Kidger 2021) integrates with Dormand-Prince
+5(4). Every image has its own step sizes, so its result does not depend on its batch.
 
-Images have 256 levels and a density needs a continuum: uniform noise of the width of a level is added, and
+Images have 256 levels, but a density is defined on a continuum. Uniform noise of the width of a level is added, and
 -log p(image) <= -E log p(image + noise) - D log(width) (Theis et al. 2016).
 """
 
@@ -32,15 +32,15 @@ Image = Float[Array, "height width channel"]
 Denoiser = Callable[[Images, Float[Array, " batch"], Any], Output]
 
 TRACES = ("hutchinson", "exact")
-MAX_STEPS = 4096
+MAX_SOLVER_STEPS = 4096  # for each image
 
 
 class Likelihood(NamedTuple):
-    """Of each image.
+    """The likelihood of each image.
 
     Attributes:
-      log_density: nats, of the point as given; NaN where the solver gave up.
-      evaluations: how often the solver asked for the slope.
+      log_density: the log density of the given point, in nats; NaN where the solver did not reach the end.
+      evaluations: the number of network evaluations.
     """
 
     log_density: Float[Array, " batch"]
@@ -48,7 +48,7 @@ class Likelihood(NamedTuple):
 
 
 def _divergence(field: Callable[[Image], Image], z: Image, probe: Image, trace: str) -> tuple[Image, Array]:
-    """The field at z, and its divergence there."""
+    """The value and the divergence of the field at z."""
     if trace == "hutchinson":
         value, product = jax.jvp(field, (z,), (probe,))
         return value, jnp.sum(product * probe)
@@ -57,16 +57,32 @@ def _divergence(field: Callable[[Image], Image], z: Image, probe: Image, trace: 
     return value, jnp.trace(jax.vmap(push)(basis).reshape(z.size, z.size))
 
 
-def _worse(error: tuple[Image, Array]) -> Array:
-    """The worse of the scaled errors of z and of the integral, which an average over all entries would hide."""
+def _max_error(error: tuple[Image, Array]) -> Array:
+    """The larger of the scaled errors of z and of the integral; an average over all entries would hide the latter."""
     z, integral = error
     return jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(z))), jnp.abs(integral))
+
+
+def _ode_field(
+    predict: Denoiser, process: Process, parameterization: str, condition: Any
+) -> Callable[[Image, Float[Array, ""]], Image]:
+    """dz/dlambda as a function of z and lambda, for one image; `condition` is its row, with a leading axis of 1."""
+
+    def field(z, lam):
+        time, alpha, sigma = process.at_ratio(lam[None])
+        size = jnp.sqrt(alpha**2 + sigma**2)
+        x = z[None] * size
+        epsilon = to_epsilon(parameterization, predict(x, time, condition).prediction, x, alpha, sigma)
+        b = sigma / size
+        return (b * epsilon - b**2 * x / size)[0]
+
+    return field
 
 
 def log_density(
     predict: Denoiser,
     process: Process,
-    kind: str,
+    parameterization: str,
     images: Images,
     condition: Any,
     keys: Key[Array, " batch"],
@@ -75,39 +91,34 @@ def log_density(
     rtol: float = 1e-4,
     atol: float = 1e-4,
 ) -> Likelihood:
-    """log p of `images`, points x / alpha at the clean end of the process.
+    """log p of `images`, which are points x / alpha at the clean end of the process.
 
     Args:
-      predict: the denoiser's output of parameterization `kind` at (x, time, condition), for any batch.
-      condition: a pytree of arrays with one row an image, e.g. labels; None is nothing.
-      keys: of Hutchinson's vectors.
-      rtol, atol: tolerances of the adaptive step, on z (root mean square) and on the integral of the divergence divided
-        by D, each by itself.
+      predict: the denoiser's output at (x, time, condition), for any batch.
+      parameterization: the target that the denoiser predicts.
+      condition: a pytree of arrays with one row for each image, e.g. labels; None for an unconditional model.
+      keys: one key for each image, from which Hutchinson's vector is drawn.
+      trace: hutchinson or exact.
+      rtol, atol: tolerances of the adaptive step. They hold for z (root mean square) and separately for the integral of
+        the divergence divided by D.
     Raises:
-      ValueError: an unknown trace.
+      ValueError: the trace is unknown.
     """
     if trace not in TRACES:
         raise ValueError(f"unknown trace {trace!r}; there are {', '.join(TRACES)}")
     clean, noisy = process.log_ratio_range
     dims = math.prod(images.shape[1:])
 
-    def one(image, own, key):
+    def density(image, own_condition, key):
         probe = jax.random.rademacher(key, image.shape, jnp.float32)
-        row = jax.tree.map(lambda leaf: leaf[None], own)
-
-        def field(z, lam):
-            time, alpha, sigma = process.at_ratio(lam[None])
-            size = jnp.sqrt(alpha**2 + sigma**2)
-            x = z[None] * size
-            epsilon = to_epsilon(kind, predict(x, time, row).prediction, x, alpha, sigma)
-            b = sigma / size
-            return (b * epsilon - b**2 * x / size)[0]
+        row = jax.tree.map(lambda leaf: leaf[None], own_condition)
+        field = _ode_field(predict, process, parameterization, row)
 
         def slope(lam, state, args):
             velocity, divergence = _divergence(lambda z: field(z, lam), state[0], probe, trace)
             return velocity, divergence / dims
 
-        scale = 0.5 * math.log1p(math.exp(2 * clean))  # log of (x / alpha) / z
+        scale = 0.5 * math.log1p(math.exp(2 * clean))  # the log of (x / alpha) / z
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(slope),
             diffrax.Dopri5(),
@@ -115,26 +126,26 @@ def log_density(
             noisy,
             dt0=None,
             y0=(image * math.exp(-scale), jnp.float32(0)),
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=_worse),
-            max_steps=MAX_STEPS,
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=_max_error),
+            max_steps=MAX_SOLVER_STEPS,
             throw=False,
             adjoint=diffrax.ForwardMode(),
         )
         z, integral = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
         prior = -0.5 * jnp.mean(jnp.square(z)) - 0.5 * math.log(2 * math.pi)
         solved = solution.result == diffrax.RESULTS.successful
-        density = jnp.where(solved, dims * (prior + integral - scale), jnp.nan)
-        return Likelihood(density, 6.0 * solution.stats["num_steps"])
+        log_p = jnp.where(solved, dims * (prior + integral - scale), jnp.nan)
+        return Likelihood(log_p, 6.0 * solution.stats["num_steps"])
 
-    return jax.vmap(one)(images, condition, keys)
+    return jax.vmap(density)(images, condition, keys)
 
 
 def dequantize(images: Images, keys: Key[Array, " batch"]) -> Images:
-    """Images at the 256 levels k / 127.5 - 1 plus noise uniform over the width of a level, centred."""
+    """Images at the 256 levels k / 127.5 - 1, plus centred uniform noise of the width of a level."""
     noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], minval=-0.5, maxval=0.5))(keys)
     return images + LEVEL * noise
 
 
 def bits_per_dim(log_density: Float[Array, " batch"], dims: int) -> Float[Array, " batch"]:
-    """Bits a dimension of the 256-level image, from the log density of its dequantised point."""
+    """Bits per dimension of the 256-level image, from the log density of its dequantised point in nats."""
     return -(log_density / dims + math.log(LEVEL)) / math.log(2)

@@ -1,4 +1,4 @@
-"""What a diffusion network predicts, and the conversions among the targets, in one place.
+"""The targets that a diffusion network can predict, and the conversions between them.
 
     x_t      = alpha x_0 + sigma epsilon
     velocity = alpha epsilon - sigma x_0       where alpha^2 + sigma^2 = 1      (Salimans & Ho 2022, appendix D)
@@ -7,8 +7,8 @@
     x_0      = (x_t - sigma epsilon) / alpha  =  alpha x_t - sigma velocity  =  x_t - sigma flow
     epsilon  = (x_t - alpha x_0) / sigma      =  sigma x_t + alpha velocity  =  x_t + alpha flow
 
-epsilon and x0 mean the same in every process; velocity belongs to variance-preserving ones, flow to straight ones.
-`alpha` and `sigma` broadcast against the images, e.g. shape [batch, 1, 1, 1] or scalars.
+epsilon and x0 exist in every process; velocity belongs to variance-preserving processes, flow to straight paths.
+`alpha` and `sigma` broadcast against the images: they have shape [batch, 1, 1, 1] or are scalars.
 """
 
 from typing import NamedTuple
@@ -23,12 +23,12 @@ PARAMETERIZATIONS = ("epsilon", "x0", "velocity", "flow")
 
 
 class Output(NamedTuple):
-    """What a denoiser returns.
+    """The output of a denoiser.
 
     Attributes:
-      prediction: of the parameterization's kind.
+      prediction: the network's estimate of its target (epsilon, x0, velocity or flow).
       fraction: where the variance is learned, v of Improved DDPM's eq. 15 scaled to about [-1, 1]: -1 is the
-        posterior variance, 1 is beta.
+        posterior variance, 1 is beta. None where the variance is fixed.
     """
 
     prediction: Images
@@ -36,70 +36,80 @@ class Output(NamedTuple):
 
 
 class Denoised(NamedTuple):
-    """What a denoiser's output says of the data and of the noise in x_t; x_t = alpha x0 + sigma epsilon."""
+    """The estimates of x_0 and epsilon that follow from a denoiser's output; x_t = alpha x0 + sigma epsilon."""
 
     x0: Images
     epsilon: Images
     fraction: Images | None = None
 
 
-def _check(kind: str) -> None:
-    if kind not in PARAMETERIZATIONS:
-        raise ValueError(f"unknown parameterization {kind!r}; there are {', '.join(PARAMETERIZATIONS)}")
+def _check(parameterization: str) -> None:
+    if parameterization not in PARAMETERIZATIONS:
+        raise ValueError(f"unknown parameterization {parameterization!r}; there are {', '.join(PARAMETERIZATIONS)}")
 
 
-def target(kind: str, x0: Images, epsilon: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
-    """The regression target of the network for the true `x0` and `epsilon`."""
-    _check(kind)
-    if kind == "epsilon":
+def target(parameterization: str, x0: Images, epsilon: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
+    """The regression target of the network for the true `x0` and `epsilon`.
+
+    Raises:
+      ValueError: the parameterization is unknown.
+    """
+    _check(parameterization)
+    if parameterization == "epsilon":
         return epsilon
-    if kind == "flow":
+    if parameterization == "flow":
         return epsilon - x0
-    return x0 if kind == "x0" else alpha * epsilon - sigma * x0
+    return x0 if parameterization == "x0" else alpha * epsilon - sigma * x0
 
 
-def to_x0(kind: str, prediction: Images, xt: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
-    """The x0 that a `prediction` of the given kind means at `xt`."""
-    _check(kind)
-    if kind == "x0":
+def to_x0(parameterization: str, prediction: Images, xt: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
+    """The x0 that follows from a `prediction` at `xt`."""
+    _check(parameterization)
+    if parameterization == "x0":
         return prediction
-    if kind == "epsilon":
+    if parameterization == "epsilon":
         return (xt - sigma * prediction) / alpha
-    if kind == "flow":
+    if parameterization == "flow":
         return xt - sigma * prediction
     return alpha * xt - sigma * prediction
 
 
-def to_epsilon(kind: str, prediction: Images, xt: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
-    """The epsilon that a `prediction` of the given kind means at `xt`."""
-    _check(kind)
-    if kind == "epsilon":
+def to_epsilon(parameterization: str, prediction: Images, xt: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
+    """The epsilon that follows from a `prediction` at `xt`."""
+    _check(parameterization)
+    if parameterization == "epsilon":
         return prediction
-    if kind == "x0":
+    if parameterization == "x0":
         return (xt - alpha * prediction) / sigma
-    if kind == "flow":
+    if parameterization == "flow":
         return xt + alpha * prediction
     return sigma * xt + alpha * prediction
 
 
-def to_velocity(kind: str, prediction: Images, xt: Images, alpha: Coefficient, sigma: Coefficient) -> Images:
-    """The velocity that a `prediction` of the given kind means at `xt`, for alpha^2 + sigma^2 = 1."""
-    _check(kind)
-    if kind == "velocity":
+def to_velocity(
+    parameterization: str, prediction: Images, xt: Images, alpha: Coefficient, sigma: Coefficient
+) -> Images:
+    """The velocity that follows from a `prediction` at `xt`, for alpha^2 + sigma^2 = 1.
+
+    Raises:
+      ValueError: the prediction is of the flow, which has no velocity.
+    """
+    _check(parameterization)
+    if parameterization == "velocity":
         return prediction
-    if kind == "epsilon":
+    if parameterization == "epsilon":
         return (prediction - sigma * xt) / alpha
-    if kind == "x0":
+    if parameterization == "x0":
         return (alpha * xt - prediction) / sigma
-    raise ValueError("flow belongs to processes with alpha + sigma = 1, velocity to those with alpha^2 + sigma^2 = 1")
+    raise ValueError("a flow (alpha + sigma = 1) has no velocity, which needs alpha^2 + sigma^2 = 1")
 
 
 def denoised(
-    kind: str, output: Output, xt: Images, alpha: Coefficient, sigma: Coefficient, clip: float | None = None
+    parameterization: str, output: Output, xt: Images, alpha: Coefficient, sigma: Coefficient, clip: float | None = None
 ) -> Denoised:
-    """Reads an output; with `clip`, x0 is clipped to [-clip, clip] and epsilon re-derived from it."""
-    x0 = to_x0(kind, output.prediction, xt, alpha, sigma)
+    """The x0 and epsilon of an output; with `clip`, x0 is clipped to [-clip, clip] and epsilon follows from it."""
+    x0 = to_x0(parameterization, output.prediction, xt, alpha, sigma)
     if clip is None:
-        return Denoised(x0, to_epsilon(kind, output.prediction, xt, alpha, sigma), output.fraction)
+        return Denoised(x0, to_epsilon(parameterization, output.prediction, xt, alpha, sigma), output.fraction)
     x0 = jnp.clip(x0, -clip, clip)
     return Denoised(x0, to_epsilon("x0", x0, xt, alpha, sigma), output.fraction)

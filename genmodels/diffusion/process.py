@@ -1,4 +1,4 @@
-"""What a diffusion process is to losses, samplers and likelihoods, and the Gaussian algebra that all of them share.
+"""The interface of a diffusion process to losses, samplers and likelihoods, and the Gaussian algebra that they share.
 
     q(x_t | x_0)      = N(alpha_t x_0, sigma_t^2 I)                                         DDPM eq. 4
     q(x_t | x_s)      = N(r x_s, beta I),        r = alpha_t / alpha_s, s cleaner than t
@@ -9,9 +9,9 @@
         v             = beta sigma_s^2 / sigma_t^2
     L_simple          = E |prediction - target|^2                                           DDPM eq. 14
 
-With s = t-1 in a DDPM these are its own coefficients and beta is beta_t; with larger strides those of the respaced
-process that visits only the chosen steps (Nichol & Dhariwal 2021, section 4). Written in alpha and sigma they hold for
-every Gaussian process (Kingma et al. 2021, appendix A).
+For s = t-1 in a DDPM these are the coefficients of its paper, and beta is beta_t. For larger strides they are those of
+the respaced process that visits only the chosen steps (Nichol & Dhariwal 2021, section 4). Written in alpha and sigma
+they hold for every Gaussian process (Kingma et al. 2021, appendix A).
 """
 
 from collections.abc import Callable
@@ -31,16 +31,16 @@ Network = Callable[[Images, Time], Images]
 
 @runtime_checkable
 class Process(Protocol):
-    """One way from data to noise: DDPM (`ddpm.py`), EDM (`edm.py`), rectified flow (`flow.py`).
+    """A Gaussian process from data to noise: DDPM (`ddpm.py`), EDM (`edm.py`) or rectified flow (`flow.py`).
 
-    `time` is the process's own: a training step, a noise level, a number in [0, 1]. The noise-to-signal ratio
-    s = sigma / alpha orders all of them.
+    The unit of `time` depends on the process: a training step, a noise level, or a number in [0, 1]. In each of them
+    the noise-to-signal ratio s = sigma / alpha grows with time.
 
     Attributes:
-      num_steps: how many different times there are; nominally 1000 where they are continuous.
+      num_steps: the number of different times; nominally 1000 where time is continuous.
       start_std: the standard deviation of x at the noisy end.
-      spacings: names that `grid` knows.
-      log_ratio_range: log s at the clean and at the noisy end.
+      spacings: the spacings that `grid` accepts.
+      log_ratio_range: log s at the clean end and at the noisy end.
     """
 
     @property
@@ -53,22 +53,26 @@ class Process(Protocol):
     def log_ratio_range(self) -> tuple[float, float]: ...  # noqa: D102
 
     def time(self, u: Float[Array, " batch"]) -> Time:
-        """The time of the quantile `u` in [0, 1) of the distribution that training draws from."""
+        """The time at the quantile `u`, in [0, 1), of the distribution that training draws from."""
 
     def alpha_sigma(self, time: Time) -> tuple[Coefficient, Coefficient]:
-        """alpha and sigma at each example's time, ready to multiply images; float32."""
+        """alpha and sigma at each example's time, float32, in a shape that multiplies images."""
 
     def quantile(self, time: Time) -> Float[Array, " batch"]:
-        """The inverse of `time`: 0 is the cleanest, 1 the noisiest."""
+        """The inverse of `time`: 0 at the cleanest time, 1 at the noisiest."""
 
     def at_ratio(self, log_ratio: Float[Array, " batch"]) -> tuple[Time, Coefficient, Coefficient]:
-        """Time, alpha and sigma where log(sigma / alpha) is `log_ratio`, between steps where there are steps."""
+        """Time, alpha and sigma at log(sigma / alpha) = `log_ratio`, also between the steps of a discrete process."""
 
     def apply(self, network: Network, xt: Images, time: Time) -> Images:
-        """The prediction at (x_t, time), from a bare network: scales its input, time and output as the paper does."""
+        """The prediction at (x_t, time): the network with its input, time and output scaled as in the paper."""
 
     def grid(self, num_sample: int, spacing: str) -> Grid:
-        """Nodes of `num_sample` steps down to the data. Raises ValueError for an unknown spacing or a bad count."""
+        """The nodes of `num_sample` steps down to the data.
+
+        Raises:
+          ValueError: the spacing is unknown, or num_sample is out of range.
+        """
 
 
 def add_noise(process: Process, x0: Images, epsilon: Images, time: Time) -> Images:
@@ -92,7 +96,7 @@ def posterior(
     alpha_s: Float64[np.ndarray, " S"],
     sigma_s: Float64[np.ndarray, " S"],
 ) -> Posterior:
-    """Coefficients of the posterior between the times t and the cleaner times s."""
+    """The posterior q(x_s | x_t, x_0) for S pairs of a time t and a cleaner time s."""
     ratio = alpha_t / alpha_s
     beta = sigma_t**2 - ratio**2 * sigma_s**2
     return Posterior(
@@ -104,5 +108,5 @@ def posterior(
 
 
 def simple_loss(prediction: Images, target: Images) -> Float[Array, " batch"]:
-    """Squared error averaged over pixels and channels, per example (DDPM eq. 14)."""
+    """The squared error of each example, averaged over its pixels and channels (DDPM eq. 14)."""
     return jnp.mean(jnp.square(prediction - target), axis=(1, 2, 3))

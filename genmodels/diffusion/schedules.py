@@ -1,12 +1,12 @@
-"""Noise schedules of discrete-time diffusion: the betas, and what follows from them.
+"""Noise schedules of discrete-time diffusion: the betas, and the tables that follow from them.
 
     q(x_t | x_{t-1}) = N(sqrt(1 - betas_t) x_{t-1}, betas_t I)          t = 0 .. T-1
     alphas_cumprod_t = prod_{s <= t} (1 - betas_s)
     q(x_t | x_0)     = N(alpha_t x_0, sigma_t^2 I),    alpha_t = sqrt(alphas_cumprod_t),
                                                        sigma_t = sqrt(1 - alphas_cumprod_t)
 
-t = 0 is the least noisy step and "t = -1" is the data, with alphas_cumprod = 1. The paper's t is ours plus one.
-Tables are float64 on the host: 1 - alphas_cumprod in float32 is wrong by 6e-4 (relative) at the first step.
+t = 0 is the least noisy step and "t = -1" is the data, with alphas_cumprod = 1. The paper's t is this t plus one.
+Tables are float64 on the host: in float32, 1 - alphas_cumprod has a relative error of 6e-4 at the first step.
 Ho et al. 2020 (DDPM) section 4; Nichol & Dhariwal 2021 (Improved DDPM) eq. 17; Lin et al. 2024 algorithm 1.
 """
 
@@ -19,9 +19,9 @@ from jaxtyping import Float64, Integer
 
 
 def linear_betas(num_steps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Float64[np.ndarray, " T"]:
-    """Evenly spaced betas from `beta_start` to `beta_end`, both included, whatever T is (DDPM, section 4).
+    """Evenly spaced betas from `beta_start` to `beta_end`, both included, for every T (DDPM, section 4).
 
-    The end points are not rescaled with T: at T well below 1000 the last x_t still shows the image.
+    The end points do not depend on T, so at T well below 1000 the last x_t still shows the image.
     """
     return np.linspace(beta_start, beta_end, num_steps, dtype=np.float64)
 
@@ -34,12 +34,13 @@ def cosine_betas(num_steps: int, s: float = 0.008, max_beta: float = 0.999) -> F
 
 
 def rescale_to_zero_terminal_snr(betas: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, " T"]:
-    """Betas whose last x_t is pure noise: sqrt(alphas_cumprod) shifted to 0 at T-1, scaled to keep its value at 0.
+    """Betas whose last x_t is pure noise (Lin et al. 2024, algorithm 1).
 
-    The last beta becomes 1, where the image cannot be had from epsilon (Lin et al. 2024, algorithm 1).
+    sqrt(alphas_cumprod) is shifted so that it is 0 at T-1, then scaled so that its value at 0 stays the same. The last
+    beta becomes 1; at that step x_0 cannot be computed from epsilon.
 
     Raises:
-      ValueError: fewer than two steps.
+      ValueError: there are fewer than two steps.
     """
     if len(betas) < 2:
         raise ValueError("a schedule needs at least two steps to end at zero SNR")
@@ -57,9 +58,9 @@ class Schedule:
     """The tables of one schedule, float64 numpy of shape [T].
 
     Attributes:
-      betas: in (0, 1), shape [T]; the last one may be 1.
+      betas: shape [T], in (0, 1); the last one may be 1.
     Raises:
-      ValueError: betas are empty or leave this range.
+      ValueError: betas are empty or outside this range.
     """
 
     betas: Float64[np.ndarray, " T"]
@@ -73,7 +74,13 @@ class Schedule:
 
     @classmethod
     def named(cls, name: str, num_steps: int, zero_terminal_snr: bool = False) -> "Schedule":
-        """The schedule called `name` ("linear" or "cosine") with `num_steps` steps, ending in pure noise if asked."""
+        """The schedule `name` ("linear" or "cosine") of `num_steps` steps.
+
+        Args:
+          zero_terminal_snr: rescales the schedule so that its last step is pure noise.
+        Raises:
+          ValueError: the name is unknown, or there are too few steps.
+        """
         if name not in BETAS:
             raise ValueError(f"unknown schedule {name!r}; there are {', '.join(sorted(BETAS))}")
         if num_steps < 1:
@@ -83,7 +90,7 @@ class Schedule:
 
     @property
     def num_steps(self) -> int:
-        """T."""
+        """The number of steps T."""
         return len(self.betas)
 
     @functools.cached_property
@@ -102,5 +109,5 @@ class Schedule:
         return np.sqrt(1 - self.alphas_cumprod)
 
     def alphas_cumprod_at(self, t: Integer[np.ndarray, " S"]) -> Float64[np.ndarray, " S"]:
-        """alphas_cumprod at the steps `t`, where t = -1 stands for the data (value 1)."""
+        """alphas_cumprod at the steps `t`; t = -1 is the data, with the value 1."""
         return np.append(self.alphas_cumprod, 1.0)[t]

@@ -1,6 +1,6 @@
-"""The registry of metrics: name to the evaluator that gives it and what that needs.
+"""The registry of metrics: it maps a name to the function that measures the metric and to what that function needs.
 
-Metrics of distributions are named <family>_<extractor>, see `distribution`; the others stand in METRICS.
+Metrics that compare distributions are named <family>_<extractor>, see `distribution`. All others are in METRICS.
 """
 
 import dataclasses
@@ -41,13 +41,17 @@ class Metric:
     """How a metric is measured.
 
     Attributes:
-      evaluate: Context to Results; of a distribution metric (Context, Summaries) to Results.
-      needs: fields of the context that it reads, and of these words: "held_out", a reference that is not the training
-        split; "asked", samples of a model that is asked for labels; "labels", those of the reference.
-      predict: the predict functions it may call: the run must have one of them.
-      between_paths: takes its place between two sets of images without a model; it needs `generated` and `reference`.
-      family, selection, wants: of a distribution metric: its kind, its extractor and what it wants of each set.
-      lower_is_better: which way it improves.
+      evaluate: maps a Context to Results; for a distribution metric it maps (Context, Summaries) to Results.
+      needs: names of the context's fields that it reads, and any of these: "held_out" (the reference must not be the
+        training split), "requested_labels" (samples must come from a conditional model), "labels" (the reference must
+        have labels).
+      predict: names of predict functions, one of which the run must have.
+      between_paths: replaces `evaluate` when two sets of images are compared without a model; it reads only the
+        context's `generated` and `reference`.
+      family: name in `distribution.FAMILIES`; "" if it is not a distribution metric.
+      extractor_spec: the extractor of a distribution metric.
+      wants: what a distribution metric needs of each set of images, of `features.WANTS`.
+      lower_is_better: whether smaller values are better.
     """
 
     evaluate: Callable[..., Iterator[Result]]
@@ -55,7 +59,7 @@ class Metric:
     predict: tuple[str, ...] = ()
     between_paths: Callable[[Context], Iterator[Result]] | None = None
     family: str = ""
-    selection: ExtractorSpec | None = None
+    extractor_spec: ExtractorSpec | None = None
     wants: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     lower_is_better: bool = False
 
@@ -77,10 +81,10 @@ METRICS = {
 
 
 def lower_is_better(name: str) -> bool:
-    """Which way a metric improves.
+    """Whether smaller values of a metric are better.
 
     Raises:
-      ConfigError: there is no such metric.
+      ConfigError: no metric has this name.
     """
     family = distribution.family_of(name)
     if family is not None:
@@ -90,68 +94,73 @@ def lower_is_better(name: str) -> bool:
 
 def _known(name: str) -> str:
     if name not in METRICS:
-        raise ConfigError(distribution.unknown(name, METRICS))
+        raise ConfigError(distribution.unknown_metric(name, METRICS))
     return name
 
 
-def resolve(names: Collection[str], default: ExtractorDefaults = DEFAULT) -> dict[str, Metric]:
-    """The metrics of these names; no extractor is loaded yet.
+def resolve(names: Collection[str], defaults: ExtractorDefaults = DEFAULT) -> dict[str, Metric]:
+    """The metrics with these names; no extractor is loaded yet.
 
     Args:
-      default: the extractor and resize where a name leaves them open.
+      names: of metrics, such as "psnr", "fd_digits" or "fid[clean]".
+      defaults: the extractor, resize and layer for names that do not state them.
     Raises:
-      ConfigError: there is no such metric, suggesting the nearest one; or its name and the flags contradict.
+      ConfigError: a metric is unknown, or its name contradicts the defaults.
     """
-    return {name: _resolve(name, default) for name in names}
+    return {name: _resolve(name, defaults) for name in names}
 
 
-def _resolve(name: str, default: ExtractorDefaults) -> Metric:
+def _resolve(name: str, defaults: ExtractorDefaults) -> Metric:
     family = distribution.family_of(name)
     if family is None:
         return METRICS[_known(name)]
-    selection = distribution.select(name, family, default)
+    extractor_spec = distribution.extractor_of(name, family, defaults)
     wants = distribution.wants(family)
-    needs = ("generated", *(["reference"] if wants["reference"] else []), *(["asked"] if family == "agreement" else []))
+    needs = ["generated"]
+    if wants["reference"]:
+        needs.append("reference")
+    if family == "agreement":
+        needs.append("requested_labels")
     return Metric(
-        functools.partial(distribution.evaluate, name, family, selection),
-        needs,
+        functools.partial(distribution.evaluate, name, family, extractor_spec),
+        tuple(needs),
         family=family,
-        selection=selection,
+        extractor_spec=extractor_spec,
         wants=wants,
         lower_is_better=distribution.FAMILIES[family].lower_is_better,
     )
 
 
 def need(metrics: Metrics, what: str) -> bool:
-    """Whether any of the metrics needs `what`."""
+    """Whether any of the metrics needs `what`, see `Metric.needs`."""
     return any(what in metric.needs for metric in metrics.values())
 
 
 def _check_shape(name: str, metric: Metric, image_shape: tuple[int, ...]) -> None:
-    if metric.selection is None:
+    if metric.extractor_spec is None:
         return
     try:
-        metric.selection.check(image_shape)
+        metric.extractor_spec.check(image_shape)
     except DataError as error:
         raise ConfigError(f"metric {name}: {error}") from error
 
 
 def check_counts(metrics: Metrics, options: Options, generated: int | None, reference: int | None) -> None:
-    """Raises ConfigError, naming the metric, where there are too few images; None is an unknown count."""
+    """Raises ConfigError, which names the metric, if a set has too few images; None is an unknown number."""
     for name, metric in metrics.items():
         if metric.family:
             distribution.check_counts(name, metric.family, options, generated, reference)
 
 
 def load_weights(metrics: Metrics, options: Options) -> None:
-    """Loads all networks, so that what is amiss with their weights is said before any work.
+    """Loads all networks that the metrics need, so that missing or wrong weights are reported before any work.
 
     Raises:
-      ConfigError, DataError: name the weights and what to do.
+      ConfigError, DataError: the weights cannot be used; the message names them and says how to get them.
     """
     for name, metric in metrics.items():
-        if metric.selection is not None:
-            metric.selection.load()
+        if metric.extractor_spec is not None:
+            metric.extractor_spec.load()
         if name == "lpips":
             try:
                 perceptual.load(options.lpips_trunk, options.lpips_linear)
@@ -165,32 +174,35 @@ def check_paths(
     """Checks, before any work, that the metrics can be measured between two sets of images.
 
     Args:
-      shapes: by role, "generated" and "reference", of an image; () where they differ in size.
-      statistics: the roles for which a statistics file stands.
+      metrics: to be measured.
+      shapes: role, "generated" or "reference", to the shape of its images; () if its images differ in size.
+      statistics: the roles that are given by a statistics file instead of images.
     Raises:
-      ConfigError: names the metric and what it needs.
+      ConfigError: a metric cannot be measured; the message says what it needs.
     """
     for name, metric in metrics.items():
         if {"training", "likelihoods"} & set(metric.needs) or (metric.predict and metric.between_paths is None):
-            raise ConfigError(f"metric {name} needs a run (--workdir): its model or its training images")
+            raise ConfigError(f"metric {name} needs a run with its model or its training images; give --workdir")
         for role in statistics:
-            if metric.selection is None or not metric.wants[role] <= {MOMENTS}:
+            if metric.extractor_spec is None or not metric.wants[role] <= {MOMENTS}:
                 raise ConfigError(f"metric {name} needs the images themselves; --{role} is a file of their statistics")
         for image_shape in shapes.values():
             if image_shape:
                 _check_shape(name, metric, image_shape)
         different = len(set(shapes.values())) > 1 or () in shapes.values()
-        if different and (metric.selection is None or metric.selection.load().resize == "none"):
+        if different and (metric.extractor_spec is None or metric.extractor_spec.load().resize == "none"):
             found = " and ".join("x".join(map(str, shape)) or "of many sizes" for shape in shapes.values())
             remedy = (
-                "it compares image with image" if metric.selection is None else "name a resize: --resize=clean or tf1"
+                "it compares image i with image i"
+                if metric.extractor_spec is None
+                else "choose how to resize them: --resize=clean or --resize=tf1"
             )
             raise ConfigError(f"metric {name} needs images of one size, these are {found}; {remedy}")
     channels = {role: shape[2] for role, shape in shapes.items() if shape}
     if len(set(channels.values())) > 1:
         found = " and ".join(f"--{role} has {count}" for role, count in channels.items())
         raise ConfigError(
-            f'images of different numbers of channels: {found}; convert one: \'folder("DIR", convert="rgb")\''
+            f'images have different numbers of channels: {found}; convert one set: \'folder("DIR", convert="rgb")\''
         )
 
 
@@ -201,28 +213,37 @@ def check_run(
     split: str,
     timesteps: Collection[int],
     likelihoods: Collection[str] = (),
+    fields: Collection[str] = ("image",),
 ) -> None:
     """Checks, before any work, that the metrics can be measured on a run.
 
     Args:
-      predict: the predict functions of its task, by name.
+      metrics: to be measured.
+      predict: the predict functions of the run's task, by name.
+      image_shape: (height, width, channel) of the run's images.
       split, timesteps, likelihoods: as in config.eval.
+      fields: of the images in a batch of its data.
     Raises:
-      ConfigError: names the metric and what it needs.
+      ConfigError: a metric cannot be measured; the message says what it needs.
     """
     for name, metric in metrics.items():
+        if "image" not in fields and {"reference", "training"} & set(metric.needs):
+            raise ConfigError(
+                f"metric {name} compares with images of the field image, but the data of this run has the fields "
+                f"{' and '.join(fields)}; no metric measures such a run yet: --metrics= draws its pictures alone"
+            )
         for functions in (metric.predict, ("sample",) if "generated" in metric.needs else ()):
             if functions and not set(functions) & set(predict):
                 raise ConfigError(
                     f"metric {name} needs the predict function {' or '.join(map(repr, functions))}, which this model "
-                    f"does not have; it has {', '.join(sorted(predict))}"
+                    f"does not have; this model has {', '.join(sorted(predict))}"
                 )
-        if "asked" in metric.needs and "label" not in predict["sample"].inputs:
-            raise ConfigError(f"metric {name} needs a model that is asked for labels; this one is unconditional")
+        if "requested_labels" in metric.needs and "label" not in predict["sample"].inputs:
+            raise ConfigError(f"metric {name} needs a conditional model; this one is unconditional")
         if "timesteps" in metric.needs and not timesteps and "reconstruct" not in predict:
             raise ConfigError(f"metric {name} needs config.eval.timesteps, which is empty")
         if "likelihoods" in metric.needs:
-            likelihood.select(predict, likelihoods)
+            likelihood.resolve_likelihoods(predict, likelihoods)
         if "held_out" in metric.needs and split == "train":
             others = ",".join(other for other in metrics if "held_out" not in metrics[other].needs)
             raise ConfigError(
@@ -232,12 +253,18 @@ def check_run(
 
 
 def evaluate(metrics: Metrics, context: Context) -> Iterator[Result]:
-    """The results of the metrics, which `check_run` or `check_paths` has let pass, as each is done."""
-    wanted = [(role, m.selection, w) for m in metrics.values() if m.selection for role, w in m.wants.items() if w]
+    """Measures metrics that `check_run` or `check_paths` has accepted, and yields each result when it is done."""
+    wanted = [
+        (role, metric.extractor_spec, wants)
+        for metric in metrics.values()
+        if metric.extractor_spec
+        for role, wants in metric.wants.items()
+        if wants
+    ]
     summaries = Summaries(context, wanted)
     for metric in metrics.values():
         paired = context.predict is None and metric.between_paths is not None
-        if metric.selection is not None:
+        if metric.extractor_spec is not None:
             yield from metric.evaluate(context, summaries)
         else:
             yield from (metric.between_paths if paired else metric.evaluate)(context)

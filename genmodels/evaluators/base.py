@@ -1,4 +1,4 @@
-"""What evaluators take and give: sets of images that know where they come from, and results that carry a protocol."""
+"""The inputs and outputs of evaluators: sets of images with their origin, and results with their protocol."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,12 +13,15 @@ from genmodels.metrics.moments import Gaussian
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """uint8 images [N, height, width, channel], their labels if any, and protocol entries that describe them.
+    """A set of N images with labels, and protocol entries that describe it.
 
     Attributes:
-      images: an array; or a stack that reads its rows when asked, whose images may even differ in size (data.pixels).
-      fingerprint: of its contents, by which what was computed from it is kept on disk; "" where it is not worth it.
-      class_names: of the labels, where they are known.
+      images: uint8 [N, height, width, channel]; either an array, or an object that reads rows on demand, whose images
+        may differ in size (data.pixels).
+      labels: one class per image, or None.
+      origin: protocol entries that say where the images come from.
+      fingerprint: of the contents, the key under which statistics of the set are cached; "" turns caching off.
+      class_names: names of the classes, or () if they are unknown.
     """
 
     images: UInt8[np.ndarray, "N height width channel"] | Pixels | Mixed
@@ -33,10 +36,12 @@ class ImageSet:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Statistics:
-    """In the place of reference images: what a statistics file holds of them.
+    """The contents of a statistics file, which can be given instead of images.
 
     Attributes:
-      extractor: what made it, as `statistics.identity` has it; None where the file does not say.
+      gaussian: mean and covariance of the features.
+      extractor: the `statistics.identity` of the extractor that made the file; None if the file does not state it.
+      origin: protocol entries that name the file.
     """
 
     gaussian: Gaussian
@@ -46,11 +51,15 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One number and how it came about; `as_json` is an entry of evaluate's "results".
+    """One measured number with its protocol; `as_json` is an entry of evaluate's "results".
 
     Attributes:
-      curve: {"title", "x_label", "y_label", "x": [...], "y": [...]}, a picture of what the number is made of.
-      table: {"title", "row_label", "column_label", "names": [...], "counts": [[...]]}, a square of counts likewise.
+      name: of the metric.
+      value: of the metric.
+      protocol: entries that say what was measured and how.
+      curve: {"title", "x_label", "y_label", "x": [...], "y": [...]}, a curve that the report draws beside the number.
+      table: {"title", "row_label", "column_label", "names": [...], "counts": [[...]]}, a square table of counts that
+        the report shows beside the number.
     """
 
     name: str
@@ -60,21 +69,22 @@ class Result:
     table: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """{"name", "value", "protocol"}, and "curve" and "table" where there are such."""
-        shown = {"curve": self.curve, "table": self.table}
-        more = {key: dict(value) for key, value in shown.items() if value is not None}
-        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)} | more
+        """A dictionary with the keys "name", "value" and "protocol", and "curve" and "table" if they are not None."""
+        optional = {"curve": self.curve, "table": self.table}
+        present = {key: dict(value) for key, value in optional.items() if value is not None}
+        return {"name": self.name, "value": self.value, "protocol": dict(self.protocol)} | present
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How distributions and pairs are compared; the flags of evaluate and keys of config.eval of the same names.
+    """Settings of metrics, which are flags of evaluate and keys of config.eval with the same names.
 
     Attributes:
-      subsets, subset_size: of the kernel distance.
-      neighbours: of precision, recall, density and coverage.
-      splits: of the classifier score.
-      lpips_trunk, lpips_linear: weights files of LPIPS.
+      subsets: number of random subsets of the kernel distance.
+      subset_size: images in each of these subsets.
+      neighbours: nearest neighbours of precision, recall, density and coverage.
+      splits: number of splits of the classifier score.
+      lpips_trunk, lpips_linear: paths of LPIPS' two weights files.
     """
 
     subsets: int = 100
@@ -87,13 +97,13 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """One way to measure `nll`.
+    """One kind of likelihood that `nll` measures.
 
     Attributes:
       name: of the predict function.
-      protocol: what its numbers mean, its options among it.
-      options: those that differ from the function's own.
-      images: how many of the reference it sees; 0 is all.
+      protocol: entries that say what its numbers mean, including all its options.
+      options: the options that differ from the function's defaults.
+      images: number of reference images; 0 is all.
     """
 
     name: str
@@ -104,18 +114,20 @@ class Likelihood:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Context:
-    """All that an evaluator may draw on; what a call has not got is None.
+    """Everything that an evaluator may use; what is not available is None or empty.
 
     Attributes:
-      generated: samples of the model or of a path.
-      reference: held-out images of the data set, or of a path.
-      training: the images the model was trained on.
-      predict: (name, num, inputs, seed, **options) of a run, see inference.Predictor.
+      generated: samples of the model, or images at a path.
+      reference: held-out images of the data set, or images or a statistics file at a path.
+      training: the images on which the model was trained.
+      predict: calls a predict function of the run: (name, num, inputs, seed, **options), see inference.Predictor.
+      conditional: whether predict functions that take an image also take its label.
       protocol: entries that belong to every result (seed, versions, checkpoint).
       timesteps: of the one-step reconstructions.
       functions: the predict functions of the run, by name.
-      likelihoods: what `nll` measures.
-      options: of the comparisons.
+      likelihoods: the kinds of likelihood that `nll` measures.
+      options: settings of the metrics.
+      seed: of all random choices.
     """
 
     generated: ImageSet | None = None

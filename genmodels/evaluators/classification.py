@@ -1,4 +1,4 @@
-"""Accuracy of a run that classifies, and what it takes for what."""
+"""Accuracy of a run that classifies images, with its confusion matrix."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,37 +8,37 @@ from jaxtyping import Int
 
 from genmodels.evaluators.base import Context, Result
 
-MOST_CLASSES = 100  # of a table that someone will read
+MAX_TABLE_CLASSES = 100  # a larger confusion matrix is left out, because nobody can read it
 
 
 def confusion(
-    labels: Int[np.ndarray, " N"], decided: Int[np.ndarray, " N"], names: Sequence[str]
+    labels: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"], names: Sequence[str]
 ) -> Int[np.ndarray, "classes classes"]:
-    """How many images of each class (rows) were taken for each class (columns)."""
+    """The number of images for each true class (row) and predicted class (column)."""
     counts = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(counts, (labels, decided), 1)
+    np.add.at(counts, (labels, predicted), 1)
     return counts
 
 
-def _table(labels: np.ndarray, decided: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _table(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return {
         "title": "Confusion matrix",
         "row_label": "true class",
         "column_label": "predicted class",
         "names": list(names),
-        "counts": confusion(labels, decided, names).tolist(),
+        "counts": confusion(labels, predicted, names).tolist(),
     }
 
 
 def accuracy(context: Context) -> Iterator[Result]:
-    """Share of the reference images whose largest logit is at their label; the confusion matrix is its table."""
+    """The share of reference images whose largest logit is that of their label; its table is the confusion matrix."""
     reference = context.reference
     logits = context.predict("classify", len(reference.images), {"image": reference.images}, seed=context.seed)[
         "logits"
     ]
-    decided, classes = np.argmax(logits, -1), logits.shape[-1]
+    predicted, classes = np.argmax(logits, -1), logits.shape[-1]
     protocol = {**context.protocol, **reference.origin, "n_reference": len(reference.images)}
     numbers = tuple(map(str, range(classes)))
     names = reference.class_names if len(reference.class_names) == classes else numbers
-    table = _table(reference.labels, decided, names) if classes <= MOST_CLASSES else None
-    yield Result("accuracy", float(np.mean(decided == reference.labels)), protocol, table=table)
+    table = _table(reference.labels, predicted, names) if classes <= MAX_TABLE_CLASSES else None
+    yield Result("accuracy", float(np.mean(predicted == reference.labels)), protocol, table=table)

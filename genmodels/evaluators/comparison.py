@@ -1,9 +1,9 @@
-"""Results side by side: only those that were measured alike share a column, and seeds are averaged.
+"""A table of results in which only results that were measured in the same way share a column; seeds are averaged.
 
-A column is a metric and everything that its protocols say of how it was measured, down to the sampler and its steps.
-What tells of the thing measured (its path, its step, the seed) may differ within a column, and so may what came out
-on the way (standard errors, the route of a solver). An entry that is not known to be harmless counts as part of how it
-was measured.
+A column stands for a metric and for every protocol entry that says how it was measured, down to the sampler and its
+steps. Entries that describe the measured model (its path, step and seed) may differ within a column, and so may entries
+that are themselves results (standard errors, the solver used). An entry that is not listed here as one of these counts
+as a part of the method.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ import numpy as np
 
 from genmodels.evaluators import lower_is_better
 
-# Entries that may differ within a column: of the thing measured,
+# Entries that may differ within a column, because they describe the measured model.
 SUBJECT = ("checkpoint_step", "generated", "generated_sha256", "seed", "versions")
-# of where a reference lay, which is known by its contents,
-PLACE = {"reference": ("reference_sha256", "reference_statistics_sha256"), "reference_split": ("reference_sha256",)}
-# and of what came out. Solvers agree to 1e-8.
+# Entries that may differ if the reference is identified by one of these hashes of its contents.
+LOCATION = {"reference": ("reference_sha256", "reference_statistics_sha256"), "reference_split": ("reference_sha256",)}
+# Entries that may differ because they are results. Solvers agree to 1e-8.
 OUTCOME = ("histogram", "std_over_subsets", "std_over_splits", "standard_error", "warning", "solver", "fitted_to_n")
 OUTCOME_PREFIX = "mean_"
-# Which differences name a column, where several exist.
-TELLING = (
+# The entries that label the columns of a metric if they differ, in order of preference.
+LABEL_KEYS = (
     "timestep",
     "likelihood",
     "resize",
@@ -34,16 +34,16 @@ TELLING = (
     "n_generated",
     "n_reference",
 )
-SHOWN = 60  # characters of a value in a reason
+MAX_VALUE_LENGTH = 60  # characters of a protocol value in a reason
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One result and whose it is.
+    """One result and the model that it belongs to.
 
     Attributes:
-      subject: a row of the table; runs that differ in their seed only share one.
-      seed: of training, or () where there was none.
+      subject: name of the table's row; runs that differ only in their seed share a row.
+      seed: of training, or () if there was none.
       result: {"name", "value", "protocol"}, as in evaluate's JSON.
     """
 
@@ -54,13 +54,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The value of a row in a column.
+    """One cell of the table: the results of a row in a column.
 
     Attributes:
-      value: the mean over seeds.
-      std: their standard deviation (divisor n - 1); None for one seed.
-      seeds: how many.
-      best: no other row of the column is better, and there are others.
+      value: mean over seeds.
+      std: standard deviation over seeds (divisor n - 1); None for one seed.
+      seeds: number of seeds.
+      best: whether the column has other rows and none of them is better.
     """
 
     value: float
@@ -71,13 +71,13 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """Results that may be ranked.
+    """Results that may be ranked, because they were measured in the same way.
 
     Attributes:
-      metric: its name.
-      label: what sets the column apart from others of the same metric; "" where it is the only one.
-      protocol: how all of it was measured.
-      cells: by row.
+      metric: name of the metric.
+      label: distinguishes the column from other columns of the same metric; "" if it is the only one.
+      protocol: the entries that say how all of its results were measured.
+      cells: row to cell.
     """
 
     metric: str
@@ -87,22 +87,22 @@ class Column:
 
     @property
     def lower_is_better(self) -> bool:
-        """Which way the metric improves."""
+        """Whether smaller values of the metric are better."""
         return lower_is_better(self.metric)
 
     def ranking(self) -> list[str]:
-        """Rows, best first."""
+        """The rows from best to worst."""
         return sorted(self.cells, key=lambda row: self.cells[row].value, reverse=not self.lower_is_better)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A table.
+    """A table of results.
 
     Attributes:
-      rows: subjects, in the order they came.
-      columns: by metric, in the order they came.
-      reasons: for each metric with several columns, a sentence that says why they are not one.
+      rows: subjects, in the order of the entries.
+      columns: grouped by metric, in the order of the entries.
+      reasons: for each metric with several columns, a sentence that says why its results cannot share one.
     """
 
     rows: tuple[str, ...]
@@ -117,24 +117,24 @@ def measurement(protocol: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in protocol.items()
         if key not in (*SUBJECT, *OUTCOME)
         and not key.startswith(OUTCOME_PREFIX)
-        and not any(contents in protocol for contents in PLACE.get(key, ()))
+        and not any(content_hash in protocol for content_hash in LOCATION.get(key, ()))
     }
 
 
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 3]}..."
 
 
 def _differing(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys in which they are not all equal, the most telling first."""
+    """The keys whose values are not equal in all protocols, with those of LABEL_KEYS first."""
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
     found = [key for key in keys if any(protocol.get(key) != protocols[0].get(key) for protocol in protocols)]
-    return sorted(found, key=lambda key: TELLING.index(key) if key in TELLING else len(TELLING))
+    return sorted(found, key=lambda key: LABEL_KEYS.index(key) if key in LABEL_KEYS else len(LABEL_KEYS))
 
 
 def _labels(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Short names that tell the columns of a metric apart."""
+    """Short labels that distinguish the columns of a metric."""
     keys, chosen = _differing(protocols), []
     labels = [""] * len(protocols)
     while len(set(labels)) < len(protocols) and keys:
@@ -148,19 +148,19 @@ def _reason(metric: str, protocols: Sequence[Mapping[str, Any]]) -> str:
     for key in _differing(protocols):
         values = dict.fromkeys(_text(protocol.get(key, "not stated")) for protocol in protocols)
         parts.append(f"{key} ({' / '.join(values)})")
-    return f"{metric} stands in {len(protocols)} columns that do not compare: they differ in {', '.join(parts)}."
+    return f"{metric} has {len(protocols)} columns that cannot be compared: they differ in {', '.join(parts)}."
 
 
 def _cells(metric: str, entries: Sequence[Entry]) -> dict[str, Cell]:
     by_row: dict[str, dict[Any, float]] = {}
-    for entry in entries:  # of the same thing measured twice, the later counts
+    for entry in entries:  # a later result for the same row and seed replaces an earlier one
         seed = json.dumps([entry.seed, entry.result["protocol"].get("seed")])
         by_row.setdefault(entry.subject, {})[seed] = float(entry.result["value"])
     cells = {}
     for row, values in by_row.items():
-        several = np.array(list(values.values()))
-        std = float(several.std(ddof=1)) if len(several) > 1 and np.isfinite(several).all() else None
-        cells[row] = Cell(float(several.mean()), std, len(several))
+        over_seeds = np.array(list(values.values()))
+        std = float(over_seeds.std(ddof=1)) if len(over_seeds) > 1 and np.isfinite(over_seeds).all() else None
+        cells[row] = Cell(float(over_seeds.mean()), std, len(over_seeds))
     if len(cells) > 1:
         best = (np.nanmin if lower_is_better(metric) else np.nanmax)([cell.value for cell in cells.values()])
         cells = {row: dataclasses.replace(cell, best=cell.value == best) for row, cell in cells.items()}
@@ -168,7 +168,7 @@ def _cells(metric: str, entries: Sequence[Entry]) -> dict[str, Cell]:
 
 
 def compare(entries: Iterable[Entry]) -> Comparison:
-    """Puts results into columns that can be ranked, and says why there are several of a metric."""
+    """Groups results into columns that can be ranked, and says for each metric why it has more than one."""
     entries = list(entries)
     groups: dict[str, dict[str, list[Entry]]] = {}
     for entry in entries:

@@ -1,9 +1,9 @@
 """Distances between the distributions of generated and reference images, in the features of an extractor.
 
-The naming law: `fid`, `is`, `kid`, `sfid` and `fid_infinity` are names of numbers that compare with published ones, so
-they are given only where the extractor is the FID Inception with its published weights, and always with the resize:
-fid[clean]. Everything else is called what it is, <family>_<extractor>, and says that it compares with nothing
-published, and why.
+The naming law: the names `fid`, `is`, `kid`, `sfid` and `fid_infinity` are reserved for numbers that can be compared
+with published ones. They are used only if the extractor is the FID Inception with its published weights, and always
+with the resize: fid[clean]. Every other number is named <family>_<extractor>, and its protocol says why it cannot be
+compared with published numbers.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.cli.progress import Progress
+from genmodels.cli.progress import progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary
@@ -23,30 +23,30 @@ from genmodels.extractors import NAMES, Extractor, ExtractorSpec, inception, is_
 from genmodels.metrics import frechet, kernel, precision_recall
 from genmodels.metrics.moments import COVARIANCE_DIVISOR
 
-Measured = tuple[float, dict[str, Any]]
-NOTHING: frozenset[str] = frozenset()
+Measured = tuple[float, dict[str, Any]]  # a value, and protocol entries
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A kind of distance.
+    """A kind of metric that can be measured with any extractor.
 
     Attributes:
-      measure: (context, summaries of the sets of which something is wanted) -> (value, protocol entries).
-      generated, reference: what it wants of each set, of features.WANTS.
-      published: its name where the FID Inception measures it, if papers have one.
+      measure: maps (context, a Summary for each set of which something is wanted) to (value, protocol entries).
+      generated, reference: what it wants of each set of images, of `features.WANTS`.
+      published: its name in papers, which measure it with the FID Inception; "" if there is none.
+      lower_is_better: whether smaller values are better.
     """
 
     measure: Callable[..., Measured]
     generated: frozenset[str]
-    reference: frozenset[str] = NOTHING
+    reference: frozenset[str] = frozenset()
     published: str = ""
     lower_is_better: bool = False
 
 
 def _deficient(dimension: int, **counts: int | None) -> dict[str, str]:
-    """A warning where a covariance cannot have full rank; counts by what they are of, None is unknown."""
-    few = [f"{count} {what} images" for what, count in counts.items() if count is not None and count <= dimension]
+    """A warning if a covariance cannot have full rank; `counts` maps a role to its images, None if unknown."""
+    few = [f"{count} {role} images" for role, count in counts.items() if count is not None and count <= dimension]
     if not few:
         return {}
     return {"warning": f"{' and '.join(few)} for {dimension} dimensions: covariances are singular, FD far too high"}
@@ -65,30 +65,30 @@ def _fd(context: Context, generated: Summary, reference: Summary) -> Measured:
 
 def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Measured:
     features = generated.features
-    least = max(2, min(len(features) // 10, 5000))
-    with Progress("FD of subsets", frechet.POINTS) as progress:
-        found = frechet.extrapolated(features, reference.gaussian, context.seed, least, progress.advance)
-    return found.value, {
+    min_size = max(2, min(len(features) // 10, 5000))
+    with progress("FD of subsets", frechet.POINTS) as bar:
+        extrapolated = frechet.extrapolated(features, reference.gaussian, context.seed, min_size, bar.update)
+    return extrapolated.value, {
         "covariance_divisor": COVARIANCE_DIVISOR,
         "extrapolation": "line in 1/N through random subsets of the generated images, at 1/N = 0",
-        "fitted_to_n": list(found.sizes),
+        "fitted_to_n": list(extrapolated.sizes),
         "seed": context.seed,
-        **_deficient(features.shape[1], subset=least, reference=reference.gaussian.count),
+        **_deficient(features.shape[1], subset=min_size, reference=reference.gaussian.count),
     }
 
 
 def _kd(context: Context, generated: Summary, reference: Summary) -> Measured:
     subsets, size = context.options.subsets, context.options.subset_size
-    with Progress("subsets of the kernel distance", subsets) as progress:
-        found = kernel.kernel_distance(
-            generated.features, reference.features, subsets, size, context.seed, progress.advance
+    with progress("subsets of the kernel distance", subsets) as bar:
+        distance = kernel.kernel_distance(
+            generated.features, reference.features, subsets, size, context.seed, bar.update
         )
-    return found.mean, {
+    return distance.mean, {
         "kernel": "(x.y/d + 1)^3",
         "estimator": "unbiased MMD^2",
         "subsets": subsets,
         "subset_size": size,
-        "std_over_subsets": found.std,
+        "std_over_subsets": distance.std,
         "seed": context.seed,
         "dtype": "features float32, kernel float64",
     }
@@ -99,11 +99,11 @@ def _cs(context: Context, generated: Summary) -> Measured:
     return mean, {"splits": context.options.splits, "std_over_splits": std, "shuffled": False, "dtype": "float64"}
 
 
-@functools.lru_cache(maxsize=1)  # precision, recall, density and coverage come together
+@functools.lru_cache(maxsize=1)  # precision, recall, density and coverage come from the same computation
 def _manifolds(generated: Summary, reference: Summary, k: int) -> precision_recall.Manifolds:
     real, fake = reference.features, generated.features
-    with Progress("nearest neighbours", 2 * len(real) + len(fake)) as progress:
-        return precision_recall.manifolds(real, fake, k, advance=progress.advance)
+    with progress("nearest neighbours", 2 * len(real) + len(fake)) as bar:
+        return precision_recall.manifolds(real, fake, k, advance=bar.update)
 
 
 def _manifold(part: str) -> Callable[..., Measured]:
@@ -121,7 +121,7 @@ def _manifold(part: str) -> Callable[..., Measured]:
 def _agreement(context: Context, generated: Summary) -> Measured:
     labels = context.generated.labels
     if labels is None:
-        raise ConfigError("needs labels: samples of a conditional model, or an .npz with `labels`")
+        raise ConfigError("needs labels: take samples of a conditional model, or an .npz that has `labels`")
     return float(np.mean(generated.classes == labels)), {}
 
 
@@ -130,17 +130,17 @@ def _class_share_min(context: Context, generated: Summary) -> Measured:
     return float(counts.min() / counts.sum()), {"classes": len(counts), "histogram": counts.tolist()}
 
 
-FD, FEW = frozenset({MOMENTS}), frozenset({FEATURES})
+ONLY_MOMENTS, ONLY_FEATURES = frozenset({MOMENTS}), frozenset({FEATURES})
 FAMILIES = {
-    "fd": Family(_fd, FD, FD, "fid", lower_is_better=True),
-    "sfd": Family(_fd, FD, FD, "sfid", lower_is_better=True),
-    "fd_infinity": Family(_fd_infinity, FEW, FD, "fid_infinity", lower_is_better=True),
-    "kd": Family(_kd, FEW, FEW, "kid", lower_is_better=True),
+    "fd": Family(_fd, ONLY_MOMENTS, ONLY_MOMENTS, "fid", lower_is_better=True),
+    "sfd": Family(_fd, ONLY_MOMENTS, ONLY_MOMENTS, "sfid", lower_is_better=True),
+    "fd_infinity": Family(_fd_infinity, ONLY_FEATURES, ONLY_MOMENTS, "fid_infinity", lower_is_better=True),
+    "kd": Family(_kd, ONLY_FEATURES, ONLY_FEATURES, "kid", lower_is_better=True),
     "cs": Family(_cs, frozenset({SCORES}), published="is"),
-    "precision": Family(_manifold("precision"), FEW, FEW),
-    "recall": Family(_manifold("recall"), FEW, FEW),
-    "density": Family(_manifold("density"), FEW, FEW),
-    "coverage": Family(_manifold("coverage"), FEW, FEW),
+    "precision": Family(_manifold("precision"), ONLY_FEATURES, ONLY_FEATURES),
+    "recall": Family(_manifold("recall"), ONLY_FEATURES, ONLY_FEATURES),
+    "density": Family(_manifold("density"), ONLY_FEATURES, ONLY_FEATURES),
+    "coverage": Family(_manifold("coverage"), ONLY_FEATURES, ONLY_FEATURES),
     "agreement": Family(_agreement, frozenset({CLASSES})),
     "class_share_min": Family(_class_share_min, frozenset({HISTOGRAM})),
 }
@@ -149,45 +149,53 @@ PATTERN = re.compile(r"(?P<stem>\w+?)(\.(?P<layer>\w+))?(\[(?P<resize>\w+)\])?")
 
 
 def family_of(name: str) -> str | None:
-    """The family that a metric's name belongs to; None where it is no name of a distribution metric."""
+    """The family to which a metric's name belongs; None if the name is not that of a distribution metric."""
     match = PATTERN.fullmatch(name)
     stem = match["stem"] if match else ""
     if stem in PUBLISHED:
         return PUBLISHED[stem]
-    fits = [family for family in FAMILIES if stem == family or stem.startswith(f"{family}_")]
-    return max(fits, key=len, default=None)
+    matching = [family for family in FAMILIES if stem == family or stem.startswith(f"{family}_")]
+    return max(matching, key=len, default=None)
 
 
-def unknown(name: str, others: Iterable[str] = ()) -> str:
-    """What to say of a metric that there is not: the nearest name that there is, and which there are."""
+def unknown_metric(name: str, others: Iterable[str] = ()) -> str:
+    """The error message for an unknown metric; it suggests the nearest name and lists all metrics.
+
+    Args:
+      name: the unknown name.
+      others: names of metrics that are not distribution metrics.
+    """
     names = [*others, *PUBLISHED, *FAMILIES, *(f"{family}_{id}" for family in FAMILIES for id in NAMES)]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    there = f"{', '.join([*others, *PUBLISHED])}, and {', '.join(FAMILIES)} of an extractor: fd_digits"
-    return f"unknown metric {name!r}: {f'did you mean {near[0]!r}? ' if near else ''}there are {there}"
+    known = f"{', '.join([*others, *PUBLISHED])}, and with an extractor, as in fd_digits, {', '.join(FAMILIES)}"
+    return f"unknown metric {name!r}: {f'did you mean {near[0]!r}? ' if near else ''}there are {known}"
 
 
 def result_name(family: str, extractor: Extractor) -> str:
-    """As the law above has it."""
+    """The name of a result under the naming law: fid[clean], fd_digits, fd_inception.logits[clean], ..."""
     resize = "" if extractor.resize == "none" else f"[{extractor.resize}]"
-    if FAMILIES[family].published and _is_law(family, extractor):
+    if FAMILIES[family].published and _may_have_published_name(family, extractor):
         return f"{FAMILIES[family].published}{resize}"
-    own_layer = extractor.id in (inception.ID, inception.UNVERIFIED) and extractor.layer != _layer(family)
-    layer = f".{extractor.layer}" if own_layer else ""
+    other_layer = extractor.id in (inception.ID, inception.UNVERIFIED) and extractor.layer != _default_layer(family)
+    layer = f".{extractor.layer}" if other_layer else ""
     return f"{family}_{extractor.id}{layer}{resize}"
 
 
-def _layer(family: str) -> str:
-    """Of the FID Inception, unless another is named."""
+def _default_layer(family: str) -> str:
+    """The layer of the FID Inception that a family uses by default."""
     return inception.SPATIAL if family == "sfd" else inception.DEFAULT_LAYER
 
 
-def _is_law(family: str, extractor: Extractor) -> bool:
-    return is_published(extractor) and (family == "cs" or extractor.layer == _layer(family))
+def _may_have_published_name(family: str, extractor: Extractor) -> bool:
+    return is_published(extractor) and (family == "cs" or extractor.layer == _default_layer(family))
 
 
 @dataclasses.dataclass(frozen=True)
 class ExtractorDefaults:
-    """What the flags or config.eval say of the extractor, where a metric's name leaves it open."""
+    """The extractor, resize and layer for metrics whose names do not state them, from the flags or config.eval.
+
+    Attributes are those of `ExtractorSpec`; an empty `spec` names no extractor.
+    """
 
     spec: str = ""
     resize: str = "none"
@@ -195,104 +203,116 @@ class ExtractorDefaults:
 
     @property
     def id(self) -> str:
-        """Of the extractor; "" where none is named."""
+        """The id of the extractor; "" if none is named."""
         return ExtractorSpec(self.spec, self.resize).id if self.spec else ""
 
 
-def select(name: str, family: str, default: ExtractorDefaults) -> ExtractorSpec:
-    """The extractor that a metric's name, and where it leaves something open the flags, ask for.
+def extractor_of(name: str, family: str, defaults: ExtractorDefaults) -> ExtractorSpec:
+    """The extractor of a metric, from its name and, for what the name does not state, from the defaults.
 
     Raises:
-      ConfigError: none is named, the two contradict each other, or the name is reserved for another.
+      ConfigError: no extractor is named, the name contradicts the defaults, or the name is reserved for the FID
+        Inception and another extractor is chosen.
     """
     match = PATTERN.fullmatch(name)
     stem, layer, resize = match["stem"], match["layer"] or "", match["resize"] or "none"
-    for flag, mine, other in (("resize", resize, default.resize), ("layer", layer, default.layer)):
-        if mine not in ("", "none") and other not in ("", "none", mine):
-            raise ConfigError(f"metric {name}: contradicts --{flag}={other}")
-    resize, layer, id = default.resize if resize == "none" else resize, layer or default.layer, default.id
+    for flag, in_name, default in (("resize", resize, defaults.resize), ("layer", layer, defaults.layer)):
+        if in_name not in ("", "none") and default not in ("", "none", in_name):
+            raise ConfigError(f"metric {name}: contradicts --{flag}={default}; leave one of the two out")
+    resize, layer, default_id = defaults.resize if resize == "none" else resize, layer or defaults.layer, defaults.id
     if stem in PUBLISHED:
-        if id not in ("", inception.ID):
+        if default_id not in ("", inception.ID):
             raise ConfigError(
-                f"metric {name}: {stem} is what the FID Inception with its published weights measures; with "
-                f"--extractor={default.spec} ask for {family}_{id}"
+                f"metric {name}: {stem} is measured by the FID Inception with its published weights; with "
+                f"--extractor={defaults.spec} ask for {family}_{default_id}"
             )
-        if layer not in ("", _layer(family)):
-            raise ConfigError(f"metric {name}: {stem} is of the layer {_layer(family)}; with another ask for {family}")
+        if layer not in ("", _default_layer(family)):
+            raise ConfigError(
+                f"metric {name}: {stem} is measured at the layer {_default_layer(family)}; for another layer ask for "
+                f"{family}"
+            )
         if resize == "none":
-            raise ConfigError(f"metric {name}: is always said with its resize: {stem}[clean] or {stem}[tf1]")
-        wanted = inception.ID
+            raise ConfigError(f"metric {name}: its name must state the resize: {stem}[clean] or {stem}[tf1]")
+        id = inception.ID
     else:
-        wanted = stem.removeprefix(family).removeprefix("_") or id
-    if not wanted:
-        raise ConfigError(f"metric {name}: of which features? Name the extractor, {name}_digits, or set --extractor")
-    if wanted != id and wanted not in NAMES:
-        raise ConfigError(unknown(name, [f"{family}_{id}"] if id else []))
-    network = wanted in (inception.ID, inception.UNVERIFIED)
-    if family == "sfd" and not network:
+        id = stem.removeprefix(family).removeprefix("_") or default_id
+    if not id:
+        raise ConfigError(f"metric {name}: no extractor is named; ask for {name}_digits, or set --extractor")
+    if id != default_id and id not in NAMES:
+        raise ConfigError(unknown_metric(name, [f"{family}_{default_id}"] if default_id else []))
+    has_layers = id in (inception.ID, inception.UNVERIFIED)
+    if family == "sfd" and not has_layers:
         raise ConfigError(
-            f"metric {name}: needs features that keep their places, which only the FID Inception has here"
+            f"metric {name}: needs features with positions in the image, and only the FID Inception has a layer of "
+            "such; ask for sfid[clean] or sfid[tf1]"
         )
-    if network:
-        layer = layer or _layer(family)
-    return ExtractorSpec(default.spec if wanted == id else wanted, resize, layer if network else "")
+    if has_layers:
+        layer = layer or _default_layer(family)
+    return ExtractorSpec(defaults.spec if id == default_id else id, resize, layer if has_layers else "")
 
 
 Sets = Mapping[str, ImageSet | Statistics]
 
 
 def _comparable(family: str, extractor: Extractor, sets: Sets) -> dict[str, Any]:
-    """Whether published numbers compare, and why not."""
+    """Protocol entries that say whether the number can be compared with published ones, and if not, why."""
     reason = ""
     if extractor.id not in (inception.ID, inception.UNVERIFIED):
         reason = f"the extractor is {extractor.id}, not the FID Inception"
     elif not is_published(extractor):
         reason = "the weights are not those of the published FID Inception" if extractor.id != inception.ID else ""
         reason = reason or "the images were not resized by the extractor, or its layer is another"
-    elif not FAMILIES[family].published or not _is_law(family, extractor):
+    elif not FAMILIES[family].published or not _may_have_published_name(family, extractor):
         reason = "published numbers of this kind were made with other networks and settings"
-    elif _unsaid(sets):
+    elif _undocumented(sets):
         reason = "a statistics file does not say what it was made with"
     if reason:
         return {"comparable_to_published": False, "reason": reason}
     return {"comparable_to_published": True, "reason": "at the same numbers of images, reference and resize only"}
 
 
-def _unsaid(sets: Sets) -> Statistics | None:
-    """A statistics file that does not say what it was made with."""
-    return next((one for one in sets.values() if isinstance(one, Statistics) and one.extractor is None), None)
+def _undocumented(sets: Sets) -> Statistics | None:
+    """The first statistics file that does not state which extractor made it; None if there is none."""
+    files = (images for images in sets.values() if isinstance(images, Statistics))
+    return next((file for file in files if file.extractor is None), None)
 
 
-def _counted(role: str, one: ImageSet | Statistics) -> dict[str, Any]:
-    """Protocol entries of one side."""
-    if isinstance(one, ImageSet):
-        return {**one.origin, f"n_{role}": len(one)}
-    made_with = "the file does not say" if one.extractor is None else "the same extractor and resize"
-    count = "unknown" if one.gaussian.count is None else one.gaussian.count
-    return {**one.origin, f"{role}_statistics_made_with": made_with, f"n_{role}": count}
+def _counted(role: str, images: ImageSet | Statistics) -> dict[str, Any]:
+    """Protocol entries for the origin and the number of images of one set."""
+    if isinstance(images, ImageSet):
+        return {**images.origin, f"n_{role}": len(images)}
+    made_with = "the file does not say" if images.extractor is None else "the same extractor and resize"
+    count = "unknown" if images.gaussian.count is None else images.gaussian.count
+    return {**images.origin, f"{role}_statistics_made_with": made_with, f"n_{role}": count}
 
 
 def evaluate(
-    name: str, family: str, selection: ExtractorSpec, context: Context, summaries: Summaries
+    name: str, family: str, extractor_spec: ExtractorSpec, context: Context, summaries: Summaries
 ) -> Iterator[Result]:
-    """The one result of a distribution metric.
+    """Measures a distribution metric and yields its one result.
 
+    Args:
+      name: of the metric, as the user asked for it.
+      family: a key of FAMILIES.
+      extractor_spec: from `extractor_of`.
+      context: the sets of images.
+      summaries: of these sets.
     Raises:
-      ConfigError, DataError: name the metric and what is in the way.
+      ConfigError, DataError: the metric cannot be measured; the message names it and says why.
     """
-    extractor = selection.load()
+    extractor = extractor_spec.load()
     sets = {role: getattr(context, role) for role, wanted in wants(family).items() if wanted}
-    called = result_name(family, extractor)
-    unsaid = _unsaid(sets)
-    if unsaid and called.partition("[")[0] in PUBLISHED:
-        called = f"{family}_{extractor.id}[{extractor.resize}]"
+    full_name = result_name(family, extractor)
+    undocumented = _undocumented(sets)
+    if undocumented and full_name.partition("[")[0] in PUBLISHED:
+        full_name = f"{family}_{extractor.id}[{extractor.resize}]"
         if name.partition("[")[0] in PUBLISHED:
             raise DataError(
-                f"metric {name}: {next(iter(unsaid.origin.values()))} does not say which network and resize made it; "
-                f"ask for {called}, or make it with genmodels.statistics"
+                f"metric {name}: {next(iter(undocumented.origin.values()))} does not state which network and resize "
+                f"made it; ask for {full_name}, or make the file with genmodels.statistics"
             )
     try:
-        value, details = FAMILIES[family].measure(context, *(summaries(role, selection) for role in sets))
+        value, details = FAMILIES[family].measure(context, *(summaries(role, extractor_spec) for role in sets))
     except ConfigError as error:
         raise ConfigError(f"metric {name}: {error}") from error
     except (ValueError, DataError) as error:
@@ -305,14 +325,14 @@ def evaluate(
         "dimension": extractor.dimension,
         "resize": extractor.resize,
         "value_range": getattr(extractor, "value_range", "uint8 0-255 handed to the extractor"),
-        **{key: entry for role, one in sets.items() for key, entry in _counted(role, one).items()},
+        **{key: entry for role, images in sets.items() for key, entry in _counted(role, images).items()},
         **_comparable(family, extractor, sets),
     }
-    yield Result(called, value, protocol | details)
+    yield Result(full_name, value, protocol | details)
 
 
 def check_counts(name: str, family: str, options: Options, generated: int | None, reference: int | None) -> None:
-    """Raises ConfigError where there are too few images for a metric; None is a count that nobody knows or needs."""
+    """Raises ConfigError if there are too few images for a metric; None is a number that is unknown or not needed."""
     counts = [count for count in (generated, reference if FAMILIES[family].reference else None) if count is not None]
     need, flag = {
         "kd": (options.subset_size, "--subset_size"),
@@ -327,5 +347,5 @@ def check_counts(name: str, family: str, options: Options, generated: int | None
 
 
 def wants(family: str) -> Mapping[str, frozenset[str]]:
-    """What a family wants of each set."""
+    """What a family wants of each set of images, of `features.WANTS`."""
     return {"generated": FAMILIES[family].generated, "reference": FAMILIES[family].reference}

@@ -1,4 +1,4 @@
-"""What an experiment promises (`config.expect`) against what was measured."""
+"""Compares the results that an experiment promises (`config.expect`) with measured ones."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,13 @@ from genmodels.evaluators import lower_is_better
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One promise: `met` is None where nothing with the promised protocol was measured."""
+    """A promised result and the measured one.
+
+    Attributes:
+      metric, expected, tolerance, protocol: of the promise.
+      obtained: the measured value; None if nothing with the promised protocol was measured.
+      met: whether the promise is met; None likewise.
+    """
 
     metric: str
     expected: float
@@ -19,7 +25,7 @@ class Check:
     protocol: Mapping[str, Any]
 
     def line(self) -> str:
-        """One line for people."""
+        """One line of text, such as "ok fd_digits: 10.96, expected 11 with tolerance 2"."""
         verdict = {True: "ok", False: "SHORT", None: "NOT MEASURED"}[self.met]
         obtained = "-" if self.obtained is None else f"{self.obtained:.4g}"
         where = "".join(f" [{key}={value}]" for key, value in self.protocol.items())
@@ -28,22 +34,26 @@ class Check:
 
 
 def compare(results: Iterable[Mapping[str, Any]], expect: Iterable[Mapping[str, Any]]) -> list[Check]:
-    """Checks each promise {"metric", "value", "tolerance", "protocol"} against results as in evaluate's JSON.
+    """Checks each promise against the results.
 
-    A promise is met when the value is no worse than the promised one by more than the tolerance; better is fine. Every
-    entry of its protocol must be the same in the result's.
+    A promise is met if the measured value is better than the promised one, or worse by at most the tolerance. Only
+    results whose protocol has all entries of the promise's protocol count, and of these the last one.
+
+    Args:
+      results: {"name", "value", "protocol"}, as in evaluate's JSON.
+      expect: {"metric", "value", "tolerance", "protocol"}, as in config.expect.
     """
     results = list(results)
     checks = []
     for promise in expect:
         wanted = dict(promise.get("protocol", {}))
-        fits = [
+        values = [
             result["value"]
             for result in results
             if result["name"] == promise["metric"]
             and all(result["protocol"].get(key) == value for key, value in wanted.items())
         ]
-        obtained = fits[-1] if fits else None
+        obtained = values[-1] if values else None
         met = None
         if obtained is not None:
             worse = obtained - promise["value"] if lower_is_better(promise["metric"]) else promise["value"] - obtained

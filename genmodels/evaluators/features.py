@@ -1,7 +1,8 @@
-"""One pass of an extractor over a set of images, for all metrics that want something of it.
+"""One pass of an extractor over a set of images, which serves all metrics with that extractor.
 
-Moments and classifier scores stream, so their memory does not grow with the images; features are kept only for metrics
-that compare images with each other. Moments of a set of known contents are kept on disk for the next time.
+Moments and classifier scores are running sums, so that their memory does not grow with the number of images. Features
+of all images are kept only for metrics that compare images with each other. The moments of a set whose contents are
+known by a fingerprint are cached on disk.
 """
 
 import collections
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int
 
-from genmodels.cli.progress import Progress
+from genmodels.cli.progress import progress
 from genmodels.core.parallel import gather_hosts
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import statistics
@@ -23,20 +24,20 @@ from genmodels.metrics.inception_score import ScoreSums
 from genmodels.metrics.moments import Gaussian, Moments, merged
 
 MOMENTS, SCORES, FEATURES, CLASSES, HISTOGRAM = WANTS = ("moments", "scores", "features", "classes", "histogram")
-CHUNK = 512  # images read and extracted at a time
-BYTES = 2**27  # of pixels in a chunk, at the most
+CHUNK_IMAGES = 512  # at most, read and extracted at a time
+CHUNK_BYTES = 2**27  # of pixels, at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
-    """What was wanted of a set of images; the rest is None.
+    """What metrics want of a set of images; what none of them wants is None.
 
     Attributes:
-      gaussian: of the moments.
+      gaussian: fitted to the features.
       scores: sums of the classifier score.
       features: of all images.
-      classes: the most likely one of each image.
-      histogram: how many images each class of the extractor got.
+      classes: the most likely class of each image.
+      histogram: number of images for each class of the extractor.
     """
 
     gaussian: Gaussian | None = None
@@ -47,19 +48,21 @@ class Summary:
 
 
 def _extract(what: str, extractor: Extractor, images, start: int) -> Extracted:
-    """Features and logits of some rows, checked."""
+    """Features and logits of some images, checked for their shape and for values that are not finite."""
     count = len(images)
     if not isinstance(images, list):
         found = extractor(images)
     elif hasattr(extractor, "mixed"):
         found = extractor.mixed(images)
     else:
-        each = [extractor(image[None]) for image in images]
-        logits = None if each[0].logits is None else np.concatenate([one.logits for one in each])
-        found = Extracted(np.concatenate([one.features for one in each]), logits)
+        outputs = [extractor(image[None]) for image in images]
+        logits = None if outputs[0].logits is None else np.concatenate([output.logits for output in outputs])
+        found = Extracted(np.concatenate([output.features for output in outputs]), logits)
     if found.features.shape != (count, extractor.dimension):
-        wanted = (count, extractor.dimension)
-        raise DataError(f"the extractor {extractor.id} gave features of shape {found.features.shape}, not {wanted}")
+        expected = (count, extractor.dimension)
+        raise DataError(
+            f"the extractor {extractor.id} must return features of shape {expected}, not {found.features.shape}"
+        )
     for kind, values in (("features", found.features), ("logits", found.logits)):
         if values is not None and not np.isfinite(values).all():
             bad = start + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
@@ -67,14 +70,14 @@ def _extract(what: str, extractor: Extractor, images, start: int) -> Extracted:
     return found
 
 
-def _chunk(images: ImageSet) -> int:
+def _chunk_size(images: ImageSet) -> int:
     shape = images.images.shape[1:]
-    return CHUNK if not shape else max(1, min(CHUNK, BYTES // int(np.prod(shape))))
+    return CHUNK_IMAGES if not shape else max(1, min(CHUNK_IMAGES, CHUNK_BYTES // int(np.prod(shape))))
 
 
 @dataclasses.dataclass(eq=False)
 class _Parts:
-    """What has been gathered of some rows, in any order of processes: plain arrays that can be sent and merged."""
+    """The summary of one process's share of the images, as arrays that can be sent to other processes and merged."""
 
     moments: Moments | None = None
     scores: ScoreSums | None = None
@@ -83,7 +86,7 @@ class _Parts:
     histograms: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def packed(self) -> dict[str, np.ndarray]:
-        """As arrays by name."""
+        """All parts as one dictionary of arrays by name."""
         lists = ("features", "classes", "histograms")
         named = {f"{kind}.{i}": x for kind in lists for i, x in enumerate(getattr(self, kind))}
         for kind, part in (("moments", self.moments), ("scores", self.scores)):
@@ -110,17 +113,20 @@ class _Parts:
 
 
 def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable[str], splits: int) -> Summary:
-    """Passes over the images once; of several processes each over its share.
+    """Summarises a set of images in one pass; with several processes, each passes over its share.
 
     Args:
       what: the role of the set, for messages.
-      wants: of WANTS.
-      splits: of the classifier score.
+      images: the set.
+      extractor: gives the features and logits.
+      wants: what is needed, of WANTS.
+      splits: number of splits of the classifier score.
     Raises:
-      DataError: features that are not finite, too few images, or no logits where they are wanted.
+      ConfigError: the extractor has no logits, but they are needed.
+      DataError: features or logits are not finite or have a wrong shape, or there are too few images.
     """
     wants = set(wants)
-    alone = jax.process_count() == 1  # else what one process finds on its disk another may miss
+    alone = jax.process_count() == 1  # the cache is not read by several processes, because their disks may differ
     if alone and wants == {MOMENTS} and (known := statistics.load_moments(extractor, images.fingerprint)):
         return Summary(gaussian=_gaussian(what, known))
     mine = _pass(what, images, extractor, wants, splits)
@@ -133,20 +139,22 @@ def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable
         scores=functools.reduce(ScoreSums.merge, (part.scores for part in parts)) if SCORES in wants else None,
         features=np.concatenate([rows for part in parts for rows in part.features]) if FEATURES in wants else None,
         classes=np.concatenate([rows for part in parts for rows in part.classes]) if CLASSES in wants else None,
-        histogram=np.sum([one for part in parts for one in part.histograms], axis=0) if HISTOGRAM in wants else None,
+        histogram=np.sum([counts for part in parts for counts in part.histograms], axis=0)
+        if HISTOGRAM in wants
+        else None,
     )
 
 
 def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], splits: int) -> _Parts:
-    """Over the rows of this process."""
-    count, chunk = len(images), _chunk(images)
+    """Passes over this process's share of the images."""
+    count, chunk = len(images), _chunk_size(images)
     first, last = (count * place // jax.process_count() for place in (jax.process_index(), jax.process_index() + 1))
-    progress, parts = Progress(f"{extractor.id} features of {what}", last - first), _Parts()
+    bar, parts = progress(f"{extractor.id} features of {what}", last - first), _Parts()
     for start in range(first, last, chunk):
         rows = images.images[np.arange(start, min(start + chunk, last))]
         found = _extract(what, extractor, rows, start)
         if wants & {SCORES, CLASSES, HISTOGRAM} and found.logits is None:
-            raise ConfigError(f"the extractor {extractor.id} has no logits, which metrics of classes need")
+            raise ConfigError(f"the extractor {extractor.id} returns no logits, but metrics of classes need them")
         if MOMENTS in wants:
             part = Moments.of(found.features)
             parts.moments = part if parts.moments is None else parts.moments.merge(part)
@@ -163,8 +171,8 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
         if HISTOGRAM in wants:
             classes = found.logits.shape[-1]
             parts.histograms.append(np.bincount(np.argmax(found.logits, axis=-1), minlength=classes))
-        progress.advance(len(rows))
-    progress.close()
+        bar.update(len(rows))
+    bar.close()
     return parts
 
 
@@ -176,28 +184,29 @@ def _gaussian(what: str, moments: Moments) -> Gaussian:
 
 
 class Summaries:
-    """The summaries of a context's sets, each made once, when it is first asked for.
+    """The summaries of a context's sets; each is computed once, when a metric first needs it.
 
     Args:
-      wanted: what all metrics of the evaluation together want, by (role, extractor).
+      context: the sets of images.
+      wanted: (role, extractor, wants) of all metrics of the evaluation.
     """
 
     def __init__(self, context: Context, wanted: Iterable[tuple[str, ExtractorSpec, Iterable[str]]]):
         self._context = context
         self._wants: dict[tuple[str, ExtractorSpec], set[str]] = collections.defaultdict(set)
-        for role, selection, wants in wanted:
-            self._wants[role, selection] |= set(wants)
-        self._made: dict[tuple[str, ExtractorSpec], Summary] = {}
+        for role, extractor_spec, wants in wanted:
+            self._wants[role, extractor_spec] |= set(wants)
+        self._summaries: dict[tuple[str, ExtractorSpec], Summary] = {}
 
-    def __call__(self, role: str, selection: ExtractorSpec) -> Summary:
-        """Of the set "generated" or "reference"."""
-        key = role, selection
-        if key not in self._made:
-            images, extractor = getattr(self._context, role), selection.load()
+    def __call__(self, role: str, extractor_spec: ExtractorSpec) -> Summary:
+        """The summary of the set "generated" or "reference" with this extractor."""
+        key = role, extractor_spec
+        if key not in self._summaries:
+            images, extractor = getattr(self._context, role), extractor_spec.load()
             if isinstance(images, ImageSet):
-                made = summarise(role, images, extractor, self._wants[key], self._context.options.splits)
+                summary = summarise(role, images, extractor, self._wants[key], self._context.options.splits)
             else:
                 statistics.check(images, f"--{role}", extractor)
-                made = Summary(gaussian=images.gaussian)
-            self._made[key] = made
-        return self._made[key]
+                summary = Summary(gaussian=images.gaussian)
+            self._summaries[key] = summary
+        return self._summaries[key]

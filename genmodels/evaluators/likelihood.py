@@ -1,9 +1,9 @@
-"""How much a held-out image costs under the model: one record per kind of likelihood that is asked for.
+"""The negative log-likelihood of held-out images under the model, `nll`: one result per kind of likelihood.
 
-Every kind is called `nll`. Of 8-bit images it is in bits per dimension, so that diffusion, autoencoders and flows stand
-side by side; of black and white ones, and of greys taken for probabilities, in nats. The protocol's "unit",
-"likelihood" and "meaning" say which it is and whether it is a bound. A kind is written as its name, or as a call with
-its options and the number of images: "iwae(samples=5000, images=100)".
+For 8-bit images it is in bits per dimension, so that diffusion models, autoencoders and flows can be compared. For
+black and white images, and for grey levels that are treated as probabilities, it is in nats per image. The protocol's
+"unit", "likelihood" and "meaning" say which one it is and whether it is a bound. A kind is written as its name, or as a
+call with options and a number of images: "iwae(samples=5000, images=100)".
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -18,21 +18,25 @@ from genmodels.evaluators.base import Context, Likelihood, Result
 
 KEY, EXAMPLE = "likelihoods", "iwae(samples=5000, images=100)"
 COUNTS = ("images", "samples")
-CURVE_POINTS = 200  # at most, in the picture of the terms: single terms first, then parts that grow
+CURVE_POINTS = 200  # at most, in the curve of the terms: single terms first, then means over parts that grow
 
 
-def select(predict: Mapping[str, Any], wanted: Collection[str], images: int = 0) -> tuple[Likelihood, ...]:
-    """The likelihoods that are wanted, or all that the predict functions give.
+def resolve_likelihoods(predict: Mapping[str, Any], kinds: Collection[str], images: int = 0) -> tuple[Likelihood, ...]:
+    """The likelihoods to measure.
 
     Args:
-      images: how many images they see where they do not say; 0 is all.
+      predict: the predict functions of the run, by name.
+      kinds: as described at the head of this module; if empty, all kinds that the model has.
+      images: number of reference images for kinds that do not state it; 0 is all.
     Raises:
-      ConfigError: the model has none, or not one that is wanted, or that one has no such option.
+      ConfigError: the model has no likelihood, or lacks one of these kinds or one of their options.
     """
     known = {name: function for name, function in predict.items() if function.output == "nll"}
     if not known:
-        raise ConfigError(f"metric nll needs a model with a likelihood; this one has {', '.join(sorted(predict))}")
-    return tuple(_read(text, known, images) for text in wanted or sorted(known))
+        raise ConfigError(
+            f"metric nll needs a model with a likelihood; this model only has {', '.join(sorted(predict))}"
+        )
+    return tuple(_read(text, known, images) for text in kinds or sorted(known))
 
 
 def _read(text: str, known: Mapping[str, Any], images: int) -> Likelihood:
@@ -40,21 +44,21 @@ def _read(text: str, known: Mapping[str, Any], images: int) -> Likelihood:
         raise ConfigError(f"{KEY}: a name is missing beside a comma; there are {', '.join(known)}")
     call = parse(text, KEY, EXAMPLE)
     if call.args:
-        raise ConfigError(f"{KEY}={text!r}: options have names: {EXAMPLE}")
+        raise ConfigError(f"{KEY}={text!r}: options have names, as in {EXAMPLE}")
     function = known[choose("likelihood of this model", call.name, known)]
-    own = {"images": images, **function.options}
+    defaults = {"images": images, **function.options}
     for key, value in call.options.items():
-        choose(f"option of the likelihood {call.name}", key, own)
-        if not fits(value, type(own[key])) or (key in COUNTS and value < 1):
-            least = " and at least 1" if key in COUNTS else ""
-            raise ConfigError(f"{KEY}={text!r}: {key}={value!r} must be {type(own[key]).__name__}{least}")
+        choose(f"option of the likelihood {call.name}", key, defaults)
+        if not fits(value, type(defaults[key])) or (key in COUNTS and value < 1):
+            minimum = " and at least 1" if key in COUNTS else ""
+            raise ConfigError(f"{KEY}={text!r}: {key}={value!r} must be {type(defaults[key]).__name__}{minimum}")
     options = {key: value for key, value in call.options.items() if key != "images"}
     protocol = {**function.protocol, **function.options, **options}
     return Likelihood(call.name, protocol, options, call.options.get("images", images))
 
 
 def _curve(outputs: dict[str, np.ndarray], title: str) -> dict[str, Any] | None:
-    """The mean over images of the terms, against the mean of where they are; long curves averaged in parts."""
+    """The curve of the bound's terms, averaged over images; a long curve is shortened by averaging over parts."""
     if "curve_y" not in outputs:
         return None
     x, y = (outputs[f"curve_{axis}"].mean(axis=0) for axis in "xy")
@@ -71,16 +75,17 @@ def _curve(outputs: dict[str, np.ndarray], title: str) -> dict[str, Any] | None:
 
 
 def nll(context: Context) -> Iterator[Result]:
-    """One result per kind of likelihood, the mean over images with its standard error.
+    """One result for each kind of likelihood: the mean over images with its standard error.
 
-    The error is that of the mean over images; it holds what the draws of noise and timesteps add to each of them.
+    The standard error is computed from the values of single images. It therefore includes the variance that random
+    noise and timesteps add to each value.
 
     Raises:
-      DataError: a likelihood that is not a number, e.g. where an ODE solver gave up.
+      DataError: a likelihood is not a number, for example because an ODE solver failed.
     """
     reference = context.reference
     for kind in context.likelihoods:
-        name, meaning = kind.name, kind.protocol
+        name, kind_protocol = kind.name, kind.protocol
         num = min(kind.images or len(reference.images), len(reference.images))
         inputs = {"image": reference.images[:num]}
         if context.conditional:
@@ -92,9 +97,9 @@ def nll(context: Context) -> Iterator[Result]:
             raise DataError(
                 f"nll: the likelihood {name!r} of image {bad} is not a number; leave it out of --likelihoods"
             )
-        title = meaning.get("curve", name)
-        meaning = {key: value for key, value in meaning.items() if key != "curve"}
-        protocol = {**context.protocol, **reference.origin, **meaning, "n_reference": num}
+        title = kind_protocol.get("curve", name)
+        kind_protocol = {key: value for key, value in kind_protocol.items() if key != "curve"}
+        protocol = {**context.protocol, **reference.origin, **kind_protocol, "n_reference": num}
         if num > 1:
             protocol["standard_error"] = float(values.std(ddof=1) / np.sqrt(num))
         parts = {f"mean_{key}": float(x.mean()) for key, x in outputs.items() if not key.startswith("curve")}

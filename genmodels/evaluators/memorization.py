@@ -1,4 +1,4 @@
-"""Are samples copies? Their distance to the nearest training image, relative to that of held-out images."""
+"""Memorisation: the distance of samples to the nearest training image, relative to that of held-out images."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,13 @@ from genmodels.metrics.nearest import nearest_neighbours
 
 
 def nn_distance_ratio(context: Context) -> Iterator[Result]:
-    """Mean nearest-training distance of samples over that of held-out images: 0 for copies, about 1 for new ones."""
+    """The mean distance of samples to the nearest training image, divided by that of held-out images.
+
+    The ratio is 0 if samples are copies of training images, and about 1 if they are as new as held-out images.
+
+    Raises:
+      DataError: the sets have images of different shapes, or there are no training images.
+    """
     try:
         samples, _ = nearest_neighbours(context.generated.images, context.training.images)
         held_out, _ = nearest_neighbours(context.reference.images, context.training.images)

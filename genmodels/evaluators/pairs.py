@@ -1,4 +1,4 @@
-"""Image i against image i: PSNR, SSIM, MS-SSIM and LPIPS, with everything about how they were computed."""
+"""Metrics that compare image i of one set with image i of another: PSNR, SSIM, MS-SSIM and LPIPS."""
 
 import functools
 from collections.abc import Iterator
@@ -18,10 +18,15 @@ WINDOW = {"sigma": image.SIGMA, "k1": image.K1, "k2": image.K2, "crop": "valid"}
 def pair_results(
     name: str, a: np.ndarray, b: np.ndarray, protocol: dict[str, Any], options: Options
 ) -> Iterator[Result]:
-    """The mean over images of a paired metric: psnr, ssim, ms_ssim or lpips.
+    """Yields the mean over images of a paired metric.
 
+    Args:
+      name: psnr, ssim, ms_ssim or lpips.
+      a, b: uint8 [N, height, width, channel].
+      protocol: entries to which those of the metric are added.
+      options: LPIPS' weights files.
     Raises:
-      DataError: counts or sizes differ, images are too small, or LPIPS has no weights.
+      DataError: shapes differ, images are too small, or the weights of LPIPS are missing.
     """
     details = {"average": "mean of per-image values", "n_reference": len(b)}
     try:
@@ -34,7 +39,7 @@ def pair_results(
         if name in ("ssim", "ms_ssim"):
             details |= {"window": image.ssim_window(*a.shape[1:3]), **WINDOW}
         if name == "ms_ssim":
-            details |= {"scales": list(image.WEIGHTS)}
+            details |= {"scales": list(image.SCALE_WEIGHTS)}
     except (ValueError, DataError) as error:
         raise DataError(f"metric {name}: {error}") from error
     yield Result(name, float(np.mean(values)), protocol | details)
@@ -46,5 +51,5 @@ def _between(name: str, context: Context) -> Iterator[Result]:
     yield from pair_results(name, gather(generated.images), gather(reference.images), protocol, context.options)
 
 
-# Each: the metric of that name of generated image i against reference image i.
+# Each measures the metric of its name between generated image i and reference image i.
 psnr, ssim, ms_ssim, lpips = (functools.partial(_between, name) for name in ("psnr", "ssim", "ms_ssim", "lpips"))

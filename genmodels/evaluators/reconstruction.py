@@ -1,6 +1,6 @@
-"""Reconstructions of held-out images, compared in pairs: by an autoencoder, or by a denoiser in one step.
+"""Reconstructions of held-out images, compared with the originals.
 
-The one step: noise an image to a stated timestep, predict x0 at once.
+An autoencoder encodes and decodes the image. A denoiser adds the noise of a given timestep and predicts x0 in one step.
 """
 
 import functools
@@ -15,17 +15,17 @@ def _reconstructions(name: str, context: Context) -> Iterator[Result]:
     inputs = {"image": reference.images}
     if context.conditional:
         inputs["label"] = reference.labels
-    ways = [("denoise", {"timestep": timestep}, {"reconstruction": "one step"}) for timestep in context.timesteps]
+    calls = [("denoise", {"timestep": timestep}, {"reconstruction": "one step"}) for timestep in context.timesteps]
     if "reconstruct" in context.functions:
         function = context.functions["reconstruct"]
-        ways = [("reconstruct", dict(function.options), {"reconstruction": "latent", **function.protocol})]
-    for function, options, meaning in ways:
+        calls = [("reconstruct", dict(function.options), {"reconstruction": "latent", **function.protocol})]
+    for function, options, entries in calls:
         images = context.predict(function, len(reference), inputs, seed=context.seed, **options)["image"]
-        protocol = {**context.protocol, **reference.origin, **meaning, **options}
+        protocol = {**context.protocol, **reference.origin, **entries, **options}
         yield from pair_results(name, images, reference.images, protocol, context.options)
 
 
-# Each: the metric of that name, of a denoiser at each of `context.timesteps`.
+# Each measures the metric of its name: once for an autoencoder, at each of `context.timesteps` for a denoiser.
 psnr, ssim, ms_ssim, lpips = (
     functools.partial(_reconstructions, name) for name in ("psnr", "ssim", "ms_ssim", "lpips")
 )

@@ -1,7 +1,7 @@
-"""Means and covariances of features on disk: statistics files as other tools have them, and a cache of our own.
+"""Means and covariances of features on disk: statistics files, which other tools use too, and our cache.
 
 A statistics file is an .npz with `mu` [d] and `sigma` [d, d] (divisor N - 1), the layout of pytorch-fid, clean-fid and
-the original FID code. Ours also say how many images they are of, and with which extractor and resize they were made.
+the original FID code. Files that genmodels writes also state the number of images, the extractor and the resize.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from genmodels.evaluators.base import Statistics
 from genmodels.extractors import NAMES, Extractor
 from genmodels.metrics.moments import Gaussian, Moments
 
-FORMAT = 1  # of the cache; another one makes what is kept there useless
+FORMAT = 1  # of the cached entries; entries of another format are ignored
 
 
 def identity(extractor: Extractor) -> dict[str, Any]:
-    """What makes two sets of features comparable."""
+    """The attributes of an extractor that must be equal for two sets of features to be comparable."""
     return {key: getattr(extractor, key) for key in ("id", "sha256", "layer", "dimension", "resize")}
 
 
 def is_statistics(path: str) -> bool:
-    """Whether a path is a statistics file, by the names of its arrays."""
+    """Whether a path is a statistics file, which is recognised by the names of its arrays."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
@@ -38,12 +38,13 @@ def is_statistics(path: str) -> bool:
 
 
 def read(flag: str, path: str) -> Statistics:
-    """What a statistics file holds.
+    """Reads a statistics file.
 
     Args:
-      flag: for messages and the protocol, e.g. "--reference".
+      flag: with which the file was given, e.g. "--reference", for messages and the protocol.
+      path: of the file.
     Raises:
-      DataError: names the file and what is wrong with it.
+      DataError: the file cannot be read or is invalid; the message names it and says why.
     """
     role = flag.lstrip("-")
     with open_npz(path, f"{flag}={path}") as file:
@@ -61,7 +62,13 @@ def read(flag: str, path: str) -> Statistics:
 
 
 def arrays(gaussian: Gaussian, extractor: Extractor, fingerprint: str) -> dict[str, np.ndarray]:
-    """The arrays of a statistics file."""
+    """The arrays of a statistics file, by name.
+
+    Args:
+      gaussian: fitted to the features.
+      extractor: that gave the features.
+      fingerprint: of the images.
+    """
     return {
         "mu": gaussian.mean,
         "sigma": gaussian.full(),
@@ -72,28 +79,31 @@ def arrays(gaussian: Gaussian, extractor: Extractor, fingerprint: str) -> dict[s
 
 
 def check(statistics: Statistics, flag: str, extractor: Extractor) -> None:
-    """Raises DataError unless the file can stand beside features of this extractor."""
-    where, mine = f"{flag}={statistics.origin[flag.lstrip('-')]}", identity(extractor)
+    """Raises DataError unless the statistics can be compared with features of this extractor."""
+    where, expected = f"{flag}={statistics.origin[flag.lstrip('-')]}", identity(extractor)
     if len(statistics.gaussian.mean) != extractor.dimension:
         raise DataError(
             f"{where}: statistics of {len(statistics.gaussian.mean)} dimensions; the extractor {extractor.id} has "
             f"{extractor.dimension}: name the extractor and layer that made them"
         )
     made_with = statistics.extractor
-    if made_with is not None and made_with != mine:
-        other = next(key for key in mine if made_with.get(key) != mine[key])
-        raise DataError(f"{where}: made with {other} {made_with.get(other)!r}, not {mine[other]!r}: make it anew")
+    if made_with is not None and made_with != expected:
+        key = next(key for key in expected if made_with.get(key) != expected[key])
+        raise DataError(
+            f"{where}: made with {key} {made_with.get(key)!r}, not {expected[key]!r}; make it again with "
+            "genmodels.statistics"
+        )
 
 
 def _entry(extractor: Extractor, fingerprint: str) -> str | None:
-    """The name of the moments of a set of images in the cache; None where they are not kept."""
-    if not fingerprint or extractor.id not in NAMES:  # a user's own network may change under the same name
+    """The name of the cached moments of a set of images; None if they are not cached."""
+    if not fingerprint or extractor.id not in NAMES:  # a user's own extractor may change without changing its name
         return None
     return cache.key("moments", FORMAT, jax.default_backend(), sorted(identity(extractor).items()), fingerprint)
 
 
 def load_moments(extractor: Extractor, fingerprint: str) -> Moments | None:
-    """The moments of images of this fingerprint, if they are in the cache and whole."""
+    """The cached moments of the images with this fingerprint; None if they are not in the cache or damaged."""
     name = _entry(extractor, fingerprint)
     entry = name and cache.read(name, lambda shape: False)
     if not entry:
@@ -107,7 +117,7 @@ def load_moments(extractor: Extractor, fingerprint: str) -> Moments | None:
 
 
 def keep_moments(extractor: Extractor, fingerprint: str, moments: Moments) -> None:
-    """Puts them there."""
+    """Writes the moments of the images with this fingerprint to the cache, if they are cached at all."""
     name = _entry(extractor, fingerprint)
     if name is None:
         return

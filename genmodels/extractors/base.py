@@ -1,4 +1,4 @@
-"""What an extractor is, and the one that runs a Flax network on all devices."""
+"""The protocol that every extractor fulfils, and the extractor that runs a Flax network on all devices."""
 
 import dataclasses
 import functools
@@ -18,7 +18,12 @@ Images = UInt8[np.ndarray, "N height width channel"]
 
 
 class Extracted(NamedTuple):
-    """What an extractor says of images; logits are None where it does not classify."""
+    """The output of an extractor for N images.
+
+    Attributes:
+      features: one row per image.
+      logits: unnormalised log probabilities of classes; None if the extractor does not classify.
+    """
 
     features: Float32[np.ndarray, "N d"]
     logits: Float32[np.ndarray, "N classes"] | None
@@ -26,14 +31,14 @@ class Extracted(NamedTuple):
 
 @runtime_checkable
 class Extractor(Protocol):
-    """Images to features.
+    """A callable that maps images to features.
 
     Attributes:
-      id: part of the names of its metrics: fd_<id>.
-      sha256: of its weights, which with `id` is its identity.
-      layer: where its features come from.
-      dimension: of the features.
-      resize: "none", "tf1", "clean" or a word of your own: how it brings images to its size.
+      id: one word, which is part of the names of its metrics: fd_<id>.
+      sha256: of its weights.
+      layer: name of the layer whose output is the features.
+      dimension: length of a feature vector.
+      resize: how it resizes images to its input size: "none", "tf1", "clean" or a word of your own.
     """
 
     id: str
@@ -43,33 +48,45 @@ class Extractor(Protocol):
     resize: str
 
     def __call__(self, images: Images) -> Extracted:
-        """Features and logits, float32."""
+        """Features and logits of uint8 images."""
 
 
-def check_shape(id: str, wanted: tuple[int, ...], resize: str, image_shape: tuple[int, ...]) -> None:
-    """Raises DataError for images that a network of this input shape cannot take, saying which option mends it."""
+def check_shape(id: str, input_shape: tuple[int, ...], resize: str, image_shape: tuple[int, ...]) -> None:
+    """Checks that a network can take images of a shape.
+
+    Args:
+      id: of the extractor, for the message.
+      input_shape: (height, width, channel) that the network takes.
+      resize: "none" requires images of that height and width.
+      image_shape: (height, width, channel) of the images; one channel always fits.
+    Raises:
+      DataError: the shape does not fit; the message names the option that helps.
+    """
     found = "x".join(map(str, image_shape))
-    if image_shape[2] not in (wanted[2], 1):
+    channels = input_shape[2]
+    if image_shape[2] not in (channels, 1):
         raise DataError(
-            f"the extractor {id} takes images of {wanted[2]} channel{'s' if wanted[2] > 1 else ''}, these are {found}; "
-            f'convert them: \'folder("DIR", convert="{"rgb" if wanted[2] == 3 else "grey"}")\''
+            f"the extractor {id} takes images of {channels} channel{'s' if channels > 1 else ''}, these are {found}; "
+            f'convert them: \'folder("DIR", convert="{"rgb" if channels == 3 else "grey"}")\''
         )
-    if resize == "none" and tuple(image_shape[:2]) != tuple(wanted[:2]):
+    if resize == "none" and tuple(image_shape[:2]) != tuple(input_shape[:2]):
         raise DataError(
-            f"the extractor {id} takes {'x'.join(map(str, wanted))} images, these are {found}; name a resize to bring "
-            "them there: --resize=clean or tf1"
+            f"the extractor {id} takes {'x'.join(map(str, input_shape))} images, these are {found}; choose how to "
+            "resize them: --resize=clean or --resize=tf1"
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkExtractor:
-    """An Extractor that resizes and runs a network on all devices of this process, padding the last batch.
+    """An Extractor that resizes images and runs a network on all devices of this process.
 
     Attributes:
-      shape: (height, width, channel) that the network takes; grey images are repeated for three channels.
-      apply: (variables, images of 0-255 in float32) -> (features, logits or None).
-      value_range: of what the network sees, for protocols.
-      batch_size: rows a call, rounded up to a multiple of the devices.
+      id, sha256, layer, dimension, resize: see `Extractor`.
+      shape: (height, width, channel) that the network takes; a grey image is repeated for three channels.
+      apply: maps (variables, float32 images in 0-255) to (features, logits or None).
+      variables: of the network.
+      value_range: how `apply` scales images, for protocols.
+      batch_size: images per call of the network, rounded up to a multiple of the devices; the last batch is padded.
     """
 
     id: str
@@ -86,10 +103,10 @@ class NetworkExtractor:
     @functools.cached_property
     def _run(self) -> Callable:
         mesh = Mesh(np.asarray(jax.local_devices()), ("devices",))
-        everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("devices"))
-        variables = jax.device_put(self.variables, everywhere)
+        replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("devices"))
+        variables = jax.device_put(self.variables, replicated)
 
-        @functools.partial(jax.jit, in_shardings=(everywhere, split), static_argnums=2)
+        @functools.partial(jax.jit, in_shardings=(replicated, split), static_argnums=2)
         def run(variables, images, kind):
             x = images.astype(np.float32) if kind == "none" else resize(kind, images, self.shape[0])
             if x.shape[3] != self.shape[2]:
@@ -111,19 +128,19 @@ class NetworkExtractor:
         return Extracted(np.concatenate(features), None if logits[0] is None else np.concatenate(logits))
 
     def __call__(self, images: Images) -> Extracted:
-        """Features and logits, float32.
+        """Features and logits of images of one size.
 
         Raises:
-          DataError: images that the network cannot take.
+          DataError: the network cannot take images of this shape.
         """
         check_shape(self.id, self.shape, self.resize, images.shape[1:])
         return self._batches(images, self.resize)
 
     def mixed(self, images: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Extracted:
-        """As a call, for images of different sizes: each is resized on the host, by the same numbers.
+        """Features and logits of images of different sizes; each is resized on the host, by the same method.
 
         Raises:
-          DataError: an image that the network cannot take.
+          DataError: the network cannot take one of the images.
         """
         for image in images:
             check_shape(self.id, self.shape, self.resize, image.shape)

@@ -1,7 +1,8 @@
 """This project's own classifiers as extractors: digits (8x8), MNIST and Fashion-MNIST (28x28), each grey, ten classes.
 
-Trained by experiments/classifier_{digits,mnist}.py on the training split; the weights are package data. None is an
-Inception: numbers from them are called fd_<id>, kd_<id>, ... and compare with nothing published.
+They were trained by experiments/classifier_{digits,mnist}.py on the training split, and their weights are part of the
+package. Because none of them is the FID Inception, numbers measured with them are called fd_<id>, kd_<id>, ... and are
+not comparable to published ones.
 """
 
 import dataclasses
@@ -20,7 +21,13 @@ LAYER = "hidden"
 
 @dataclasses.dataclass(frozen=True)
 class Shipped:
-    """Weights that come with the package: their hash, and the network they belong to."""
+    """A classifier whose weights are part of the package.
+
+    Attributes:
+      sha256: of the weights file.
+      side: height and width of its images in pixels.
+      channels, features: see `models.convnet.ConvNet`.
+    """
 
     sha256: str
     side: int
@@ -29,7 +36,7 @@ class Shipped:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the images it takes."""
+        """(height, width, channel) of the images it takes."""
         return self.side, self.side, 1
 
 
@@ -41,10 +48,13 @@ SHIPPED = {
 
 
 def load(name: str, resize: str = "none") -> NetworkExtractor:
-    """The extractor `name` of SHIPPED.
+    """Loads a shipped classifier.
 
+    Args:
+      name: a key of SHIPPED.
+      resize: "none", "tf1" or "clean".
     Raises:
-      DataError: the weights are not those this version was released with.
+      DataError: the hash of the weights file is not the expected one.
     """
     shipped = SHIPPED[name]
     data = importlib.resources.files("genmodels.extractors").joinpath(f"weights/{name}.npz").read_bytes()

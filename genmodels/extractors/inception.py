@@ -1,7 +1,7 @@
-"""The FID Inception: the network of models.inception with the weights that published numbers are made with.
+"""The FID Inception: the network of models.inception with the weights with which published numbers are made.
 
 The weights file is the PyTorch port of TensorFlow's graph of 2015-12-05, released with pytorch-fid. Other weights of
-that layout can be used too; numbers from them are called by another name.
+the same layout can be used as well, but numbers measured with them have another name (`evaluators.distribution`).
 """
 
 import functools
@@ -33,37 +33,39 @@ ID, UNVERIFIED = "inception", "inception_unverified"
 
 @functools.cache
 def _layout() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a state dict of the network, by its own parameters."""
+    """The name and shape of every entry that a PyTorch state dict of the network must have."""
     image = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
     params = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)["params"]
     fc = params.pop("fc")["kernel"].shape
-    found: dict[str, tuple[int, ...]] = {"fc.weight": fc[::-1], "fc.bias": fc[1:]}
+    layout: dict[str, tuple[int, ...]] = {"fc.weight": fc[::-1], "fc.bias": fc[1:]}
     for name, layer in params.items():
         block, _, branch = name.rpartition("_branch")
         stem = f"{block}.branch{branch}" if block else name
-        height, width, wide_in, wide_out = layer["conv"]["kernel"].shape
-        found[f"{stem}.conv.weight"] = (wide_out, wide_in, height, width)
-        found |= {f"{stem}.bn.{part}": (wide_out,) for part in NORM}
-    return found
+        height, width, channels_in, channels_out = layer["conv"]["kernel"].shape
+        layout[f"{stem}.conv.weight"] = (channels_out, channels_in, height, width)
+        layout |= {f"{stem}.bn.{part}": (channels_out,) for part in NORM}
+    return layout
 
 
 def folded(state: Mapping[str, np.ndarray]) -> dict:
-    """Parameters of `inception.Inception` from a PyTorch state dict; batch norms folded in, in float64.
+    """The parameters of `models.inception.Inception` from a PyTorch state dict.
+
+    Batch norms are folded into the convolutions before them, in float64.
 
     Raises:
-      ValueError: an entry is missing, too many, or of another shape.
+      ValueError: an entry is missing, unknown or has another shape.
     """
     state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    wanted = _layout()
-    for name in sorted(wanted.keys() - state.keys()):
-        raise ValueError(f"lacks {name}")
-    for name in sorted(state.keys() - wanted.keys()):
-        raise ValueError(f"has {name!r}, which the FID Inception has not")
-    for name, shape in wanted.items():
+    layout = _layout()
+    for name in sorted(layout.keys() - state.keys()):
+        raise ValueError(f"lacks the tensor {name}; it must have the layout of the FID Inception ({WEIGHTS.name})")
+    for name in sorted(state.keys() - layout.keys()):
+        raise ValueError(f"has a tensor {name!r} that the FID Inception ({WEIGHTS.name}) does not have")
+    for name, shape in layout.items():
         if state[name].shape != shape:
-            raise ValueError(f"{name} is of shape {state[name].shape}, in the FID Inception of {shape}")
+            raise ValueError(f"the tensor {name} has shape {state[name].shape}, in the FID Inception it has {shape}")
     params = {"fc": {"kernel": state["fc.weight"].T, "bias": state["fc.bias"]}}
-    for name in (name for name in wanted if name.endswith(".conv.weight")):
+    for name in (name for name in layout if name.endswith(".conv.weight")):
         stem = name.removesuffix(".conv.weight")
         weight, bias, mean, variance = (state[f"{stem}.bn.{part}"].astype(np.float64) for part in NORM)
         scale = weight / np.sqrt(variance + BATCH_NORM_EPSILON)
@@ -74,15 +76,15 @@ def folded(state: Mapping[str, np.ndarray]) -> dict:
 
 
 def load(path: str, resize: str, layer: str = DEFAULT_LAYER, verified: bool = True) -> NetworkExtractor:
-    """The extractor.
+    """Loads the FID Inception as an extractor, whose logits have no bias, as the Inception Score requires.
 
     Args:
-      path: of the weights; empty finds or downloads them.
-      resize: "tf1" or "clean"; "none" for images of 299x299.
-      layer: of LAYERS; the logits beside its features are those without bias, as Inception Score takes them.
-      verified: False takes any weights of the layout, and another id.
+      path: of the weights file; if empty, the file is taken from the cache or downloaded.
+      resize: "tf1" or "clean", or "none" for images of 299x299.
+      layer: a key of LAYERS.
+      verified: whether the hash of the weights is checked; if not, the extractor has the id UNVERIFIED.
     Raises:
-      DataError: no or other weights.
+      DataError: the weights are missing, have another hash, or do not have the layout of the network.
     """
     file = pathlib.Path(path) if path else find(WEIGHTS)
     if verified and path:

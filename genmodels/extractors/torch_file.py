@@ -1,12 +1,13 @@
-"""Reads a PyTorch file of tensors without PyTorch, and admits nothing but tensors.
+"""A reader for PyTorch files that needs no PyTorch and accepts nothing but tensors.
 
-The one place where anything is unpickled, because published weights of the FID Inception and of LPIPS exist in no other
-form. A pickle is a program; this reader runs it with the few opcodes that torch.save writes and a vocabulary of
-harmless words (an ordered dictionary, three ways to say "tensor", the names of storages), each of them ours and without
-attributes that a file could change. Any other word ends the reading with its name. Tensors are views of the file's
-bytes, no larger than their storage, so that a small file cannot take much memory.
+This is the only place where pickles are read, because the published weights of the FID Inception and of LPIPS exist in
+no other form. A pickle is a program. This reader runs it with only the opcodes that torch.save writes. Of all the
+names that a pickle may refer to, it knows only an ordered dictionary, three functions that build tensors, and the types
+of storages. Each name stands for an object of this module that has no attributes which a file could change. The reader
+stops at any other name and reports it. Tensors are views of the file's bytes and no larger than their storage, so that
+a small file cannot occupy much memory.
 
-Both layouts of torch.save are read: the zip archive, and the older run of pickles followed by raw storages.
+Both layouts of torch.save are read: the zip archive, and the older sequence of pickles followed by raw storages.
 """
 
 import collections
@@ -33,23 +34,23 @@ STORAGES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
-MOST = 10_000  # tensors in a file
-LONGEST = 1_000  # letters in the name of one
-_WRITTEN = (
+MAX_TENSORS = 10_000  # in a file
+MAX_NAME_LENGTH = 1_000  # characters in the name of a tensor
+_WRITTEN_BY_TORCH = (
     "PROTO STOP MARK GLOBAL REDUCE BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
-    "BINUNICODE BINSTRING SHORT_BINSTRING "  # strings of Python 3 and 2: the linear layers of LPIPS are from there
+    "BINUNICODE BINSTRING SHORT_BINSTRING "  # strings of Python 3 and of Python 2, which wrote LPIPS' linear layers
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT "
     "BINGET LONG_BINGET BINPUT LONG_BINPUT"
 )
-OPCODES = _WRITTEN.split()
+OPCODES = _WRITTEN_BY_TORCH.split()
 
 
 class _RefusedError(ValueError):
-    """What is wrong, to be said after the file's name."""
+    """The file is refused; the message continues a sentence that begins with the file's name."""
 
 
-class _Kind(NamedTuple):
-    """A word: the kind of a storage."""
+class _StorageType(NamedTuple):
+    """Stands for torch.FloatStorage and its like."""
 
     dtype: str
 
@@ -68,37 +69,37 @@ class _Tensor(NamedTuple):
 
 
 class _Rebuild:
-    """A word: (storage, offset, shape, strides, ...) to a tensor."""
+    """Stands for torch._utils._rebuild_tensor: (storage, offset, shape, strides, ...) to a tensor."""
 
     __slots__ = ()
 
     def __call__(self, storage, offset, shape, strides, *unused) -> _Tensor:
         numbers = (offset, *shape, *strides)
         if not isinstance(storage, _Storage) or not all(type(n) is int and n >= 0 for n in numbers):
-            raise _RefusedError("describes a tensor that cannot be")
+            raise _RefusedError("describes an impossible tensor")
         return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 class _Parameter:
-    """A word: (tensor, ...) to that tensor."""
+    """Stands for torch._utils._rebuild_parameter: (tensor, ...) to that tensor."""
 
     __slots__ = ()
 
     def __call__(self, tensor, *unused) -> _Tensor:
         if not isinstance(tensor, _Tensor):
-            raise _RefusedError("describes a parameter that is no tensor")
+            raise _RefusedError("describes a parameter that is not a tensor")
         return tensor
 
 
 def _key(key: Any) -> str | int:
-    """Of a dictionary; nested tuples would be walked through without end to be hashed."""
+    """Checks the key of a dictionary: to hash deeply nested tuples would take practically for ever."""
     if not isinstance(key, str | int):
-        raise _RefusedError("has keys that are no names")
+        raise _RefusedError("has a dictionary key that is neither a string nor a number")
     return key
 
 
 class _Ordered:
-    """A word: an ordered dictionary."""
+    """Stands for collections.OrderedDict."""
 
     __slots__ = ()
 
@@ -106,25 +107,25 @@ class _Ordered:
         return collections.OrderedDict((_key(key), value) for key, value in pairs)
 
 
-_WORDS = {
+_KNOWN_NAMES = {
     ("collections", "OrderedDict"): _Ordered(),
     ("torch._utils", "_rebuild_tensor"): _Rebuild(),
     ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(),
     ("torch._utils", "_rebuild_parameter"): _Parameter(),
-} | {("torch", name): _Kind(kind) for name, kind in STORAGES.items()}
+} | {("torch", name): _StorageType(dtype) for name, dtype in STORAGES.items()}
 
 
 class _Reader(pickle._Unpickler):
-    """Knows _WORDS and OPCODES only; storages are noted, their bytes read by the caller.
+    """An unpickler that knows only _KNOWN_NAMES and OPCODES. It records storages; the caller reads their bytes.
 
-    Python's own implementation: the one in C takes as much memory as a damaged file asks for.
+    It extends Python's own implementation, because the one in C allocates as much memory as a damaged file states.
     """
 
     def _leave_out_attributes(self) -> None:
-        """In BUILD's place: attributes of a dictionary, such as a state dict's versions, which nothing here reads."""
+        """Replaces the opcode BUILD: discards attributes of a dictionary, such as the versions of a state dict."""
         self.stack.pop()
         if type(self.stack[-1]) is not collections.OrderedDict:
-            raise _RefusedError("sets attributes of something that has none")
+            raise _RefusedError("sets attributes of an object that has none")
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -145,43 +146,47 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _WORDS[module, name]
+            return _KNOWN_NAMES[module, name]
         except KeyError:
-            asked = f"{module}.{name}"
-            raise _RefusedError(f"asks for {asked!r}, which is no tensor; refused, nothing of it was run") from None
+            full_name = f"{module}.{name}"
+            raise _RefusedError(
+                f"refers to {full_name!r}, which is not part of a tensor; the file was refused and did not run any code"
+            ) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise _RefusedError("refers to something that is no storage")
+            raise _RefusedError("refers to an object that is not a storage")
         _, kind, key, _, numel = pid[:5]
-        if not isinstance(kind, _Kind) or not isinstance(key, str) or type(numel) is not int or numel < 0:
-            raise _RefusedError("describes a storage that cannot be")
+        if not isinstance(kind, _StorageType) or not isinstance(key, str) or type(numel) is not int or numel < 0:
+            raise _RefusedError("describes an impossible storage")
         if len(pid) > 5 and pid[5] is not None:
             raise _RefusedError("has views of storages, which are not supported")
         return _Storage(key, np.dtype(kind.dtype), numel)
 
 
-def _plain(file: io.BytesIO) -> Any:
+def _unpickled(file: io.BytesIO) -> Any:
     return _Reader(file).load()
 
 
 def _tensors(tree: Any) -> dict[str, _Tensor]:
-    """The tensors of nested dictionaries, by dotted name."""
+    """The tensors of nested dictionaries as one dictionary by dotted name."""
     found: dict[str, _Tensor] = {}
     seen = set()
 
     def walk(branch, name):
-        if len(name) > LONGEST or len(found) > MOST:
-            raise _RefusedError(f"has more than {MOST:,} tensors, or names of more than {LONGEST:,} letters")
+        if len(name) > MAX_NAME_LENGTH or len(found) > MAX_TENSORS:
+            raise _RefusedError(
+                f"has more than {MAX_TENSORS:,} tensors, or names of more than {MAX_NAME_LENGTH:,} characters"
+            )
         if isinstance(branch, dict):
-            if id(branch) in seen:  # a few of them, nested, would be walked through without end
+            if id(branch) in seen:  # a walk through a few nested ones would take practically for ever
                 raise _RefusedError("has one dictionary in two places")
             seen.add(id(branch))
             for key, value in branch.items():
                 walk(value, f"{name}.{key}" if name else str(key))
         elif not isinstance(branch, _Tensor):
-            where = f"as {name!r}" if name else "at its top"
-            raise _RefusedError(f"holds {where} something that is neither a tensor nor a dictionary of them")
+            where = f"as {name!r}" if name else "at its top level"
+            raise _RefusedError(f"holds {where} an object that is neither a tensor nor a dictionary of tensors")
         elif name in found:
             raise _RefusedError(f"has two tensors called {name!r}")
         else:
@@ -192,7 +197,7 @@ def _tensors(tree: Any) -> dict[str, _Tensor]:
 
 
 def _views(tensors: dict[str, _Tensor], read: Callable[[str], bytes | memoryview]) -> dict[str, np.ndarray]:
-    """Every tensor as a view of its storage, each of which is read once."""
+    """The tensors as read-only views of their storages, each of which is read once."""
     storages: dict[str, np.ndarray] = {}
     views = {}
     for name, (storage, offset, shape, strides) in tensors.items():
@@ -203,13 +208,13 @@ def _views(tensors: dict[str, _Tensor], read: Callable[[str], bytes | memoryview
             storages[storage.key] = np.frombuffer(data, storage.dtype)
         flat = storages[storage.key]
         if flat.dtype != storage.dtype or len(flat) != storage.numel:
-            raise _RefusedError(f"describes the storage {storage.key!r} in two ways")
+            raise _RefusedError(f"describes the storage {storage.key!r} in two different ways")
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if 0 in shape:
             views[name] = np.zeros(shape, flat.dtype)
             continue
         if last >= len(flat) or math.prod(shape) > len(flat):
-            raise _RefusedError(f"has a tensor, {name!r}, that reaches beyond its storage")
+            raise _RefusedError(f"has a tensor {name!r} that reaches beyond its storage")
         steps = [stride * flat.itemsize for stride in strides]
         views[name] = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
     return views
@@ -224,45 +229,45 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise _RefusedError("is a zip archive but not of torch.save")
+            raise _RefusedError("is a zip archive that torch.save did not write")
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise _RefusedError("was written on a big-endian machine")
-        tensors = _tensors(_plain(io.BytesIO(archive.read(pickles[0]))))
+        tensors = _tensors(_unpickled(io.BytesIO(archive.read(pickles[0]))))
         return _views(tensors, lambda key: archive.read(f"{root}data/{key}"))
 
 
 def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     file = io.BytesIO(data)
-    if _plain(file) != LEGACY_MAGIC or _plain(file) != LEGACY_PROTOCOL:
-        raise _RefusedError("is not a file of torch.save")
-    if _plain(file).get("little_endian") is not True:
+    if _unpickled(file) != LEGACY_MAGIC or _unpickled(file) != LEGACY_PROTOCOL:
+        raise _RefusedError("is not a file written by torch.save")
+    if _unpickled(file).get("little_endian") is not True:
         raise _RefusedError("was written on a big-endian machine")
-    tensors = _tensors(_plain(file))
+    tensors = _tensors(_unpickled(file))
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     parts = {}
-    for key in _plain(file):
+    for key in _unpickled(file):
         storage = storages.get(_key(key))
         start = file.tell() + 8
         numel = int.from_bytes(data[start - 8 : start], "little")
         if storage is None or numel != storage.numel:
-            raise _RefusedError("has storages that its tensors do not tell of")
+            raise _RefusedError("has storages that do not match its tensors")
         file.seek(start + numel * storage.dtype.itemsize)
         parts[key] = memoryview(data)[start : file.tell()]
     return _views(tensors, parts.__getitem__)
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict saved by torch.save, by name; they cannot be written to.
+    """The tensors of a state dict saved by torch.save, by name, as read-only arrays.
 
     Raises:
-      ValueError: names the file; it is damaged, or holds anything but tensors.
-      OSError: it cannot be read.
+      ValueError: the file is damaged or holds anything other than tensors; the message names the file.
+      OSError: the file cannot be read.
     """
     data = path.read_bytes()
     try:
         return _read_zip(data) if data.startswith(b"PK") else _read_legacy(data)
     except _RefusedError as error:
         raise ValueError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a program of random bytes may run into
+    except Exception as error:  # random bytes, run as a pickle, may raise any error
         raise ValueError(f"{path}: is truncated or damaged ({type(error).__name__})") from error

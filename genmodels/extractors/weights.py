@@ -1,7 +1,7 @@
-"""Weights that are too large to ship: a path that the user gives, a folder they lie in, or a download.
+"""Weights files that are too large to be part of the package: they are in the cache or are downloaded into it.
 
-A file is what it should be only by its sha256. A download goes to another name first and takes its own once the hash is
-right, so a broken one is never left in place.
+Every file is verified by its sha256. A download is written under a temporary name and renamed after its hash is
+verified, so that an incomplete file never has the final name.
 """
 
 import contextlib
@@ -14,16 +14,18 @@ import urllib.request
 
 from genmodels.errors import DataError
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightsFile:
-    """A published file.
+    """A published weights file.
 
     Attributes:
-      name: that it has in the folder.
-      url: where it can be had.
+      name: of the file in the cache.
+      url: from which it is downloaded.
+      sha256: of its contents.
+      size: in bytes.
     """
 
     name: str
@@ -33,16 +35,16 @@ class WeightsFile:
 
 
 def folder() -> pathlib.Path:
-    """Where downloads lie: weights in $GENMODELS_CACHE (default: genmodels in $XDG_CACHE_HOME or ~/.cache)."""
+    """The folder of downloads: `weights` in $GENMODELS_CACHE (default: `genmodels` in $XDG_CACHE_HOME or ~/.cache)."""
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(os.environ.get("GENMODELS_CACHE") or pathlib.Path(home) / "genmodels") / "weights"
 
 
 def digest(path: pathlib.Path) -> str:
-    """sha256 of a file.
+    """The sha256 of a file, in hexadecimal.
 
     Raises:
-      DataError: it cannot be read.
+      DataError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -51,46 +53,53 @@ def digest(path: pathlib.Path) -> str:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def check(path: pathlib.Path, wanted: WeightsFile) -> None:
-    """Raises DataError when the file is not the published one."""
+def check(path: pathlib.Path, published: WeightsFile) -> None:
+    """Raises DataError if the contents of a file are not those of the published one."""
     found = digest(path)
-    if found != wanted.sha256:
+    if found != published.sha256:
         size = path.stat().st_size
-        cut = f" ({size:,} of {wanted.size:,} bytes)" if size != wanted.size else ""
-        raise DataError(f"{path}: sha256 is {found}, that of {wanted.name} is {wanted.sha256}{cut}; get it anew")
+        truncated = f" ({size:,} of {published.size:,} bytes)" if size != published.size else ""
+        raise DataError(
+            f"{path}: sha256 is {found}, that of {published.name} is {published.sha256}{truncated}; "
+            f"replace it by {published.url}"
+        )
 
 
-def find(wanted: WeightsFile, timeout: float = 20.0) -> pathlib.Path:
-    """The path of the file in the folder, downloaded if it is not there.
+def find(published: WeightsFile, timeout: float = 20.0) -> pathlib.Path:
+    """The path of a published file in the cache; it is downloaded if it is not there.
 
+    Args:
+      published: the file to find.
+      timeout: seconds without an answer after which the download fails.
     Raises:
-      DataError: it is damaged, or cannot be downloaded; says what to put where.
+      DataError: the file is damaged or cannot be downloaded; the message says which file to put where.
     """
-    path = folder() / wanted.name
+    path = folder() / published.name
     if not path.exists():
-        _download(wanted, path, timeout)
-    check(path, wanted)
+        _download(published, path, timeout)
+    check(path, published)
     return path
 
 
-def _download(wanted: WeightsFile, path: pathlib.Path, timeout: float) -> None:
+def _download(published: WeightsFile, path: pathlib.Path, timeout: float) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        print(f"downloading {wanted.url} ({wanted.size / 1e6:.0f} MB)", flush=True)
-        total = hashlib.sha256()
-        with urllib.request.urlopen(wanted.url, timeout=timeout) as answer, temporary.open("wb") as file:
-            while (chunk := answer.read(CHUNK)) and file.tell() <= wanted.size:
+        print(f"downloading {published.url} ({published.size / 1e6:.0f} MB)", flush=True)
+        received = hashlib.sha256()
+        with urllib.request.urlopen(published.url, timeout=timeout) as response, temporary.open("wb") as file:
+            while (chunk := response.read(CHUNK_BYTES)) and file.tell() <= published.size:
                 file.write(chunk)
-                total.update(chunk)
-        if total.hexdigest() != wanted.sha256:
+                received.update(chunk)
+        if received.hexdigest() != published.sha256:
             size = temporary.stat().st_size
-            raise OSError(f"what came, {size:,} of {wanted.size:,} bytes, has sha256 {total.hexdigest()}")
+            raise OSError(f"the {size:,} of {published.size:,} bytes received have sha256 {received.hexdigest()}")
         temporary.replace(path)
     except (OSError, http.client.HTTPException) as error:
         reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
         raise DataError(
-            f"cannot download {wanted.name} ({reason}); put it from {wanted.url} at {path}, or name its path"
+            f"cannot download {published.name} ({reason}); download {published.url} yourself and put it at {path}, or "
+            "name its path"
         ) from error
     finally:
         with contextlib.suppress(OSError):

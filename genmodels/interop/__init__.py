@@ -1,1 +1,1 @@
-"""Models that other libraries trained or read: two files a format, the folder and its table of names."""
+"""Models of other libraries: each format has one file that reads and writes folders and one with tables of names."""

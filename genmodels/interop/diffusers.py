@@ -1,7 +1,7 @@
-"""A diffusers model folder (a `UNet2DModel` and its scheduler) as a work directory, and back.
+"""Converts a diffusers model folder (a `UNet2DModel` and its scheduler) to a work directory, and back.
 
-google/ddpm-cifar10-32, downloaded, is such a folder: config.json, scheduler_config.json and
-diffusion_pytorch_model.safetensors side by side; pipelines keep them in the sub-folders unet/ and scheduler/.
+A download of google/ddpm-cifar10-32 is such a folder. It has config.json, scheduler_config.json and
+diffusion_pytorch_model.safetensors side by side; pipelines have them in the sub-folders unet/ and scheduler/.
 """
 
 import json
@@ -24,11 +24,11 @@ from genmodels.tasks import DataSpec
 from genmodels.tasks.diffusion_predict import NETWORK
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-OURS = "genmodels.json"  # what diffusers has no place for: whether the last class is the null label
+OUR_CONFIG = "genmodels.json"  # what the configs of diffusers cannot state: whether the last class is the null label
 
-# Schedulers of the variance-preserving family, whose betas and predictions mean the same; how each samples is left
-# behind. Those of flow matching, EDM or consistency models are other processes. Only the first two clip by default.
-CLIPPING = ("DDPMScheduler", "DDIMScheduler")
+# Schedulers of the variance-preserving family. Their betas and predictions have the same meaning; they differ in how
+# they sample, which is not converted. Schedulers of flow matching, EDM or consistency models are other processes.
+CLIPPING = ("DDPMScheduler", "DDIMScheduler")  # clip by default
 SCHEDULERS = (
     *CLIPPING,
     "DEISMultistepScheduler",
@@ -52,16 +52,16 @@ VARIANCES = {name: name.removesuffix("_log") for name in ("fixed_small", "fixed_
 def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str, str]) -> str:
     value = scheduler.get(key) or next(iter(known))
     if value not in known:
-        raise ValueError(f"{key}={value!r} has no equivalent here; there are {', '.join(known)}")
+        raise ValueError(f"{key}={value!r} has no equivalent in genmodels; these have: {', '.join(known)}")
     return known[value]
 
 
 def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """`config.diffusion` for a scheduler_config.json."""
+    """The section `config.diffusion` that corresponds to a scheduler_config.json."""
     name = scheduler.get("_class_name")
     if name not in SCHEDULERS:
         raise ValueError(
-            f"_class_name={name!r} of the scheduler has no equivalent here; there are {', '.join(SCHEDULERS)}"
+            f"_class_name={name!r} of the scheduler has no equivalent in genmodels; these have: {', '.join(SCHEDULERS)}"
         )
     for key in ("beta_schedule", "num_train_timesteps", "prediction_type"):
         if key not in scheduler:
@@ -72,10 +72,12 @@ def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     schedule = _translate(scheduler, "beta_schedule", SCHEDULES)
     ends = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
     if schedule == "linear" and ends != (1e-4, 0.02):
-        raise ValueError(f"beta_start and beta_end of {ends} have no equivalent here; they must be (0.0001, 0.02)")
+        raise ValueError(
+            f"beta_start={ends[0]} and beta_end={ends[1]} have no equivalent in genmodels; they must be 0.0001 and 0.02"
+        )
     for key in ("trained_betas", "thresholding", "use_flow_sigmas"):
         if scheduler.get(key):
-            raise ValueError(f"{key} has no equivalent here")
+            raise ValueError(f"{key} of the scheduler has no equivalent in genmodels and must not be set")
     variance = _translate(scheduler, "variance_type", VARIANCES)
     return {
         "process": "ddpm",
@@ -91,24 +93,29 @@ def _diffusion_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
 def config_of(
     unet: Mapping[str, Any], scheduler: Mapping[str, Any], *, null_label: bool
 ) -> tuple[ConfigDict, DataSpec]:
-    """The config and the data of a run that such a model could have come from.
+    """The config and the data of a run that could have produced such a model.
 
+    Args:
+      unet: contents of config.json.
+      scheduler: contents of scheduler_config.json.
+      null_label: see `read`.
     Raises:
-      ValueError: names the key that has no equivalent.
+      ValueError: a key has no equivalent; the message names it.
     """
     settings = diffusers_keys.settings_of(unet, null_label=null_label)
     num_classes, out_channels = settings.pop("num_classes"), settings.pop("out_channels")
-    config = config_lib.defaults()
+    config = config_lib.defaults("diffusion", process="ddpm")
     config.data.source = ""
-    config.model = settings | {"attention": "xla", "dtype": "float32"}
-    config.diffusion = _diffusion_of(scheduler) | {
-        "conditional": num_classes > 0,
-        "label_dropout": 0.1 if null_label else 0.0,
-    }
+    config.model.update(settings)
+    config.diffusion.update(_diffusion_of(scheduler))
+    config.diffusion.update(conditional=num_classes > 0, label_dropout=0.1 if null_label else 0.0)
     variance = config.diffusion.variance
     channels, size = unet["in_channels"], unet.get("sample_size")
     if out_channels != channels * (2 if variance == "learned_range" else 1):
-        raise ValueError(f"out_channels={out_channels} does not go with in_channels={channels} and variance {variance}")
+        raise ValueError(
+            f"out_channels={out_channels} does not fit in_channels={channels} and variance_type={variance}; with "
+            "learned_range it must be twice in_channels, otherwise equal to it"
+        )
     if isinstance(size, bool) or not isinstance(size, int):
         raise ValueError(f"sample_size={size!r}: must be one number")
     clips = scheduler.get("clip_sample", scheduler["_class_name"] in CLIPPING)
@@ -116,15 +123,10 @@ def config_of(
     if clips and clip <= 0:
         raise ValueError(f"clip_sample_range={clip} must be positive")
     spacing = scheduler.get("timestep_spacing", "trailing")
-    config.sampler = {
-        "sampler": "ddim",
-        "steps": min(50, config.diffusion.timesteps),
-        "spacing": spacing if spacing in TIMESTEPS else "trailing",
-        "eta": 0.0,
-        "variance": variance,
-        "clip": clip,
-    }
-    config.likelihood = {"strata": 0, "clip": clip, "trace": "hutchinson", "rtol": 1e-4, "atol": 1e-4}
+    config.sampler.update(steps=min(50, config.diffusion.timesteps), variance=variance, clip=clip)
+    if spacing in TIMESTEPS:
+        config.sampler.spacing = spacing
+    config.likelihood.clip = clip
     config.train.steps = 1
     config.ema.decay = 0.9999
     config.eval.metrics = ("nll",)
@@ -132,28 +134,32 @@ def config_of(
 
 
 def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_label: bool | None = None) -> None:
-    """Makes a work directory of a diffusers folder, so that sample, evaluate and report take it; step 0, no training.
+    """Creates a work directory at step 0 from a diffusers folder, for sample, evaluate and report.
 
-    How its scheduler samples is left behind but for the spacing: ours begin with 50 DDIM steps.
+    Of the scheduler's sampling method only the spacing is converted; the default of the run is 50 DDIM steps.
 
     Args:
-      null_label: the last class stands for no label, as in training for guidance; None asks the folder.
-      source: the data it was trained on, as in config.data.source; needed only by metrics that compare with data.
+      folder: the diffusers model folder.
+      workdir: the work directory to create.
+      source: the data on which the model was trained, as in config.data.source. It is needed only by metrics that
+        compare with data.
+      null_label: whether the last class means "no label", as in training for guidance; None takes the folder's answer.
     Raises:
-      StorageError: a file is missing or damaged, or the work directory is taken.
-      ConfigError: the model or its scheduler is something that genmodels has no equivalent for; or has other images.
+      StorageError: a file is missing or damaged, or the work directory exists.
+      ConfigError: something in the model or its scheduler has no equivalent, or `source` does not fit the model.
+      DataError: a tensor of the weights is missing, left over or has another shape.
     """
     unet = workdir_lib.read_json(model_folder.existing(folder, "config.json", "unet"))
     scheduler = workdir_lib.read_json(model_folder.existing(folder, "scheduler_config.json", "scheduler"))
-    ours = workdir_lib.read_json(folder / OURS) if (folder / OURS).exists() else {}
-    if not all(isinstance(content, dict) for content in (unet, scheduler, ours)):
+    our_config = workdir_lib.read_json(folder / OUR_CONFIG) if (folder / OUR_CONFIG).exists() else {}
+    if not all(isinstance(content, dict) for content in (unet, scheduler, our_config)):
         raise StorageError(f"{folder}: its configs must be JSON objects")
-    null_label = bool(ours.get("null_label", False)) if null_label is None else null_label
+    null_label = bool(our_config.get("null_label", False)) if null_label is None else null_label
     tensors = model_folder.read_tensors(folder, WEIGHTS, "unet")
     try:
         config, data = config_of(unet, scheduler, null_label=null_label)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise ConfigError(f"{folder}: the configs cannot be understood: {error}") from error
+        raise ConfigError(f"{folder}: the configs cannot be converted: {error}") from error
     described = model_folder.describe(folder, config, data, source)
     shapes = model_folder.shapes_of(config, data)
     model = config_lib.build(
@@ -169,14 +175,17 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
 
 
 def write(run: Run, folder: pathlib.Path) -> None:
-    """Writes a run's averaged weights as a folder that diffusers' `UNet2DModel` and `DDPMScheduler` load.
+    """Writes a run's weights as a folder that diffusers' `UNet2DModel` and `DDPMScheduler` can load.
 
+    Args:
+      run: of a DDPM; its averaged weights are written if it keeps them.
+      folder: to write; existing files are replaced.
     Raises:
-      ConfigError: the run is no DDPM, or something of its network has no equivalent there.
+      ConfigError: the run is not a DDPM, or something in its network has no equivalent in diffusers.
     """
     config = run.config
     if config.task != "diffusion" or config.diffusion.get("process", "ddpm") != "ddpm":
-        raise ConfigError(f"{run.workdir}: only a run of config.diffusion.process=ddpm can be written for diffusers")
+        raise ConfigError(f"{run.workdir}: only a run with config.diffusion.process=ddpm can be written for diffusers")
     height, width, channels = run.data.image_shape
     params = run.variables["params"][NETWORK]
     conditional = "label" in params
@@ -190,27 +199,27 @@ def write(run: Run, folder: pathlib.Path) -> None:
     )
     try:
         if height != width:
-            raise ValueError(f"images of {height}x{width} are not square")
+            raise ValueError(f"images of {height}x{width} are not square, as diffusers requires")
         unet = diffusers_keys.config_of(model, height, channels)
     except ValueError as error:
         raise ConfigError(f"{run.workdir}: {error}") from error
-    named = {ours: theirs for theirs, ours in SCHEDULES.items()}
-    predicted = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
+    predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     clip = config.sampler.get("clip", 1.0)
     scheduler = {
         "_class_name": "DDPMScheduler",
-        "beta_schedule": named[config.diffusion.get("schedule", "cosine")],
+        "beta_schedule": schedules[config.diffusion.get("schedule", "cosine")],
         "beta_start": 1e-4,
         "beta_end": 0.02,
         "num_train_timesteps": config.diffusion.get("timesteps", 1000),
-        "prediction_type": predicted[config.diffusion.get("parameterization", "epsilon")],
+        "prediction_type": predictions[config.diffusion.get("parameterization", "epsilon")],
         "variance_type": config.diffusion.get("variance", "fixed_small"),
         "rescale_betas_zero_snr": config.diffusion.get("zero_terminal_snr", False),
         "clip_sample": clip > 0,
         "clip_sample_range": clip or 1.0,
         "timestep_spacing": "trailing",
     }
-    files = {"config.json": unet, "scheduler_config.json": scheduler, OURS: {"null_label": conditional}}
+    files = {"config.json": unet, "scheduler_config.json": scheduler, OUR_CONFIG: {"null_label": conditional}}
     for name, content in files.items():
         write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
     with atomic_path(folder / WEIGHTS) as temporary:

@@ -1,11 +1,12 @@
-"""diffusers' `UNet2DModel` and our `UNet`: the same network under other names, so weights go both ways.
+"""Translates settings and weights between diffusers' `UNet2DModel` and our `UNet`, in both directions.
 
-A diffusers model is a folder with config.json and diffusion_pytorch_model.safetensors. Arrays are read and written with
-numpy. What our network cannot be is refused by name. Beside names, layouts differ: their convolutions are [out, in,
-height, width] and their dense layers [out, in]. With `flip_sin_to_cos` the time embedding has its cosines first; we
-swap the rows of the first dense layer instead.
+The two are the same network with different parameter names. Arrays are numpy arrays. Settings without an equivalent in
+our network are refused by name. Layouts differ too: diffusers' convolutions are [out, in, height, width] and its dense
+layers [out, in]. With `flip_sin_to_cos` diffusers' time embedding has the cosines first; for this, the rows of the
+first dense layer are swapped.
 
-Attention may carry the names of before diffusers 0.13 (query, key, value, proj_attn), as the files of google/ddpm-* do.
+Attention layers may have the names that diffusers used before 0.13 (query, key, value, proj_attn), as in the files of
+google/ddpm-*.
 """
 
 import math
@@ -21,8 +22,8 @@ Tensors = Mapping[str, np.ndarray]
 
 OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
-# Keys whose other values our network has no equivalent for: the values it takes, the first being the library's default.
-ONLY = {
+# Config keys of which our network has only these values; the first value is the default of diffusers.
+SUPPORTED_VALUES = {
     "_class_name": ("UNet2DModel",),
     "act_fn": ("silu", "swish"),
     "center_input_sample": (False,),
@@ -44,55 +45,60 @@ UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
 
 
 def _attention_of(config: Mapping[str, Any], key: str, known: Mapping[str, bool]) -> list[bool]:
-    """Which levels have attention, from the names of their blocks."""
+    """Whether each level has attention, from the names of its blocks."""
     found = []
     for name in config[key]:
         if name not in known:
-            raise ValueError(f"{key}: {name} has no equivalent here; there are {', '.join(known)}")
+            raise ValueError(f"{key}: {name} has no equivalent in genmodels; these have: {', '.join(known)}")
         found.append(known[name])
     return found
 
 
 def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[str, Any]:
-    """The settings of our `UNet` for a config.json of `UNet2DModel`; `out_channels` and `num_classes` among them.
+    """The settings of our `UNet`, including `out_channels` and `num_classes`, for a config.json of `UNet2DModel`.
 
     Args:
-      null_label: the last class is the null label, which ours has anyway; else ours gains one that was never trained.
+      config: contents of config.json.
+      null_label: whether the last class is the null label. Our network always has a null label; if the last class is
+        a proper class, a null label that was never trained is added.
     Raises:
-      ValueError: names the key that has no equivalent, or that is missing.
+      ValueError: a key is missing or its value has no equivalent; the message names it.
     """
     for key in ("block_out_channels", "down_block_types", "up_block_types", "in_channels", "out_channels"):
         if key not in config:
-            raise ValueError(f"the config has no {key!r}: not a UNet2DModel")
+            raise ValueError(f"the config has no {key!r}; it is not that of a UNet2DModel")
     for key in INTEGERS:
         values = config.get(key, 1)
         for value in values if key == "block_out_channels" and isinstance(values, list) else [values]:
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"{key}={values!r}: must be whole numbers")
-    for key, allowed in ONLY.items():
-        if config.get(key, allowed[0]) not in allowed:
+    for key, supported in SUPPORTED_VALUES.items():
+        if config.get(key, supported[0]) not in supported:
             raise ValueError(
-                f"{key}={config[key]!r} has no equivalent here; it must be {' or '.join(map(str, allowed))}"
+                f"{key}={config[key]!r} has no equivalent in genmodels; it must be {' or '.join(map(str, supported))}"
             )
     groups = config.get("norm_num_groups", 32)
     scale_shift = config.get("resnet_time_scale_shift", "default") == "scale_shift"
     middle = config.get("attn_norm_num_groups")
     if (groups if middle is None and not scale_shift else middle) != groups:
         raise ValueError(
-            f"attn_norm_num_groups={middle}: the middle attention has no norm of {groups} groups like the others"
+            f"attn_norm_num_groups={middle}: the attention in the middle must have a norm of norm_num_groups={groups} "
+            "groups, as all other norms"
         )
     widths = tuple(config["block_out_channels"])
     if not widths or min(widths) < 1:
         raise ValueError(f"block_out_channels={list(widths)}: must be positive")
     base = widths[0]
     if any(width % base for width in widths):
-        raise ValueError(f"block_out_channels={list(widths)}: each must be a multiple of the first")
+        raise ValueError(f"block_out_channels={list(widths)}: each width must be a multiple of the first")
     down, up = _attention_of(config, "down_block_types", DOWN), _attention_of(config, "up_block_types", UP)
     if down != up[::-1]:
         raise ValueError("up_block_types must have attention at the same levels as down_block_types")
     size = config.get("sample_size")
     if any(down) and (isinstance(size, bool) or not isinstance(size, int)):
-        raise ValueError(f"sample_size={size!r}: must be one number, by which the levels of attention are known")
+        raise ValueError(
+            f"sample_size={size!r}: must be a whole number, which determines the resolutions that have attention"
+        )
     heights = [-(-size // 2**level) for level in range(len(widths))] if any(down) else []
     head_channels = config.get("attention_head_dim", 8)
     classes = config.get("num_class_embeds") or 0
@@ -115,36 +121,43 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
 
 
 def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
-    """The config.json of `UNet2DModel` for our network on images of size x size.
+    """The config.json of the `UNet2DModel` that is equivalent to our network on images of size x size.
 
     Raises:
-      ValueError: the network has something that `UNet2DModel` has not: a group count that varies, several heads whose
-        width varies, a frequency shift other than 0 and 1, odd feature maps.
+      ValueError: the network has something that `UNet2DModel` lacks: norms with different numbers of groups, attention
+        heads of different widths, a frequency shift other than 0 or 1, or feature maps of odd size.
     """
     levels = range(len(model.multipliers))
     widths = [model.channels * multiplier for multiplier in model.multipliers]
     if size % 2 ** (len(widths) - 1):
-        raise ValueError(f"images of {size} pixels leave odd feature maps, which diffusers does not bring back to size")
+        raise ValueError(
+            f"images of {size} pixels lead to feature maps of odd size, to which diffusers cannot upsample"
+        )
     groups = {model.norm_groups or num_groups(width) for width in _norm_widths(model)}
     if len(groups) > 1:
         raise ValueError(
-            f"diffusers has one number of groups for all norms, this network has {sorted(groups)}: train with "
-            f"config.model.norm_groups, e.g. {math.gcd(*groups)}"
+            f"diffusers has one number of groups for all norms, this network has {sorted(groups)}; train it with "
+            f"e.g. config.model.norm_groups={math.gcd(*groups)}"
         )
     attention = [-(-size // 2**level) in model.attention_resolutions for level in levels]
-    attended = {width for width, has in zip(widths, attention, strict=True) if has} | {widths[-1]}  # and the middle
-    heads = {width // model.heads for width in attended} if model.heads > 1 and not model.head_channels else set()
-    if len(heads) > 1:
-        raise ValueError("diffusers fixes the width of a head, not the number of heads; set head_channels")
+    attention_widths = {width for width, has in zip(widths, attention, strict=True) if has}
+    attention_widths.add(widths[-1])  # of the middle
+    fixed_number = model.heads > 1 and not model.head_channels
+    head_widths = {width // model.heads for width in attention_widths} if fixed_number else set()
+    if len(head_widths) > 1:
+        raise ValueError(
+            "diffusers fixes the width of an attention head, not the number of heads; train with "
+            "config.model.head_channels"
+        )
     if model.frequency_shift not in (0, 1):
-        raise ValueError(f"frequency_shift={model.frequency_shift} must be 0 or 1")
+        raise ValueError(f"config.model.frequency_shift={model.frequency_shift} must be 0 or 1 for diffusers")
     num = groups.pop()
     return {
         "_class_name": "UNet2DModel",
         "act_fn": "silu",
         "add_attention": True,
         "attn_norm_num_groups": num if model.scale_shift else None,
-        "attention_head_dim": model.head_channels or next(iter(heads), None),
+        "attention_head_dim": model.head_channels or next(iter(head_widths), None),
         "block_out_channels": widths,
         "center_input_sample": False,
         "down_block_types": ["AttnDownBlock2D" if has else "DownBlock2D" for has in attention],
@@ -167,21 +180,24 @@ def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
 
 
 def _norm_widths(model: UNet) -> set[int]:
-    """Every number of channels that a group norm sees."""
+    """All numbers of channels to which a group norm is applied."""
     widths = [model.channels * multiplier for multiplier in model.multipliers]
     skips = [model.channels]
     for level, width in enumerate(widths):
         skips += [width] * (model.blocks + (level < len(widths) - 1))
-    seen, h = {model.channels, *widths}, widths[-1]
+    found, h = {model.channels, *widths}, widths[-1]
     for width in reversed(widths):
         for _ in range(model.blocks + 1):
-            seen.add(h + skips.pop())
+            found.add(h + skips.pop())
             h = width
-    return seen
+    return found
 
 
 def _modules(model: UNet) -> Iterator[tuple[str, str, str]]:
-    """(our module, theirs, kind) of the whole network; kinds: conv, dense, norm, embedding, residual, attention."""
+    """The modules of the network as (our name, diffusers' name, kind).
+
+    Kinds are conv, dense, norm, embedding, residual and attention.
+    """
     yield from (("conv_in", "conv_in", "conv"), ("norm_out", "conv_norm_out", "norm"), ("conv_out", "conv_out", "conv"))
     yield from (("time_0", "time_embedding.linear_1", "dense"), ("time_1", "time_embedding.linear_2", "dense"))
     if model.num_classes:
@@ -190,14 +206,14 @@ def _modules(model: UNet) -> Iterator[tuple[str, str, str]]:
     yield "middle_attention", "mid_block.attentions.0", "attention"
     count = len(model.multipliers)
     for level in range(count):
-        ways = [
+        directions = [
             ("down", f"down_blocks.{level}", model.blocks),
             ("up", f"up_blocks.{count - 1 - level}", model.blocks + 1),
         ]
-        for way, theirs, blocks in ways:
+        for direction, theirs, blocks in directions:
             for block in range(blocks):
-                yield f"{way}_{level}_{block}", f"{theirs}.resnets.{block}", "residual"
-                yield f"{way}_{level}_{block}_attention", f"{theirs}.attentions.{block}", "attention"
+                yield f"{direction}_{level}_{block}", f"{theirs}.resnets.{block}", "residual"
+                yield f"{direction}_{level}_{block}_attention", f"{theirs}.attentions.{block}", "attention"
         if level < count - 1:
             yield f"downsample_{level}", f"down_blocks.{level}.downsamplers.0.conv", "conv"
         if level:
@@ -230,14 +246,14 @@ LEAVES = {
 
 
 def _leaves(model: UNet, params: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """(path of ours, name of theirs, kind) of every array that `params` has."""
+    """Every array that `params` has, as (our path, diffusers' name, kind)."""
     for ours, theirs, kind in _modules(model):
         if ours not in params:
-            continue  # attention where this level has none
+            continue  # a level without attention
         for inner, outer, part in PARTS.get(kind, (("", "", kind),)):
             module = params[ours].get(inner) if inner else params[ours]
             if module is None:
-                continue  # a shortcut where channels stay
+                continue  # a residual block without shortcut, because the channels do not change
             prefix = (ours, inner) if inner else (ours,)
             name = f"{theirs}.{outer}" if outer else theirs
             for leaf, tensor in LEAVES[part]:
@@ -248,7 +264,7 @@ def _from_torch(value: np.ndarray, kind: str) -> np.ndarray:
     if value.ndim == 1 or kind == "embedding":
         return value
     if kind == "dense":
-        return value.reshape(value.shape[:2]).T  # old attention may be a 1x1 convolution
+        return value.reshape(value.shape[:2]).T  # in old files attention may have 1x1 convolutions
     return value.transpose(2, 3, 1, 0)
 
 
@@ -259,7 +275,7 @@ def _to_torch(value: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _find(tensors: Tensors, name: str) -> str:
-    """`name`, or what the same tensor was called before."""
+    """`name`, or the name that the same tensor had before diffusers 0.13."""
     for new, old in OLD_ATTENTION.items():
         if name not in tensors and f".{new}." in name:
             return name.replace(f".{new}.", f".{old}.")
@@ -273,13 +289,15 @@ def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def params_of(tensors: Tensors, model: UNet, shapes: Mapping[str, Any], *, flip_sin_to_cos: bool) -> dict[str, Any]:
-    """The parameters of `model` from the tensors of a `UNet2DModel`, float32.
+    """The parameters of `model`, float32, from the tensors of a `UNet2DModel`.
 
     Args:
+      tensors: by diffusers' names.
+      model: our network.
       shapes: the parameters of `model` as arrays or shapes, e.g. from `jax.eval_shape` of its init.
-      flip_sin_to_cos: as in the config.json.
+      flip_sin_to_cos: as in config.json.
     Raises:
-      ValueError: a tensor is missing, has another shape or is left over.
+      ValueError: a tensor is missing, is left over, has another shape, or has values that are not finite numbers.
     """
     params: dict[str, Any] = {}
     used = set()
@@ -288,13 +306,13 @@ def params_of(tensors: Tensors, model: UNet, shapes: Mapping[str, Any], *, flip_
         if found not in tensors:
             raise ValueError(f"the file has no tensor {name!r}")
         if tensors[found].dtype.kind in "biu":
-            raise ValueError(f"tensor {found!r} is of {tensors[found].dtype}, not of floating-point numbers")
+            raise ValueError(f"tensor {found!r} has the dtype {tensors[found].dtype}, not a floating-point one")
         value = _from_torch(np.asarray(tensors[found], np.float32), kind)
-        wanted = tuple(_at(shapes, path).shape)
-        if kind == "embedding" and len(value) == wanted[0] - 1:
-            value = np.pad(value, ((0, 1), (0, 0)))  # the null label
-        if value.shape != wanted:
-            theirs = list(_to_torch(np.empty(wanted), kind).shape)
+        expected = tuple(_at(shapes, path).shape)
+        if kind == "embedding" and len(value) == expected[0] - 1:
+            value = np.pad(value, ((0, 1), (0, 0)))  # adds the null label
+        if value.shape != expected:
+            theirs = list(_to_torch(np.empty(expected), kind).shape)
             raise ValueError(f"tensor {found!r} has shape {list(tensors[found].shape)}, not {theirs}")
         if not np.isfinite(value).all():
             raise ValueError(f"tensor {found!r} has values that are not finite")
@@ -305,14 +323,14 @@ def params_of(tensors: Tensors, model: UNet, shapes: Mapping[str, Any], *, flip_
         for key in path[:-1]:
             inner = inner.setdefault(key, {})
         inner[path[-1]] = np.ascontiguousarray(value)
-    extra = sorted(set(tensors) - used)
-    if extra:
-        raise ValueError(f"the file has {len(extra)} tensors that the config does not account for, e.g. {extra[0]!r}")
+    unused = sorted(set(tensors) - used)
+    if unused:
+        raise ValueError(f"the file has {len(unused)} tensors that the config does not account for, e.g. {unused[0]!r}")
     return params
 
 
 def tensors_of(params: Mapping[str, Any], model: UNet) -> dict[str, np.ndarray]:
-    """The tensors of a `UNet2DModel` with `flip_sin_to_cos` off, from our parameters; float32, newer names."""
+    """The tensors, by current names, of a `UNet2DModel` with `flip_sin_to_cos=False`, from our parameters; float32."""
     return {
         name: np.ascontiguousarray(_to_torch(np.asarray(_at(params, path), np.float32), kind))
         for path, name, kind in _leaves(model, params)

@@ -1,4 +1,4 @@
-"""Models that other libraries trained, as work directories: what every such format needs. Weights are safetensors."""
+"""Functions that every foreign format needs to turn a model folder into a work directory. Weights are safetensors."""
 
 import pathlib
 from typing import Any
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from genmodels.core.checkpoint import Checkpoints
 from genmodels.core.state import TrainState
-from genmodels.data.base import Source
+from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, StorageError
 from genmodels.runs import workdir as workdir_lib
@@ -20,47 +20,58 @@ from genmodels.tasks import DataSpec, make_task
 
 
 def existing(folder: pathlib.Path, name: str, sub: str = "", kind: str = "diffusers") -> pathlib.Path:
-    """The file of a model folder, in it or in its sub-folder.
+    """The path of a file in a model folder or in its sub-folder.
 
+    Args:
+      folder: the model folder.
+      name: of the file.
+      sub: name of the sub-folder; "" is none.
+      kind: library that wrote the folder, for the message.
     Raises:
-      StorageError: it is not there.
+      StorageError: the file does not exist.
     """
-    places = [folder / name, *([folder / sub / name] if sub else [])]
-    for path in places:
+    candidates = [folder / name, *([folder / sub / name] if sub else [])]
+    for path in candidates:
         if path.is_file():
             return path
     if not folder.is_dir():
         raise StorageError(f"{folder}: no such folder")
-    missing = f"neither {name} nor {sub}/{name} is there" if sub else f"{name} is not there"
-    raise StorageError(f"{folder}: {missing}; is it a {kind} model folder?")
+    missing = f"neither {name} nor {sub}/{name}" if sub else f"no {name}"
+    raise StorageError(f"{folder}: has {missing}; is it a {kind} model folder?")
 
 
 def read_tensors(folder: pathlib.Path, name: str, sub: str = "", kind: str = "diffusers") -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file of the folder.
+    """All tensors of a safetensors file in a model folder; for the arguments see `existing`.
 
     Raises:
-      StorageError: it is missing or damaged, or there is but a pickle, which is never read.
+      StorageError: the file is missing or damaged. If the weights exist only as a pickle, the message says so; a pickle
+        is never read.
     """
     try:
         path = existing(folder, name, sub, kind)
     except StorageError as error:
         if any(folder.glob("**/*.bin")):
             raise StorageError(
-                f"{folder}: the weights are in a .bin file, a pickle, which is never read; save them as {name} "
-                f"({kind}: save_pretrained, safe_serialization=True)"
+                f"{folder}: the weights are in a .bin file, which is a pickle and is never read; save them as {name} "
+                f"by {kind}' save_pretrained with safe_serialization=True"
             ) from error
         raise
     try:
         return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{path}: cannot be read as float tensors, copy it anew: {error}") from error
+        raise StorageError(f"{path}: cannot be read as float tensors, copy it again: {error}") from error
 
 
 def describe(folder: pathlib.Path, config: ConfigDict, data: DataSpec, source: str) -> dict[str, Any]:
-    """data.json of such a model; `source`, where given, is what it was trained on, and becomes config.data.source.
+    """The contents of data.json for a converted model.
 
+    Args:
+      folder: the model folder, for messages.
+      config: of the run; its data.source becomes `source`.
+      data: the shapes that the model takes.
+      source: the data on which the model was trained; "" if it is unknown.
     Raises:
-      ConfigError: that has other images, or too few classes.
+      ConfigError: the images of `source` have another shape, or it has too few classes.
     """
     described: dict[str, Any] = {"source": source or "unknown", "split": "train", "count": 0, "fingerprint": ""}
     if source:
@@ -75,26 +86,36 @@ def describe(folder: pathlib.Path, config: ConfigDict, data: DataSpec, source: s
     }
 
 
-def _check_same(folder: pathlib.Path, training: Source, data: DataSpec) -> None:
+def _check_same(folder: pathlib.Path, training: DataSource, data: DataSpec) -> None:
+    if training.fields != data.fields:
+        raise ConfigError(f"--source: {training.name} has {' and '.join(training.fields)}: name one set of images")
     if training.image_shape != data.image_shape or training.num_classes < data.num_classes:
         raise ConfigError(
             f"--source: its images are {'x'.join(map(str, training.image_shape))} of {training.num_classes} classes, "
-            f"the model of {folder} makes {'x'.join(map(str, data.image_shape))} of {data.num_classes}"
+            f"the model of {folder} is for {'x'.join(map(str, data.image_shape))} of {data.num_classes} classes"
         )
 
 
 def shapes_of(config: ConfigDict, data: DataSpec) -> TrainState:
-    """Shapes and dtypes of the state of a run with this config; raises as `abstract_state` does."""
+    """The shapes and dtypes of the state of a run with this config; raises the errors of `abstract_state`."""
     return abstract_state(make_task(config, data, 1), data)
 
 
 def write_run(
     workdir: pathlib.Path, config: ConfigDict, described: dict[str, Any], shapes: TrainState, params: dict[str, Any]
 ) -> None:
-    """Makes a work directory at step 0 of these parameters, taken for averaged ones; the rest of the state is zeros.
+    """Creates a work directory whose checkpoint, at step 0, holds the converted parameters.
 
+    The parameters are also stored as averaged ones if the run keeps an average. The rest of the state is zeros.
+
+    Args:
+      workdir: to create.
+      config: of the run.
+      described: from `describe`.
+      shapes: from `shapes_of`.
+      params: parameters by network.
     Raises:
-      StorageError: the directory is taken.
+      StorageError: `workdir` is a work directory already.
     """
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     averaged = params if shapes.ema_params else {}

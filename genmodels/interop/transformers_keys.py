@@ -1,8 +1,9 @@
-"""transformers' `ViTForImageClassification` and our `ViT`: the same network under other names.
+"""Translates settings and weights of transformers' `ViTForImageClassification` to our `ViT`.
 
-A transformers model is a folder with config.json and model.safetensors. Beside names, layouts differ: their patch
-projection is [out, in, height, width] and their dense layers [out, in]; their position embeddings have the class
-token's first and then the grid as one row. Files carry the names of before transformers 5, a model in memory the new.
+The two are the same network with different parameter names. Layouts differ too: transformers' patch projection is
+[out, in, height, width], its dense layers are [out, in], and its position embeddings are one row, the class token's
+first and then the grid's. Files have the names that were used before transformers 5, a model in memory may have the
+current ones; both are accepted.
 """
 
 import math
@@ -16,10 +17,10 @@ from genmodels.models.vit import GRID, HEAD
 
 Tensors = Mapping[str, np.ndarray]
 
-# Keys whose other values our network has no equivalent for, and the value it takes, the library's default.
-ONLY = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
+# Config keys of which our network has only this value, which is the default of transformers.
+SUPPORTED_VALUES = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
 
-# Names of before transformers 5, and what they are now.
+# Patterns of names before transformers 5, and their replacements.
 RENAMED = (
     (r"encoder\.layer\.", "layers."),
     (r"attention\.attention\.(query|key|value)", lambda match: f"attention.{match[1][0]}_proj"),
@@ -27,7 +28,7 @@ RENAMED = (
     (r"intermediate\.dense", "mlp.fc1"),
     (r"(layers\.\d+)\.output\.dense", r"\1.mlp.fc2"),
 )
-BLOCK = {  # of ours: of theirs
+BLOCK = {  # our names in a block: transformers' names
     "attention/query": "attention.q_proj",
     "attention/key": "attention.k_proj",
     "attention/value": "attention.v_proj",
@@ -40,14 +41,14 @@ BLOCK = {  # of ours: of theirs
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of our `ViT` for a config.json of `ViTForImageClassification`, `num_classes` apart.
+    """The settings of our `ViT`, without `num_classes`, for a config.json of `ViTForImageClassification`.
 
     Raises:
-      ValueError: names the key that has no equivalent.
+      ValueError: a key has no equivalent; the message names it.
     """
-    for key, wanted in ONLY.items():
-        if config.get(key, wanted) != wanted:
-            raise ValueError(f"{key}={config[key]!r} has no equivalent here; it must be {wanted!r}")
+    for key, supported in SUPPORTED_VALUES.items():
+        if config.get(key, supported) != supported:
+            raise ValueError(f"{key}={config[key]!r} has no equivalent in genmodels; it must be {supported!r}")
     sizes = {
         "patch_size": config.get("patch_size", 16),
         "width": config.get("hidden_size", 768),
@@ -67,36 +68,41 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def normalisation_of(preprocessor: Mapping[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, standard deviation) that a preprocessor_config.json takes of each channel of images in [0, 1].
+    """The mean and standard deviation by which the model's preprocessor normalises each channel of images in [0, 1].
 
+    Args:
+      preprocessor: contents of preprocessor_config.json.
+      channels: of the images.
     Raises:
-      ValueError: names the key that has no equivalent.
+      ValueError: a key has no equivalent or an invalid value; the message names it.
     """
     if not math.isclose(preprocessor.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3) or not preprocessor.get(
         "do_rescale", True
     ):
-        raise ValueError("do_rescale, rescale_factor: images in other ranges than [0, 1] have no equivalent here")
+        raise ValueError(
+            "do_rescale, rescale_factor: must scale images to [0, 1]; other ranges have no equivalent in genmodels"
+        )
     if not preprocessor.get("do_normalize", True):
         return np.zeros(channels), np.ones(channels)
     found = []
     for key in ("image_mean", "image_std"):
         values = np.broadcast_to(np.asarray(preprocessor.get(key, 0.5), np.float64), channels)
         if not np.isfinite(values).all() or (key == "image_std" and values.min() <= 0):
-            raise ValueError(f"{key}={preprocessor[key]!r}: must be finite numbers, and deviations positive")
+            raise ValueError(f"{key}={preprocessor[key]!r}: must be finite numbers, and image_std positive")
         found.append(values)
     return found[0], found[1]
 
 
 def normalised(params: dict[str, Any], mean: np.ndarray, deviation: np.ndarray) -> dict[str, Any]:
-    """`params` for images in [-1, 1], where they were made for (x - mean) / deviation of images x in [0, 1].
+    """Parameters for images in [-1, 1], from parameters for (x - mean) / deviation of images x in [0, 1].
 
-    Patches have no padding, so that the patch projection can do it.
+    The patch projection takes over the normalisation, which is exact because patches have no padding.
     """
     projection = params["trunk"]["patches"]["projection"]
     kernel = np.asarray(projection["kernel"], np.float64)
-    moved = projection["bias"] + np.einsum("hwio,i->o", kernel, (0.5 - mean) / deviation)
-    scaled = kernel * (0.5 / deviation)[:, None]
-    patches = {"projection": {"kernel": scaled.astype(np.float32), "bias": moved.astype(np.float32)}}
+    shifted_bias = projection["bias"] + np.einsum("hwio,i->o", kernel, (0.5 - mean) / deviation)
+    scaled_kernel = kernel * (0.5 / deviation)[:, None]
+    patches = {"projection": {"kernel": scaled_kernel.astype(np.float32), "bias": shifted_bias.astype(np.float32)}}
     return params | {"trunk": params["trunk"] | {"patches": patches}}
 
 
@@ -108,18 +114,22 @@ def _new_name(name: str) -> str:
 
 
 def params_of(tensors: Tensors, depth: int) -> dict[str, Any]:
-    """The parameters of our `ViT`, float32, for such a model's tensors, one without a head included.
+    """The parameters of our `ViT`, float32, from the tensors of a model with or without a head.
 
+    Args:
+      tensors: by transformers' names.
+      depth: number of encoder blocks.
     Raises:
-      ValueError: a tensor is missing, left over, or has no square grid.
+      ValueError: a tensor is missing or left over, or the position embeddings do not form a square grid.
     """
-    left = {_new_name(name): np.asarray(value, np.float32) for name, value in tensors.items()}
-    left = {name: value for name, value in left.items() if not name.startswith("pooler.")}  # not of the classifier
+    remaining = {_new_name(name): np.asarray(value, np.float32) for name, value in tensors.items()}
+    # The pooler is not a part of the classifier.
+    remaining = {name: value for name, value in remaining.items() if not name.startswith("pooler.")}
 
     def take(name):
-        if name not in left:
-            raise ValueError(f"has no tensor {name}: not a ViTForImageClassification of {depth} layers")
-        return left.pop(name)
+        if name not in remaining:
+            raise ValueError(f"has no tensor {name}; it is not a ViTForImageClassification of {depth} layers")
+        return remaining.pop(name)
 
     def dense(name):
         return {"kernel": take(f"{name}.weight").T, "bias": take(f"{name}.bias")}
@@ -127,14 +137,14 @@ def params_of(tensors: Tensors, depth: int) -> dict[str, Any]:
     def norm(name):
         return {"norm": {"scale": take(f"{name}.weight"), "bias": take(f"{name}.bias")}}
 
-    places = take("embeddings.position_embeddings")[0]
-    side = math.isqrt(len(places) - 1)
-    if side * side != len(places) - 1:
-        raise ValueError(f"{len(places) - 1} positions are no square grid")
+    positions = take("embeddings.position_embeddings")[0]
+    side = math.isqrt(len(positions) - 1)
+    if side * side != len(positions) - 1:
+        raise ValueError(f"its {len(positions) - 1} position embeddings do not form a square grid")
     trunk = {
         "class_token": take("embeddings.cls_token")[0, 0],
-        "class_position": places[0],
-        GRID: places[1:].reshape(side, side, -1),
+        "class_position": positions[0],
+        GRID: positions[1:].reshape(side, side, -1),
         "patches": {
             "projection": {
                 "kernel": take("embeddings.patch_embeddings.projection.weight").transpose(2, 3, 1, 0),
@@ -151,8 +161,8 @@ def params_of(tensors: Tensors, depth: int) -> dict[str, Any]:
             block.setdefault(module, {}).update(norm(name) if part == "norm" else {part: dense(name)})
         trunk[f"block_{index}"] = block
     params = {"trunk": trunk}
-    if "classifier.weight" in left:
+    if "classifier.weight" in remaining:
         params[HEAD] = dense("classifier")
-    if left:
-        raise ValueError(f"tensor {min(left)} has no place in a network of {depth} layers")
+    if remaining:
+        raise ValueError(f"the tensor {min(remaining)} does not belong to a network of {depth} layers")
     return params

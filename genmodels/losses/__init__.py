@@ -1,1 +1,1 @@
-"""Losses as pure functions on arrays."""
+"""Losses and penalties as pure functions on arrays; they know no network and no optimizer."""

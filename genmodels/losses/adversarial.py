@@ -1,6 +1,8 @@
-"""Adversarial losses: what the discriminator D minimises on scores of real and fake images, and the generator on fakes.
+"""Adversarial losses: functions of the scores that a discriminator D gives to real and fake images.
 
-Each is the mean over a batch of scores (no sigmoid applied), so that any loss goes with any network and any penalty.
+The discriminator minimises one function of the scores of real and fake images, the generator another one of the scores
+of fakes. Both are means over a batch of raw scores, before any sigmoid, so that any loss can be combined with any
+network and any penalty.
 """
 
 import dataclasses
@@ -40,23 +42,26 @@ def hinge_discriminator(real: Scores, fake: Scores) -> Loss:
 
 
 def wasserstein_discriminator(real: Scores, fake: Scores) -> Loss:
-    """E D(G(z)) - E D(x), minus the estimated distance where D is 1-Lipschitz (Arjovsky et al. 2017, equation 3)."""
+    """E D(G(z)) - E D(x) (Arjovsky et al. 2017, equation 3).
+
+    If D is 1-Lipschitz, this is minus a lower bound of the Wasserstein-1 distance.
+    """
     return jnp.mean(fake) - jnp.mean(real)
 
 
 def minus_score(fake: Scores) -> Loss:
-    """-E D(G(z)): the generator's part of the hinge and Wasserstein losses."""
+    """-E D(G(z)), the generator's loss that belongs to both the hinge and the Wasserstein loss."""
     return -jnp.mean(fake)
 
 
 @dataclasses.dataclass(frozen=True)
 class Adversarial:
-    """The two halves of a loss.
+    """An adversarial loss: one function for the discriminator and one for the generator.
 
     Attributes:
-      discriminator: (scores of real, of fake) to what the discriminator minimises.
-      generator: scores of fake to what the generator minimises.
-      boundary: the score between real and fake; None where scores are only relative.
+      discriminator: maps (scores of real images, scores of fakes) to the discriminator's loss.
+      generator: maps scores of fakes to the generator's loss.
+      boundary: images with a score above this count as real; None if only differences of scores have a meaning.
     """
 
     discriminator: Callable[[Scores, Scores], Loss]

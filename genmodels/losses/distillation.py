@@ -10,14 +10,15 @@ Losses = Float[Array, " batch"]
 
 
 def soft_loss(student: Logits, teacher: Logits, temperature: float) -> Losses:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), nats.
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)) of each example, in nats.
 
-    Its gradient is that of the paper's cross-entropy; T^2 keeps its size when the temperature changes (section 2).
+    It has the same gradient as the paper's cross-entropy. The factor T^2 keeps the size of the gradient independent of
+    the temperature (section 2).
     """
-    ours, theirs = (jax.nn.log_softmax(logits / temperature) for logits in (student, teacher))
-    return temperature**2 * jnp.sum(jnp.exp(theirs) * (theirs - ours), axis=-1)
+    log_student, log_teacher = (jax.nn.log_softmax(logits / temperature) for logits in (student, teacher))
+    return temperature**2 * jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
 
 
 def hard_loss(student: Logits, teacher: Logits) -> Losses:
-    """Cross-entropy with the class that the teacher decides for, nats."""
+    """Cross-entropy of the student with the teacher's most likely class, for each example, in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(student, jnp.argmax(teacher, axis=-1))

@@ -12,9 +12,10 @@ PerExample = Float[Array, " batch"]
 
 
 def bernoulli_nll(x: Float[Array, "..."], logits: Float[Array, "..."]) -> Float[Array, "..."]:
-    """-log Bernoulli(x; sigmoid(logits)), elementwise, x in [0, 1].
+    """-log Bernoulli(x; sigmoid(logits)), elementwise, in nats.
 
-    For greys between 0 and 1 it is the cross-entropy that autoencoders are commonly trained with, and no likelihood.
+    For x between 0 and 1 this is the cross-entropy with which autoencoders are commonly trained on grey images. It is
+    a likelihood only if x is 0 or 1.
     """
     return jax.nn.softplus(logits) - x * logits
 
@@ -22,20 +23,25 @@ def bernoulli_nll(x: Float[Array, "..."], logits: Float[Array, "..."]) -> Float[
 def normal_log_prob(
     x: Float[Array, "..."], mean: Float[Array, "..."] | float = 0.0, log_variance: Float[Array, "..."] | float = 0.0
 ) -> Float[Array, "..."]:
-    """log N(x; mean, exp log_variance), elementwise."""
+    """log N(x; mean, exp(log_variance)), elementwise, in nats."""
     return -0.5 * (jnp.log(2 * jnp.pi) + log_variance + jnp.square(x - mean) * jnp.exp(-log_variance))
 
 
 def kl_to_standard_normal(mean: Float[Array, "..."], log_variance: Float[Array, "..."]) -> Float[Array, "..."]:
-    """KL(N(mean, exp log_variance) || N(0, 1)), elementwise."""
+    """KL(N(mean, exp(log_variance)) || N(0, 1)), elementwise, in nats."""
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance)
 
 
-def free_bits(kl: Float[Array, " dim"], least: float) -> Float[Array, ""]:
-    """sum_j max(least, kl_j) of the batch's mean KL of each latent dimension: below `least` nats it costs the same."""
-    return jnp.sum(jnp.maximum(kl, least))
+def free_bits(kl: Float[Array, " dim"], minimum: float) -> Float[Array, ""]:
+    """sum_j max(minimum, kl_j): a latent dimension costs no less than `minimum` nats (Kingma et al. 2016, C.8).
+
+    Args:
+      kl: KL divergence of each latent dimension, averaged over the batch, in nats.
+      minimum: in nats.
+    """
+    return jnp.sum(jnp.maximum(kl, minimum))
 
 
 def perplexity(shares: Float[Array, " codes"]) -> Float[Array, ""]:
-    """exp of the entropy of shares that sum to 1: how many codes are in use, counted by how much."""
+    """The exponential of the entropy of shares that sum to 1: the effective number of codes in use, at least 1."""
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))

@@ -1,1 +1,1 @@
-"""Pure mathematics on features and images."""
+"""Metrics as pure mathematics on features and images; they know no model, no file and no flag."""

@@ -3,7 +3,8 @@
     k(x, y) = (x.y / d + 1)^3
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
-is unbiased and may be negative. It is averaged over random subsets of equal size. In float64: its terms nearly cancel.
+This estimate is unbiased and may be negative. It is averaged over random subsets of equal size. Everything is computed
+in float64, because the three terms nearly cancel.
 """
 
 from collections.abc import Callable
@@ -17,26 +18,31 @@ SUBSET_SIZE = 1000
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation over subsets; the latter says how subsets scatter, not how sure the mean is."""
+    """The kernel distance.
+
+    Attributes:
+      mean: over subsets.
+      std: standard deviation of single subsets, which is not the standard error of the mean.
+    """
 
     mean: float
     std: float
 
 
 def mmd2(x: Float[np.ndarray, "m d"], y: Float[np.ndarray, "m d"]) -> float:
-    """The unbiased estimate from two sets of equal size."""
+    """The unbiased estimate of MMD^2 from two sets of m features each."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     size, d = x.shape
 
-    def among(z):
+    def within(z):
         gram = (z @ z.T / d + 1) ** 3
         return (gram.sum() - np.trace(gram)) / (size * (size - 1))
 
-    return float(among(x) + among(y) - 2 * np.mean((x @ y.T / d + 1) ** 3))
+    return float(within(x) + within(y) - 2 * np.mean((x @ y.T / d + 1) ** 3))
 
 
 def subset_indices(n: int, subsets: int, size: int, rng: np.random.Generator) -> Int[np.ndarray, "subsets size"]:
-    """Rows of every subset, each drawn without replacement."""
+    """The row indices of each subset, which are drawn from 0 .. n - 1 without replacement."""
     return np.stack([rng.choice(n, size, replace=False) for _ in range(subsets)])
 
 
@@ -51,12 +57,15 @@ def kernel_distance(
     """The kernel distance between two sets of features.
 
     Args:
-      advance: told how many subsets more are done.
+      subsets: number of random subsets.
+      size: rows of a subset, from 2 to the rows of the smaller set.
+      seed: of the random subsets.
+      advance: progress callback; it receives the number of subsets completed since the last call.
     Raises:
-      ValueError: fewer rows than `size`, a size below 2, different dimensions, or features that are not finite.
+      ValueError: `size` is out of range, dimensions differ, or features are not finite.
     """
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of {a.shape[1]} and of {b.shape[1]} dimensions have no distance")
+        raise ValueError(f"features of {a.shape[1]} and of {b.shape[1]} dimensions cannot be compared")
     if not 2 <= size <= min(len(a), len(b)):
         raise ValueError(f"subsets of {size} need as many images on both sides, got {len(a)} and {len(b)}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -1,12 +1,12 @@
-"""Count, mean and covariance of features that come in batches, in float64 on the host.
+"""Count, mean and covariance of features that arrive in batches, in float64 on the host.
 
-Two parts of n_1 and n_2 rows with means m_1, m_2 and scatters C = sum (x - m)(x - m)^T make one (Chan et al. 1983):
+Two parts with n_1 and n_2 rows, means m_1 and m_2 and scatters C = sum (x - m)(x - m)^T merge to (Chan et al. 1983)
 
     m = m_1 + n_2/n (m_2 - m_1)        C = C_1 + C_2 + n_1 n_2/n (m_2 - m_1)(m_2 - m_1)^T
 
-in any order and grouping, so batches, shards and processes merge. While there are no more rows than dimensions the rows
-themselves are kept: they take no more room than the scatter and lose nothing, where a covariance of deficient rank
-loses half of its digits to a square root.
+The order and grouping do not matter, so that batches, shards and processes can be merged. As long as there are no more
+rows than dimensions, the rows themselves are kept. They take no more memory than the scatter, and keep full accuracy,
+whereas a square root of a rank-deficient covariance loses half of the digits.
 """
 
 import dataclasses
@@ -20,11 +20,13 @@ COVARIANCE_DIVISOR = "N-1"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gaussian:
-    """What a Frechet distance compares; its covariance is there as a matrix or as a factor.
+    """A Gaussian fitted to features; its covariance is stored either as a matrix or as a factor.
 
     Attributes:
-      factor: F with covariance = F^T F, or None.
-      count: of the rows it was fitted to; None where a file does not say.
+      mean: of the features.
+      covariance: the matrix, or None if `factor` is stored.
+      factor: F with covariance = F^T F, or None if `covariance` is stored.
+      count: number of rows to which it was fitted; None if a statistics file does not state it.
     """
 
     mean: Float64[np.ndarray, " d"]
@@ -40,16 +42,16 @@ class Gaussian:
     def given(
         cls, mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d _"], count: int | None = None
     ) -> "Gaussian":
-        """From a mean and a covariance, such as statistics files hold.
+        """A Gaussian from a mean [d] and a covariance [d, d], such as a statistics file contains.
 
         Raises:
-          ValueError: shapes that do not fit, a covariance that is not symmetric, or values that are not finite.
+          ValueError: the shapes do not fit, the covariance is not symmetric, or a value is not finite.
         """
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise ValueError(f"a mean [d] and a covariance [d, d] are needed, got {mean.shape} and {covariance.shape}")
         mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
         if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
-            raise ValueError("mean or covariance is not finite")
+            raise ValueError("the mean or the covariance has values that are not finite")
         if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-5 * np.abs(covariance).max()):
             raise ValueError("the covariance is not symmetric")
         return cls(mean, (covariance + covariance.T) / 2, None, count)
@@ -57,11 +59,13 @@ class Gaussian:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Moments:
-    """Of `count` rows of d features.
+    """The first two moments of N rows of d features.
 
     Attributes:
-      rows: all of them where count <= d, else None.
-      scatter: sum of outer products of deviations from the mean; None where rows stand.
+      count: N.
+      mean: over the rows.
+      rows: all rows if N <= d, otherwise None.
+      scatter: sum over rows of (x - mean)(x - mean)^T; None if `rows` are kept.
     """
 
     count: int
@@ -71,10 +75,13 @@ class Moments:
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "N d"], mask: Bool[np.ndarray, " N"] | None = None) -> "Moments":
-        """The moments of a batch; rows where `mask` is False are padding and do not count.
+        """The moments of a batch of features.
 
+        Args:
+          features: one row per image.
+          mask: False for rows that are padding and do not count.
         Raises:
-          ValueError: a feature that counts is not finite, or features are not [N, d].
+          ValueError: features are not [N, d], or a row that counts is not finite.
         """
         if features.ndim != 2 or not features.shape[1]:
             raise ValueError(f"features must be [N, d], got shape {features.shape}")
@@ -90,24 +97,24 @@ class Moments:
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """d, the number of features."""
         return len(self.mean)
 
     def scattered(self) -> Float64[np.ndarray, "d d"]:
-        """The scatter, from the rows where they stand."""
+        """The scatter matrix, computed from the rows if these are kept."""
         if self.rows is None:
             return self.scatter
         deviations = self.rows - self.mean
         return deviations.T @ deviations
 
     def merge(self, other: "Moments") -> "Moments":
-        """The moments of the rows of both.
+        """The moments of the rows of both parts.
 
         Raises:
-          ValueError: other dimensions.
+          ValueError: the parts have different dimensions.
         """
         if self.dimension != other.dimension:
-            raise ValueError(f"features of {self.dimension} and of {other.dimension} dimensions do not merge")
+            raise ValueError(f"features of {self.dimension} and of {other.dimension} dimensions cannot be merged")
         count = self.count + other.count
         if not self.count or not other.count:
             return other if other.count else self
@@ -120,10 +127,10 @@ class Moments:
         return Moments(count, mean, None, scatter)
 
     def gaussian(self) -> Gaussian:
-        """With covariance divisor N - 1.
+        """The fitted Gaussian, whose covariance has the divisor N - 1.
 
         Raises:
-          ValueError: fewer than two rows.
+          ValueError: there are fewer than two rows.
         """
         if self.count < 2:
             raise ValueError(f"a covariance needs at least two images, got {self.count}")
@@ -134,7 +141,7 @@ class Moments:
 
 
 def merged(parts: Iterable[Moments]) -> Moments:
-    """The moments of all rows of one or more parts."""
+    """The moments of the rows of all parts, of which there must be at least one."""
     first, *rest = parts
     for part in rest:
         first = first.merge(part)

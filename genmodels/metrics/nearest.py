@@ -1,4 +1,4 @@
-"""Nearest neighbours in pixel space: are samples copies of training images?"""
+"""Nearest neighbours in pixel space, which show whether samples are copies of training images."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ Images = UInt8[np.ndarray, "_ height width channel"]
 
 @runtime_checkable
 class Stack(Protocol):
-    """Images that may be too many for the memory: `stack[indices]` are uint8 [rows, height, width, channel]."""
+    """Images that need not fit into memory: `stack[indices]` returns uint8 [rows, height, width, channel]."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -22,11 +22,14 @@ class Stack(Protocol):
 def nearest_neighbours(
     queries: Images, references: Images | Stack, memory: int = 2**27
 ) -> tuple[Float64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
-    """Euclidean distance to, and index of, the nearest reference of each query; pixels scaled to [0, 1].
+    """The Euclidean distance from each query to its nearest reference, with pixels in [0, 1], and its index.
 
-    |q - r|^2 = |q|^2 + |r|^2 - 2 q.r on integers, so that copies are at distance exactly 0. References are read
-    in blocks of `memory` bytes; of equally near ones the first counts.
+    |q - r|^2 = |q|^2 + |r|^2 - 2 q.r is computed on whole numbers, so that a copy has distance exactly 0. If several
+    references are equally near, the first one is returned.
 
+    Args:
+      queries, references: uint8 images.
+      memory: bytes of a block of references, as float64, that is held at once.
     Raises:
       ValueError: image shapes differ, or there are no references.
     """
@@ -42,9 +45,9 @@ def nearest_neighbours(
         for rows in (slice(i, i + 256) for i in range(0, len(queries), 256)):
             q = queries[rows].reshape(-1, r.shape[1]).astype(np.float64)
             squared = np.sum(q**2, axis=1)[:, None] + norms_r - 2 * q @ r.T
-            here = np.argmin(squared, axis=1)
-            nearest = squared[np.arange(len(q)), here]
+            candidates = np.argmin(squared, axis=1)
+            nearest = squared[np.arange(len(q)), candidates]
             closer = nearest < best[rows]
             best[rows] = np.where(closer, nearest, best[rows])
-            index[rows] = np.where(closer, start + here, index[rows])
+            index[rows] = np.where(closer, start + candidates, index[rows])
     return np.sqrt(np.maximum(best, 0)) / 255, index

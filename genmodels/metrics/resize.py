@@ -1,12 +1,12 @@
-"""Resizing to an extractor's size, in the two ways that published numbers were made with.
+"""Resizing images to an extractor's input size, by the two methods with which published numbers were made.
 
-    tf1     TensorFlow 1's resize_bilinear, of the original FID code: source = target * (in / out), two taps a side, no
-            half-pixel offset and no antialiasing, so shrinking drops pixels
-    clean   clean-fid's (Parmar et al. 2022): Pillow's bicubic, a = -0.5, its support stretched when shrinking, each
-            channel in float, then clipped to 0-255
+    tf1     TensorFlow 1's resize_bilinear, used by the original FID code: source = target * (in / out), two taps per
+            axis, no half-pixel offset and no antialiasing, so that shrinking drops pixels
+    clean   the method of clean-fid (Parmar et al. 2022): Pillow's bicubic filter, a = -0.5, whose support is stretched
+            when shrinking, on each channel in float, then clipped to 0-255
 
-They differ by several grey levels, and so do the distances that follow. Both are two contractions with small matrices,
-one a side; those are made here in float64.
+The resized images differ by several grey levels, and the distances measured on them differ as well. Both methods are a
+product with a small matrix along each axis.
 """
 
 import functools
@@ -52,10 +52,10 @@ def _clean(size_in: int, size_out: int) -> Float32[np.ndarray, "out in"]:
 
 @functools.lru_cache(maxsize=256)
 def matrix(kind: str, size_in: int, size_out: int) -> Float32[np.ndarray, "out in"]:
-    """What a row of pixels is multiplied with.
+    """The matrix that resizes a line of `size_in` pixels to `size_out` pixels.
 
     Raises:
-      ValueError: an unknown kind.
+      ValueError: the kind is neither "tf1" nor "clean".
     """
     if kind not in RESIZES:
         raise ValueError(f"unknown resize {kind!r}; there are {', '.join(RESIZES)}")
@@ -65,7 +65,7 @@ def matrix(kind: str, size_in: int, size_out: int) -> Float32[np.ndarray, "out i
 def resize(
     kind: str, images: Num[Array, "batch height width channel"], size: int
 ) -> Float[Array, "batch size size channel"]:
-    """Images of 0-255 as float32 of size x size, in the same range. Runs on the device."""
+    """Images in 0-255 resized to size x size, float32 in the same range. Runs on the device."""
     rows, columns = (jnp.asarray(matrix(kind, n, size)) for n in images.shape[1:3])
     contract = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     x = images.astype(jnp.float32)
@@ -76,7 +76,7 @@ def resize(
 def resize_on_host(
     kind: str, image: Num[np.ndarray, "height width channel"], size: int
 ) -> Float32[np.ndarray, "size size channel"]:
-    """As `resize`, for one image, without a device: a set of many sizes would compile a program for each."""
+    """As `resize`, for one image and with numpy, because on the device each image size would compile a program."""
     rows, columns = (matrix(kind, n, size) for n in image.shape[:2])
     x = np.einsum("wW,HWc->Hwc", columns, image.astype(np.float32), optimize=True)
     x = np.einsum("hH,Hwc->hwc", rows, x, optimize=True)

@@ -1,1 +1,1 @@
-"""Flax networks, one family a file."""
+"""Flax networks, one family per file: arrays in, arrays out, without losses, optimizers or config."""

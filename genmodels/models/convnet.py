@@ -7,13 +7,13 @@ from genmodels.nn.stochastic import Dropout
 
 
 class ConvNet(nn.Module):
-    """3x3 convolutions, each after the first halving the size, then one hidden layer.
+    """3x3 convolutions, then one hidden layer; every convolution but the first halves height and width.
 
     Attributes:
       num_classes: number of logits.
       channels: width of each convolution.
       features: width of the hidden layer.
-      dropout: before the hidden layer and before the logits.
+      dropout: rate of dropout before the hidden layer and before the logits.
     """
 
     num_classes: int
@@ -25,7 +25,7 @@ class ConvNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channel"], keys: Key[Array, " batch"] | None = None
     ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch features"]]:
-        """Images in [-1, 1] to (logits, features); `keys` turn dropout on."""
+        """Images in [-1, 1] to (logits, features); dropout is on if `keys` are given."""
         h = images
         for index, width in enumerate(self.channels):
             h = nn.swish(nn.Conv(width, (3, 3), strides=2 if index else 1, name=f"conv_{index}")(h))

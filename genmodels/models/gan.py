@@ -1,8 +1,9 @@
 """Generators and discriminators: DCGAN (Radford et al. 2016, section 3) and SNGAN's residual networks (Miyato et al.
 2018, appendix B.4).
 
-Unconditional, or conditional by batch norms with a scale and shift a class in the generator, and by a projection of the
-discriminator's features on an embedding of the class (Miyato & Koyama 2018, equation 4). Images are float in [-1, 1].
+The networks are unconditional or conditional on a class. A conditional generator has batch norms with a scale and shift
+for each class. A conditional discriminator adds the inner product of its features with an embedding of the class
+(Miyato & Koyama 2018, equation 4). Images are float in [-1, 1].
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from genmodels.nn.batch_norm import BatchNorm
 from genmodels.nn.transposed import DoublingConv
 
 Images = Float[Array, "batch height width channel"]
-Maps = Float[Array, "batch out_height out_width out_channel"]  # of another size than what comes in
+Maps = Float[Array, "batch out_height out_width out_channel"]  # features whose size differs from the input's
 Latents = Float[Array, "batch latent"]
 Labels = Integer[Array, " batch"] | None
 Scores = Float[Array, " batch"]
@@ -26,11 +27,17 @@ Scores = Float[Array, " batch"]
 DCGAN_INIT = nn.initializers.normal(0.02)
 GLOROT = nn.initializers.glorot_uniform()
 GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
-SLOPE = 0.2  # of the leaky rectifier
+LEAKY_SLOPE = 0.2
 
 
 class Head(nn.Module):
-    """A score from features phi: w . phi + b, plus embedding(label) . phi where there are classes. float32."""
+    """Maps features phi to the score w . phi + b, plus embedding(label) . phi if there are classes; float32.
+
+    Attributes:
+      num_classes: 0 is unconditional.
+      bias: whether the score has the term b.
+      kernel_init: of w and of the embedding.
+    """
 
     num_classes: int
     bias: bool
@@ -38,7 +45,11 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch feature"], labels: Labels) -> Scores:
-        """Raises ValueError when labels are missing for a conditional head, or given to another."""
+        """One score per example.
+
+        Raises:
+          ValueError: labels are missing for a conditional head, or given to an unconditional one.
+        """
         if (labels is None) == bool(self.num_classes):
             raise ValueError(f"a discriminator with num_classes={self.num_classes} got labels={labels is not None}")
         features = features.astype(jnp.float32)
@@ -50,11 +61,19 @@ class Head(nn.Module):
 
 
 class DCGANGenerator(nn.Module):
-    """Latent to a small map, then strided transposed convolutions; batch norm and rectifier after all but the last.
+    """A dense layer to a small feature map, then transposed convolutions that double its size.
+
+    Every layer except the last is followed by batch norm and ReLU, the last one by tanh.
 
     Attributes:
-      base: (height, width) of the small map; each width of `channels` is followed by a doubling.
-      bias: of the last layer; batch norms follow all others.
+      base: (height, width) of the small feature map.
+      channels: width of the feature map before each doubling.
+      out_channels: channels of the image.
+      num_classes: 0 is unconditional.
+      kernel: side of the kernels in pixels.
+      bias: whether the last layer has a bias; the other layers have none, because batch norms follow them.
+      norm_rows: rows in a group of the batch norms, see `nn.batch_norm`.
+      dtype: of the computation; batch norms and the image stay float32.
     """
 
     base: tuple[int, int]
@@ -68,7 +87,10 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels = None, mean: Callable | None = None) -> Images:
-        """`mean` is `dist.mean` in training and None in evaluation, see `nn.batch_norm`."""
+        """Latents [batch, latent] to images in [-1, 1].
+
+        `mean` is `dist.mean` in training and None in evaluation, see `nn.batch_norm`.
+        """
 
         def rectified(h, name):
             return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
@@ -86,11 +108,16 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Strided convolutions with leaky rectifiers, the score from all of the last map.
+    """Strided convolutions with leaky ReLU, and a linear score of the flattened last feature map.
 
     Attributes:
-      batch_norm: after all convolutions but the first, as in the paper.
-      bias: of layers that no batch norm follows.
+      channels: width of each convolution, all of which halve the size.
+      num_classes: 0 is unconditional.
+      kernel: side of the kernels in pixels.
+      batch_norm: whether batch norms follow all convolutions except the first, as in the paper.
+      bias: whether layers that no batch norm follows have a bias.
+      norm_rows: rows in a group of the batch norms, see `nn.batch_norm`.
+      dtype: of the computation; batch norms and the score stay float32.
     """
 
     channels: tuple[int, ...]
@@ -103,7 +130,7 @@ class DCGANDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels = None, mean: Callable | None = None) -> Scores:
-        """A score an image, unbounded; higher is more real."""
+        """One score per image: an unbounded number, which is higher for images that look more real."""
         h = images
         for level, width in enumerate(self.channels):
             normed = self.batch_norm and level > 0
@@ -111,12 +138,12 @@ class DCGANDiscriminator(nn.Module):
             h = nn.Conv(width, size, 2, use_bias=bias, dtype=self.dtype, kernel_init=init, name=f"down_{level}")(h)
             if normed:
                 h = BatchNorm(rows=self.norm_rows, name=f"norm_{level}")(h, None, mean)
-            h = nn.leaky_relu(h, SLOPE)
+            h = nn.leaky_relu(h, LEAKY_SLOPE)
         return Head(self.num_classes, self.bias, DCGAN_INIT, name="head")(h.reshape(h.shape[0], -1), labels)
 
 
 def _conv(x: Images, width: int, size: int, dtype: Dtype, name: str) -> Maps:
-    """`size` 3 is a residual branch's, 1 a shortcut's; they differ in the gain of their first weights."""
+    """A 3x3 convolution of a residual branch or the 1x1 convolution of a shortcut, whose initial gains differ."""
     init = GLOROT if size == 1 else GLOROT_RELU
     return nn.Conv(width, (size, size), dtype=dtype, kernel_init=init, name=name)(x)
 
@@ -130,7 +157,10 @@ def _doubled(x: Images) -> Maps:
 
 
 class UpBlock(nn.Module):
-    """Residual block that doubles the size: norm, relu, double, conv, norm, relu, conv; the shortcut a 1x1 conv."""
+    """Residual block that doubles height and width: norm, ReLU, double, conv, norm, ReLU, conv.
+
+    The shortcut is a 1x1 convolution. Attributes are those of `ResNetGenerator`, with `width` the output's channels.
+    """
 
     width: int
     num_classes: int
@@ -139,18 +169,28 @@ class UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images, labels: Labels, mean: Callable | None) -> Maps:
-        """See DCGANGenerator."""
+        """[batch, h, w, channel] to [batch, 2 h, 2 w, width]; `mean` as in `DCGANGenerator`."""
 
         def rectified(h, name):
             return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
 
         h = _conv(_doubled(rectified(x, "norm_0")), self.width, 3, self.dtype, "conv_0")
         h = _conv(rectified(h, "norm_1"), self.width, 3, self.dtype, "conv_1")
-        return h + _doubled(_conv(x, self.width, 1, self.dtype, "shortcut"))  # a 1x1 convolution may as well come first
+        # Doubling commutes with a 1x1 convolution, which is cheaper before it.
+        return h + _doubled(_conv(x, self.width, 1, self.dtype, "shortcut"))
 
 
 class ResNetGenerator(nn.Module):
-    """Latent to a small map of channels[0], a residual block and a doubling to each further width, norm, relu, conv."""
+    """A dense layer to a small feature map, residual blocks that double its size, then norm, ReLU, conv and tanh.
+
+    Attributes:
+      base: (height, width) of the small feature map.
+      channels: width of the small feature map, then of each residual block.
+      out_channels: channels of the image.
+      num_classes: 0 is unconditional.
+      norm_rows: rows in a group of the batch norms, see `nn.batch_norm`.
+      dtype: of the computation; batch norms and the image stay float32.
+    """
 
     base: tuple[int, int]
     channels: tuple[int, ...]
@@ -161,7 +201,7 @@ class ResNetGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels = None, mean: Callable | None = None) -> Images:
-        """See DCGANGenerator."""
+        """Latents [batch, latent] to images in [-1, 1]; `mean` as in `DCGANGenerator`."""
         first = self.base[0] * self.base[1] * self.channels[0]
         h = nn.Dense(first, dtype=self.dtype, kernel_init=GLOROT, name="project")(latents)
         h = h.reshape(-1, *self.base, self.channels[0])
@@ -173,10 +213,13 @@ class ResNetGenerator(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Residual block of the discriminator: relu, conv, relu, conv, and halved if asked; without norms.
+    """Residual block of the discriminator without norms: ReLU, conv, ReLU, conv, and average pooling.
 
     Attributes:
-      first: it sees the image, which is not rectified.
+      width: channels of the output.
+      halve: whether pooling halves height and width.
+      first: whether the input is the image, to which no ReLU is applied.
+      dtype: of the computation.
     """
 
     width: int
@@ -186,7 +229,10 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> Maps:
-        """The shortcut has a 1x1 convolution where size or width change."""
+        """[batch, h, w, channel] to [batch, h / 2, w / 2, width], or to [batch, h, w, width] without halving.
+
+        The shortcut has a 1x1 convolution if the size or the width changes.
+        """
         hidden = self.width if self.first else x.shape[-1]
         h = x if self.first else nn.relu(x)
         h = nn.relu(_conv(h, hidden, 3, self.dtype, "conv_0"))
@@ -198,7 +244,14 @@ class DownBlock(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Residual blocks, of which the first `halvings` halve the size, relu, the sum over space, a score."""
+    """Residual blocks, ReLU, the sum over space, and a linear score.
+
+    Attributes:
+      channels: width of each block.
+      halvings: number of blocks, from the first on, that halve height and width.
+      num_classes: 0 is unconditional.
+      dtype: of the computation; the score stays float32.
+    """
 
     channels: tuple[int, ...]
     halvings: int
@@ -207,7 +260,7 @@ class ResNetDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels = None, mean: Callable | None = None) -> Scores:
-        """A score an image; `mean` is of no use to a network without batch norm."""
+        """One score per image, unbounded; `mean` is not used, because the network has no batch norm."""
         h = images
         for level, width in enumerate(self.channels):
             h = DownBlock(width, level < self.halvings, level == 0, self.dtype, name=f"down_{level}")(h)
@@ -221,23 +274,24 @@ NORMS = ("spectral", "batch", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """`config.model` of a GAN: both networks, for images of one shape.
+    """The section `config.model` of a GAN: the settings of both networks, for images of one shape.
 
     Attributes:
       image_shape, num_classes: of the data; 0 classes is unconditional.
-      architecture: dcgan or resnet.
-      latent: numbers in a latent, standard normal.
+      architecture: kind of both networks: dcgan or resnet.
+      latent: numbers in a latent, which are standard normal.
       channels: the generator's width at its smallest map and after each doubling; a dcgan's last doubling is the image.
-      discriminator_channels: its width after each convolution or block; () are the generator's in reverse. With few,
-        the discriminator sees small parts of the image only: two convolutions of a dcgan see 10 pixels, four see 46.
+      discriminator_channels: the discriminator's width after each convolution or block; () are the generator's in
+        reverse. With few, the discriminator sees small parts of the image only: two convolutions of a dcgan see 10
+        pixels, four see 46.
       discriminator_halvings: how many blocks of a resnet halve the size; 0 are as many as the generator doubles.
-      discriminator_norm: spectral, batch (dcgan, as in its paper) or none.
+      discriminator_norm: normalisation in the discriminator: spectral, batch (dcgan, as in its paper) or none.
       kernel: side of a dcgan's kernels: 5 in the paper, 4 in most code.
-      bias: of a dcgan's layers that no batch norm follows.
+      bias: adds a bias in those layers of a dcgan that no batch norm follows.
       norm_rows: the batch norms' group: 0 is the batch over all devices, else so many contiguous rows of it.
-      dtype: of the computation: float32 or bfloat16.
+      dtype: precision of the computation: float32 or bfloat16.
     Raises:
-      ValueError: a value out of range, or images that do not halve so often.
+      ValueError: a value is out of range, or the images cannot be halved as often as the networks need.
     """
 
     image_shape: tuple[int, int, int]
@@ -266,46 +320,46 @@ class Networks:
         if self.norm_rows < 0 or self.discriminator_halvings < 0:
             raise ValueError("norm_rows and discriminator_halvings must not be negative")
         if self.architecture == "resnet" and self.discriminator_norm == "batch":
-            raise ValueError("discriminator_norm=batch is of architecture=dcgan; a resnet takes spectral or none")
+            raise ValueError("discriminator_norm=batch needs architecture=dcgan; a resnet takes spectral or none")
         if self.architecture == "dcgan" and self.discriminator_halvings:
-            raise ValueError("discriminator_halvings is of architecture=resnet; a dcgan halves at every width")
+            raise ValueError("discriminator_halvings needs architecture=resnet; a dcgan halves at every width")
         if self.halvings > len(self.discriminator_widths):
             raise ValueError(
-                f"discriminator_halvings={self.halvings} needs as many discriminator_channels, "
+                f"discriminator_halvings={self.halvings} needs at least as many discriminator_channels, "
                 f"got {len(self.discriminator_widths)}"
             )
-        exact = {"channels": self.doublings}
+        exact_halvings = {"channels": self.doublings}
         if self.architecture == "resnet":  # a dcgan's padded convolutions halve odd sizes too
-            exact["discriminator_channels"] = self.halvings
-        for name, times in exact.items():
+            exact_halvings["discriminator_channels"] = self.halvings
+        for name, times in exact_halvings.items():
             step = 2**times
             bad = [side for side in self.image_shape[:2] if side % step]
             if bad:
                 fitting = ", ".join(str(side) for side in range(step, 4 * bad[0] + 1, step) if side * 2 >= bad[0])
                 raise ValueError(
-                    f"images of side {bad[0]} do not halve {times} times, as {name}={getattr(self, name)} has it; "
+                    f"images of side {bad[0]} do not halve {times} times, as {name}={getattr(self, name)} requires; "
                     f"sizes that do: {fitting or step}. Set config.data.size, or fewer widths"
                 )
 
     @property
     def doublings(self) -> int:
-        """Of the generator."""
+        """How often the generator doubles height and width."""
         return len(self.channels) - (self.architecture == "resnet")
 
     @property
     def discriminator_widths(self) -> tuple[int, ...]:
-        """Of the discriminator's convolutions or blocks."""
+        """The channels of each convolution or block of the discriminator."""
         return tuple(self.discriminator_channels or self.channels[::-1])
 
     @property
     def halvings(self) -> int:
-        """Of the discriminator."""
+        """How often the discriminator halves height and width."""
         if self.architecture == "dcgan":
             return len(self.discriminator_widths)
         return self.discriminator_halvings or self.doublings
 
     def generator(self) -> nn.Module:
-        """(latents, labels, mean) to images."""
+        """The generator: (latents, labels, mean) to images in [-1, 1]."""
         height, width, colours = self.image_shape
         base = (height >> self.doublings, width >> self.doublings)
         common = (base, tuple(self.channels), colours, self.num_classes)
@@ -314,7 +368,7 @@ class Networks:
         return DCGANGenerator(*common, self.kernel, self.bias, self.norm_rows, self.dtype)
 
     def discriminator(self) -> nn.Module:
-        """(images, labels, mean) to scores; `nn.spectral_norm` acts on its parameters from outside."""
+        """The discriminator: (images, labels, mean) to scores. `nn.spectral_norm` normalises its parameters outside."""
         widths = self.discriminator_widths
         if self.architecture == "resnet":
             return ResNetDiscriminator(widths, self.halvings, self.num_classes, self.dtype)

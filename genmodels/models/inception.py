@@ -1,9 +1,9 @@
 """The Inception network of the Frechet inception distance: Szegedy et al. 2015 in TensorFlow's graph of 2015-12-05.
 
-What sets it apart from the published v3 (and from torchvision's): 1008 classes, average pools that leave the padding
-out of the mean, a max pool in the last block, no auxiliary head. Batch norms are folded into the convolutions before
-them (`extractors.inception`), so a layer is kernel and bias. Modules are named as in the PyTorch port that everybody's
-weights file comes from.
+It differs from the published Inception v3, and from torchvision's, in four points: it has 1008 classes, average pools
+do not count the padding, the last block has a max pool, and there is no auxiliary head. Batch norms are folded into the
+convolutions before them (`extractors.inception`), so that a layer has only a kernel and a bias. Modules have the names
+of the PyTorch port whose weights file is in common use.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-SIZE = 299
+SIZE = 299  # pixels
 CLASSES = 1008
 SPATIAL_CHANNELS = 7  # of Mixed_6d.branch1x1, which is TensorFlow's mixed_6/conv (Nash et al. 2021)
 
@@ -21,14 +21,14 @@ Maps = Float[Array, "_ _ _ _"]  # [batch, height, width, channel]
 
 
 class Taps(NamedTuple):
-    """What the network says at its depths.
+    """The features of an image batch at several depths of the network.
 
     Attributes:
-      pool1, pool2, mixed6: means over space after the first max pool, the second, and Mixed_6e.
+      pool1, pool2, mixed6: means over space after the first max pool, after the second, and after Mixed_6e.
       pool3: the 2048 features of FID.
-      spatial: the first 7 channels of a 17x17 map, flattened row by row: the features of sFID.
-      logits: with the bias; Inception Score leaves it out, see `unbiased`.
-      unbiased: logits without it.
+      spatial: the first 7 channels of a 17x17 map, flattened row by row, which are the features of sFID.
+      logits: with the bias of the last layer.
+      unbiased: logits without that bias, as the Inception Score uses them.
     """
 
     pool1: Float[Array, "batch 64"]
@@ -41,7 +41,7 @@ class Taps(NamedTuple):
 
 
 class _Folded(nn.Module):
-    """A convolution with its batch norm, then ReLU."""
+    """A convolution into which a batch norm is folded, then ReLU."""
 
     width: int
     kernel: tuple[int, int]
@@ -71,11 +71,11 @@ _VALID = "VALID"
 
 
 class Inception(nn.Module):
-    """[-1, 1] images of 299x299x3 to the taps; also of any size from 75 on."""
+    """Maps images in [-1, 1] of 299x299x3, or of any size from 75x75x3 on, to their `Taps`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Taps:
-        """All taps; what a caller drops costs nothing under jit."""
+        """All taps; under jit a tap that the caller does not use costs nothing."""
 
         def conv(h, name, width, kernel=1, stride=1, padding="SAME"):
             kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
@@ -191,5 +191,5 @@ class Inception(nn.Module):
         fc = nn.Dense(CLASSES, precision=jax.lax.Precision.HIGHEST, name="fc")
         logits = fc(pool3)
         bias = fc.variables["params"]["bias"]
-        means = (part.mean((1, 2)) for part in (pool1, pool2, mixed6))
-        return Taps(*means, pool3, spatial.reshape(len(x), -1), logits, logits - bias)
+        first, second, third = (part.mean((1, 2)) for part in (pool1, pool2, mixed6))
+        return Taps(first, second, third, pool3, spatial.reshape(len(x), -1), logits, logits - bias)

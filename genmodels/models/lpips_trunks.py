@@ -1,6 +1,6 @@
-"""The trunks of LPIPS: the convolutional parts of AlexNet and VGG16 (Zhang et al. 2018), tapped after five ReLUs.
+"""The trunks of LPIPS (Zhang et al. 2018): the convolutional parts of AlexNet and VGG16, with five taps after ReLUs.
 
-Layers are named by their place in torchvision's `features`, where the published weights come from.
+Layers are named by their index in torchvision's `features`, because the published weights come from there.
 """
 
 from flax import linen as nn
@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 Maps = Float[Array, "_ _ _ _"]  # [batch, height, width, channel]
 
-# place in `features`: width, kernel, stride, padding, whether a max pool (window, stride) stands before it, and whether
-# the output is tapped.
+# For each convolution: its index in `features`, width, kernel, stride, padding, (window, stride) of a max pool before
+# it or None, and whether its output is a tap.
 TRUNKS = {
     "alex": (
         (0, 64, 11, 4, 2, None, True),
@@ -38,17 +38,17 @@ TRUNKS = {
 
 
 class Trunk(nn.Module):
-    """Images, shifted and scaled, to five maps.
+    """Maps shifted and scaled images (`metrics.lpips.scaled`) to five feature maps.
 
     Attributes:
-      kind: of TRUNKS.
+      kind: "alex" or "vgg", a key of TRUNKS.
     """
 
     kind: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width 3"]) -> list[Maps]:
-        """The tapped outputs, shallow first."""
+        """The outputs of the tapped layers, from shallow to deep, each [batch, height, width, channel]."""
         taps = []
         for place, width, kernel, stride, padding, pool, tapped in TRUNKS[self.kind]:
             if pool:

@@ -1,9 +1,12 @@
-"""The U-Net of DDPM (Ho et al. 2020, appendix B), with the options that followed it.
+"""The U-Net of DDPM (Ho et al. 2020, appendix B), with options from later papers.
 
-Residual blocks conditioned on time (and a class), self-attention at chosen resolutions, a skip from every block of
-the way down to one of the way up. Improved DDPM's scale-shift conditioning and several heads are options. Sizes need
-not be powers of two: on the way up a feature map is brought to the size of the skip that it meets.
+The network has residual blocks conditioned on time (and optionally on a class), self-attention at chosen resolutions,
+and a skip connection from every block of the downward path to a block of the upward path. Scale-shift conditioning and
+several attention heads, as in Improved DDPM, are options. Image sizes need not be powers of two: on the upward path a
+feature map is cropped to the size of its skip connection.
 """
+
+from typing import Any
 
 import jax.numpy as jnp
 from einops import repeat
@@ -26,7 +29,13 @@ PADDINGS = {"same": "SAME", "symmetric": 1}
 
 
 class ResidualBlock(nn.Module):
-    """norm, swish, conv, condition, norm, swish, dropout, conv; plus a 1x1 shortcut where the channels change."""
+    """x + conv(dropout(swish(norm(h)))), where h is conv(swish(norm(x))) conditioned on an embedding.
+
+    Attributes:
+      channels: of the output. If the input has another number, the shortcut is a 1x1 convolution.
+      scale_shift: whether the embedding scales and shifts the second norm; otherwise it is added before that norm.
+      norm_epsilon, norm_groups: see `nn.norms.GroupNorm`.
+    """
 
     channels: int
     dropout: float
@@ -37,7 +46,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features, embedding: Float[Array, "batch embedding"], keys: Keys) -> Output:
-        """The embedding is added after the first convolution, or scales and shifts the second norm."""
+        """[batch, height, width, in] to [batch, height, width, channels]; dropout is on if `keys` are given."""
 
         def conv(name, kernel=(3, 3), init=KERNEL_INIT):
             return nn.Conv(self.channels, kernel, dtype=self.dtype, kernel_init=init, name=name)
@@ -63,25 +72,31 @@ class ResidualBlock(nn.Module):
 
 
 def upsample_to(x: Features, height: int, width: int) -> Float[Array, "batch {height} {width} channel"]:
-    """Nearest-neighbour doubling, cut to (height, width); exact for skips of even and odd size alike."""
+    """Doubles height and width by nearest neighbours, then crops to (height, width), which may be odd."""
     return repeat(x, "b h w c -> b (h 2) (w 2) c")[:, :height, :width]
 
 
 class UNet(nn.Module):
-    """Noise-conditional U-Net: images, time steps and labels to one output image.
+    """A noise-conditional U-Net: maps noisy images, timesteps and labels to one output per pixel.
 
     Attributes:
       out_channels: channels of the output.
-      channels: width of the first level; level i has channels * multipliers[i].
+      channels: width of the first level.
+      multipliers: level i has channels * multipliers[i].
       blocks: residual blocks a level on the way down; the way up has one more.
       attention_resolutions: feature-map heights at which every block is followed by attention.
-      heads: of attention; `head_channels`, where positive, sets their width instead of their number.
+      heads: number of attention heads.
+      head_channels: width of an attention head; where positive, it decides their number in place of heads.
+      dropout: rate of dropout in the residual blocks.
       num_classes: 0 is unconditional; else labels are 0 .. num_classes - 1 and `num_classes` is the null label.
-      norm_groups, norm_epsilon: of the group norms; 0 groups leave the number to `nn.norms.num_groups`.
+      scale_shift: the embedding scales and shifts the second norm of a block, in place of being added (Improved DDPM).
+      norm_groups: groups of all group norms, of which diffusers wants one number; 0 suits each norm to its width.
+      norm_epsilon: added to the variance in the group norms.
       downsample_padding: "same" pads strided convolutions as TensorFlow does, on even sizes at the bottom and right
         alone (DDPM's); "symmetric" by one pixel all around.
-      frequency_shift: of the time embedding, see `nn.embeddings`.
-      dtype: of the computation; parameters, norms, softmax and output stay float32.
+      frequency_shift: shift of the frequencies of the time embedding, see `nn.embeddings`.
+      attention: implementation of attention: xla, or cudnn on a GPU.
+      dtype: precision of the computation, float32 or bfloat16; parameters, norms, softmax and output stay float32.
     """
 
     out_channels: int
@@ -99,7 +114,7 @@ class UNet(nn.Module):
     downsample_padding: str = "same"
     frequency_shift: float = 1.0
     attention: str = "xla"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         if min(self.channels, self.blocks, self.heads, *self.multipliers, len(self.multipliers)) < 1:
@@ -122,16 +137,21 @@ class UNet(nn.Module):
         labels: Integer[Array, " batch"] | None = None,
         keys: Keys = None,
     ) -> Output:
-        """Predicts from noisy images in about [-1, 1]; `keys` turn dropout on. Output is float32, same size.
+        """The prediction for noisy images: float32, with the height and width of the input.
 
+        Args:
+          x: noisy images; clean ones are in [-1, 1].
+          timesteps: time of each image, whole or fractional.
+          labels: classes; `num_classes` is the null label.
+          keys: one random key per image turns dropout on.
         Raises:
-          ValueError: labels given to an unconditional network, or missing for a conditional one.
+          ValueError: labels are given to an unconditional network, or missing for a conditional one.
         """
         if (labels is None) == bool(self.num_classes):
             raise ValueError(f"a U-Net with num_classes={self.num_classes} got labels={labels is not None}")
         embedding = self._embedding(timesteps, labels)
 
-        norms = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
+        norms: dict[str, Any] = {"norm_epsilon": self.norm_epsilon, "norm_groups": self.norm_groups}
 
         def block_of(width, h, name):
             return ResidualBlock(width, self.dropout, self.scale_shift, **norms, dtype=self.dtype, name=name)(

@@ -1,12 +1,12 @@
-"""Networks of autoencoders: images to latents and back, as perceptrons or residual convolutions.
+"""Networks of autoencoders, which map images to latents and back: perceptrons or residual convolutions.
 
-`mlp` with hidden=(400,) and 20 latents is the network of Kingma & Welling 2014 as pytorch/examples has it (652,824
-parameters at 28x28). `conv` halves the image at once, so that its residual blocks (He et al. 2016, pre-activation) run
-at the lowest resolution, and comes back by sub-pixel convolutions (Shi et al. 2016).
+`mlp` with hidden=(400,) and 20 latents is the network of Kingma & Welling 2014 in the version of pytorch/examples
+(652,824 parameters at 28x28). `conv` first halves the image several times, so that its residual blocks (He et al. 2016,
+pre-activation) run at the lowest resolution. Its decoder doubles the size by sub-pixel convolutions (Shi et al. 2016).
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,26 +20,32 @@ NETWORKS = ("mlp", "conv")
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "swish": nn.swish}
 Images = Float[Array, "batch height width channel"]
 Latents = Float[Array, "batch ..."]
-# +-1 / sqrt(fan_in), as torch has it, and with it the published numbers; lecun_normal ends half a nat higher.
+# Uniform within +-1 / sqrt(fan_in), torch's default, with which published results were obtained; with lecun_normal the
+# loss ends half a nat higher.
 LINEAR_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-LEAST_LOG_STD = -6.0  # of a pixel: far below half a grey level of [-1, 1], where a smaller one explains nothing more
+MIN_LOG_STD = -6.0  # of a pixel in [-1, 1]: exp(-6) is below half a grey level, where a smaller one gains nothing
 
 
 class Decoded(NamedTuple):
-    """What a decoder says of pixels: logits or means, and the logarithm of the one standard deviation they share."""
+    """The distribution of an image's pixels under a decoder.
+
+    Attributes:
+      pixels: logits (Bernoulli) or means (Gaussian) of the pixels.
+      log_std: logarithm of the standard deviation that all pixels share; None if the decoder has none.
+    """
 
     pixels: Images
     log_std: Float[Array, ""] | None
 
 
 class PreActivation(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))), the last convolution beginning at zero."""
+    """x + conv(act(norm(conv(act(norm(x)))))), where the last convolution is initialised with zeros."""
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Images) -> Images:
-        """Same shape."""
+        """A feature map of the same shape; at initialisation it equals `x`."""
         width, h = x.shape[-1], x
         for index in range(2):
             init = nn.initializers.zeros if index else nn.initializers.lecun_normal()
@@ -49,7 +55,10 @@ class PreActivation(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to `outputs` numbers, for the whole image or at each position of the grid; float32."""
+    """Maps images to `outputs` numbers per image, or per position of a grid; float32.
+
+    Attributes are those of `Autoencoder`, with `widths` its `hidden` or `channels`.
+    """
 
     network: str
     widths: tuple[int, ...]
@@ -61,7 +70,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> Latents:
-        """[batch, outputs], or [batch, h, w, outputs]."""
+        """[batch, height, width, channel] to [batch, outputs], or to [batch, h, w, outputs] with `grid`."""
         h = x.astype(self.dtype)
         if self.network == "mlp":
             h = h.reshape(h.shape[0], -1)
@@ -79,7 +88,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way back; `widths` are the encoder's."""
+    """Maps latents to images.
+
+    Attributes are those of `Autoencoder`, with `widths` the encoder's, which are used in reverse.
+    """
 
     image_shape: tuple[int, int, int]
     network: str
@@ -92,7 +104,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Latents) -> Decoded:
-        """Logits or means of the pixels, float32."""
+        """[batch, dim], or [batch, h, w, dim] with `grid`, to logits or means of the pixels, float32."""
         height, width, channels = self.image_shape
         h = z.astype(self.dtype)
         if self.network == "mlp":
@@ -114,27 +126,28 @@ class Decoder(nn.Module):
             pixels = depth_to_space(nn.Conv(4 * channels, (3, 3), dtype=jnp.float32, name="out")(h))
         log_std = None
         if self.learns_std:
-            log_std = jnp.maximum(self.param("log_std", nn.initializers.zeros, ()), LEAST_LOG_STD)
+            log_std = jnp.maximum(self.param("log_std", nn.initializers.zeros, ()), MIN_LOG_STD)
         return Decoded(pixels.reshape(z.shape[0], *self.image_shape), log_std)
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder.
+    """An encoder and a decoder.
 
     Attributes:
       image_shape: (height, width, channel).
       moments: numbers the encoder gives for each latent dimension: 2 for mean and log variance, 1 for a value.
       learns_std: the decoder has a standard deviation, one number for all pixels (Rybkin et al. 2021).
-      network: "mlp" or "conv".
+      network: kind of encoder and decoder: mlp or conv.
       hidden: of mlp: widths of the hidden layers from image to latent; the decoder has them in reverse.
       channels: of conv: width after each halving of the image.
       blocks: of conv: residual blocks at the lowest resolution, in the encoder and in the decoder.
-      latent_dim: of the latent vector, or of the latent at each position of the grid.
+      latent_dim: numbers in the latent vector, or in the latent at each position of the grid.
       grid: of conv: latents keep their positions, [batch, height / 2^n, width / 2^n, latent_dim].
-      activation: of mlp: relu, tanh, swish.
-      dtype: of the computation; parameters, norms and both outputs stay float32.
+      activation: nonlinearity of mlp: relu, tanh, swish.
+      dtype: precision of the computation, float32 or bfloat16; parameters, norms and both outputs stay float32.
     Raises:
-      ValueError: settings that contradict, or an image that its strides do not fit.
+      ValueError: a setting is unknown or out of range, two settings contradict each other, or the image size is not a
+        multiple of 2^n.
     """
 
     image_shape: tuple[int, int, int]
@@ -147,7 +160,7 @@ class Autoencoder(nn.Module):
     latent_dim: int = 20
     grid: bool = False
     activation: str = "relu"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         for name, known in (("network", NETWORKS), ("activation", ACTIVATIONS)):
@@ -158,39 +171,39 @@ class Autoencoder(nn.Module):
         if min(*self.hidden, *self.channels, self.latent_dim) < 1 or self.blocks < 0:
             raise ValueError("hidden, channels and latent_dim must be positive, blocks must not be negative")
         if self.grid and self.network == "mlp":
-            raise ValueError("grid needs network=conv: a perceptron has no positions")
+            raise ValueError("grid needs network=conv, because the latent of a perceptron has no positions")
         factor, (height, width, _) = 2 ** len(self.channels), self.image_shape
         if self.network == "conv" and (height % factor or width % factor):
             near = max(factor, round(height / factor) * factor)
             raise ValueError(
-                f"{len(self.channels)} channels halve images to 1/{factor}, by which {height}x{width} does not divide; "
-                f"take fewer channels, or images of e.g. {near}x{near} (config.data.size={near})"
+                f"{len(self.channels)} channels shrink images to 1/{factor}, but {height}x{width} does not "
+                f"divide by {factor}; use fewer channels, or images of e.g. {near}x{near} (config.data.size={near})"
             )
         super().__post_init__()
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one latent: (dim,), or (height, width, dim) of a grid."""
+        """The shape of one latent: (dim,), or (height, width, dim) with `grid`."""
         factor = 2 ** len(self.channels)
         positions = (self.image_shape[0] // factor, self.image_shape[1] // factor) if self.grid else ()
         return (*positions, self.latent_dim)
 
     def setup(self):
-        """The two networks."""
+        """Creates the encoder and the decoder."""
         widths = tuple(self.hidden if self.network == "mlp" else self.channels)
-        shared = {"network": self.network, "widths": widths, "blocks": self.blocks, "grid": self.grid}
+        shared: dict[str, Any] = {"network": self.network, "widths": widths, "blocks": self.blocks, "grid": self.grid}
         shared |= {"activation": self.activation, "dtype": self.dtype}
         self.encoder = Encoder(outputs=self.moments * self.latent_dim, **shared)
-        self.decoder = Decoder(image_shape=tuple(self.image_shape), learns_std=self.learns_std, **shared)
+        self.decoder = Decoder(image_shape=self.image_shape, learns_std=self.learns_std, **shared)
 
     def __call__(self, x: Images) -> Decoded:
-        """Through both, by the first of the encoder's moments; makes all parameters."""
+        """Encodes and decodes images, with the encoder's mean as the latent; initialises all parameters."""
         return self.decode(self.encode(x)[..., : self.latent_dim])
 
     def encode(self, x: Images) -> Latents:
-        """The moments side by side: [batch, ..., moments * latent_dim]."""
+        """Images to the moments of their latents, concatenated: [batch, ..., moments * latent_dim]."""
         return self.encoder(x)
 
     def decode(self, z: Latents) -> Decoded:
-        """From one value for each latent dimension."""
+        """Latents [batch, *latent_shape] to the distribution of the pixels."""
         return self.decoder(z)

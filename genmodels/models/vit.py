@@ -1,7 +1,8 @@
 """The Vision Transformer (Dosovitskiy et al. 2021): patches as tokens, a pre-norm encoder, a linear head.
 
-Options that followed it: mean pooling in the place of the class token and fixed sine-cosine positions (Beyer et al.
-2022, "Better plain ViT baselines"), stochastic depth (DeiT, Touvron et al. 2021). `Trunk` gives the tokens alone.
+Options from later papers are mean pooling instead of the class token and fixed sine-cosine positions (Beyer et al.
+2022, "Better plain ViT baselines"), and stochastic depth (DeiT, Touvron et al. 2021). `Trunk` is the network without
+the head. Published sizes:
 
     width  depth  heads
     192    12     3      Ti/16  DeiT
@@ -31,7 +32,7 @@ GRID = "position_embedding"  # [rows, columns, width]
 
 
 class Trunk(nn.Module):
-    """Images to normalised tokens, the class token first where there is one. Attributes: see `ViT`."""
+    """Maps images to normalised tokens, with the class token, if there is one, in front. For attributes see `ViT`."""
 
     patch_size: int
     width: int
@@ -48,18 +49,18 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, keys: Keys = None) -> Float[Array, "batch tokens dim"]:
-        """Images in [-1, 1]; `keys` turn dropout and stochastic depth on. Tokens are in row-major order.
+        """Images in [-1, 1] to tokens in row-major order; dropout and stochastic depth are on if `keys` are given.
 
         Raises:
-          ValueError: patches do not tile the images, or a setting is refused.
+          ValueError: patches do not tile the images, or heads do not divide the width.
         """
         grid = PatchEmbedding(self.patch_size, self.width, self.dtype, name="patches")(images.astype(self.dtype))
         batch, rows, columns, width = grid.shape
         if self.positions == "sincos":
-            places = sincos_2d(rows, columns, width)
+            positions = sincos_2d(rows, columns, width)
         else:
-            places = self.param(GRID, nn.initializers.normal(0.02), (rows, columns, width))
-        x = (grid + places.astype(self.dtype)).reshape(batch, rows * columns, width)
+            positions = self.param(GRID, nn.initializers.normal(0.02), (rows, columns, width))
+        x = (grid + positions.astype(self.dtype)).reshape(batch, rows * columns, width)
         if self.class_token:
             token = self.param("class_token", nn.initializers.zeros, (width,))
             if self.positions == "learned":
@@ -78,15 +79,17 @@ class ViT(nn.Module):
     Attributes:
       num_classes: number of logits; 0 is no head, and the logits are then the features.
       patch_size: side of a patch in pixels, which must divide the images.
-      width, depth, heads: of the encoder; the heads must divide the width.
+      width: numbers in a token.
+      depth: number of blocks of the encoder.
+      heads: number of attention heads; they must divide the width.
       hidden: width of the blocks' MLP; 0 is four times the width.
       pooling: "class" reads the class token, "mean" has none and averages the tokens.
       positions: "learned", or "sincos", which are fixed.
-      dropout: of the embedded tokens and in the blocks.
+      dropout: rate of dropout of the embedded tokens and in the blocks.
       stochastic_depth: probability that a branch of the last block is left out; it rises linearly from 0.
-      norm_epsilon: 1e-6 as published; transformers' models have 1e-12.
-      attention: "xla" or "cudnn", see `nn.attention.attend`.
-      dtype: of the computation; parameters, norms, softmax, features and logits stay float32.
+      norm_epsilon: added to the variance in the norms: 1e-6 as published; transformers' models have 1e-12.
+      attention: implementation of attention: xla, or cudnn on a GPU; see `nn.attention.attend`.
+      dtype: precision of the computation, float32 or bfloat16; all parameters, norms, features and logits stay float32.
     """
 
     num_classes: int
@@ -101,7 +104,7 @@ class ViT(nn.Module):
     stochastic_depth: float = 0.0
     norm_epsilon: float = 1e-6
     attention: str = "xla"
-    dtype: Dtype = jnp.float32
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         if min(self.patch_size, self.width, self.depth, self.heads) < 1 or self.hidden < 0:
@@ -120,10 +123,10 @@ class ViT(nn.Module):
     def __call__(
         self, images: Images, keys: Keys = None
     ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch dim"]]:
-        """Images in [-1, 1] to (logits, features); `keys` turn dropout and stochastic depth on.
+        """Images in [-1, 1] to (logits, features); dropout and stochastic depth are on if `keys` are given.
 
         Raises:
-          ValueError: patches do not tile the images, or a setting is refused.
+          ValueError: patches do not tile the images, or heads do not divide the width.
         """
         trunk = Trunk(
             self.patch_size,
@@ -148,7 +151,15 @@ class ViT(nn.Module):
 
 
 def adapt(name: str, array: Any, shape: tuple[int, ...]) -> Array | None:
-    """A parameter of a trained ViT for one of another image size: positions move to the new grid; else None."""
+    """Adapts a parameter of a trained ViT to a ViT for another image size.
+
+    Args:
+      name: name of the leaf.
+      array: the trained parameter.
+      shape: the shape that is needed.
+    Returns:
+      Learned positions resized to the grid of `shape`; None for a parameter that cannot be adapted.
+    """
     if name == GRID and array.shape[-1] == shape[-1]:
         return resize_positions(array, *shape[:2])
     return None

@@ -1,1 +1,1 @@
-"""Layers that networks share."""
+"""Layers and transformations that several networks share: Flax modules and pure functions on arrays."""

@@ -1,4 +1,4 @@
-"""Multi-head self-attention (Vaswani et al. 2017): over the positions of a feature map, as in DDPM, or over tokens."""
+"""Multi-head self-attention (Vaswani et al. 2017) over tokens, or over the positions of a feature map as in DDPM."""
 
 import jax
 from flax import linen as nn
@@ -13,18 +13,22 @@ Tokens = Float[Array, "batch tokens dim"]
 
 
 def attend(query: Tokens, key: Tokens, value: Tokens, heads: int, implementation: str) -> Tokens:
-    """softmax(q k^T / sqrt(d)) v in each head, heads side by side in the width; the softmax is float32.
+    """softmax(q k^T / sqrt(d)) v in each head, with the softmax in float32.
 
     Args:
-      implementation: "xla" runs everywhere; "cudnn" is the fused kernel, on NVIDIA GPUs in bfloat16 only.
+      query, key, value: [batch, tokens, heads * d], the heads side by side in the last axis.
+      heads: number of heads; it must divide the last axis.
+      implementation: "xla" runs everywhere; "cudnn" is the fused kernel, which needs an NVIDIA GPU and bfloat16.
     """
     split = lambda x: x.reshape(*x.shape[:2], heads, -1)  # noqa: E731
-    out = jax.nn.dot_product_attention(split(query), split(key), split(value), implementation=implementation)
+    out = jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its literals come from configs, as strings
+        split(query), split(key), split(value), implementation=implementation
+    )
     return out.reshape(query.shape)
 
 
 def check_attention(heads: int, width: int, implementation: str) -> None:
-    """Raises ValueError when the heads do not divide the width, or for an unknown implementation."""
+    """Raises ValueError if the number of heads does not divide the width, or if the implementation is unknown."""
     if width % heads:
         raise ValueError(f"{heads} attention heads do not divide {width} channels")
     if implementation not in IMPLEMENTATIONS:
@@ -32,8 +36,13 @@ def check_attention(heads: int, width: int, implementation: str) -> None:
 
 
 class SelfAttention(nn.Module):
-    """project(attention) of tokens, without norm or residual: the part that transformer blocks share.
+    """project(attention(x)) of tokens, without norm and residual connection.
 
+    Attributes:
+      heads: number of heads; it must divide the width of the tokens.
+      dtype: of the computation.
+      implementation: see `attend`.
+      kernel_init: of the four dense layers.
     Raises:
       ValueError: see `check_attention`.
     """
@@ -45,7 +54,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens) -> Tokens:
-        """All tokens attending to all."""
+        """Every token attends to every token of the same example."""
         width = x.shape[-1]
         check_attention(self.heads, width, self.implementation)
 
@@ -57,11 +66,12 @@ class SelfAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """x + project(attention(norm(x))), all positions attending to all.
+    """x + project(attention(norm(x))), where every position attends to every position.
 
     Attributes:
-      heads: must divide the channels.
+      heads: number of heads; it must divide the number of channels.
       implementation: see `attend`.
+      norm_epsilon, norm_groups: of the group norm, see `nn.norms.GroupNorm`.
     Raises:
       ValueError: see `check_attention`.
     """
@@ -75,7 +85,7 @@ class SpatialAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch height width channel"]:
-        """The residual attention block."""
+        """A feature map of the same shape; it equals `x` at initialisation, because the projection starts at zero."""
         batch, height, width, channels = x.shape
         check_attention(self.heads, channels, self.implementation)
         h = GroupNorm(self.norm_epsilon, self.norm_groups, name="norm")(x).reshape(batch, height * width, channels)

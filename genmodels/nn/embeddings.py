@@ -12,7 +12,7 @@ def sinusoidal_embedding(
 ) -> Float[Array, "batch {dim}"]:
     """[sin(t w_0) .. sin(t w_k), cos(t w_0) .. cos(t w_k)], w_i = max_period^(-i / (dim/2 - frequency_shift)).
 
-    A shift of 1 (DDPM's) makes 1 / max_period the lowest frequency; a shift of 0 stops just short of it.
+    With a frequency shift of 1, as in DDPM, the lowest frequency is 1 / max_period; with 0 it is slightly higher.
 
     Raises:
       ValueError: `dim` is odd or below 4.

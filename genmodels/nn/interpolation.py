@@ -1,4 +1,7 @@
-"""Paths between two latents: straight, or along the sphere on which Gaussian latents lie (Shoemake 1985)."""
+"""Paths between two latents: along a straight line, or along the sphere near which Gaussian latents lie.
+
+Spherical interpolation: Shoemake 1985.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,24 +10,25 @@ Latents = Float[Array, "batch d"]
 Weights = Float[Array, " frames"]
 Path = Float[Array, "batch frames d"]
 
-SMALL = 1e-3  # of sin(angle): below it float32 does not know the angle, and the sphere is flat
+MIN_SINE = 1e-3  # below this sine float32 cannot resolve the angle, and the path along the sphere is nearly straight
 
 
 def linear(a: Latents, b: Latents, weights: Weights) -> Path:
-    """(1 - w) a + w b."""
+    """(1 - w) a + w b for each weight w."""
     w = weights[None, :, None]
     return (1 - w) * a[:, None] + w * b[:, None]
 
 
 def spherical(a: Latents, b: Latents, weights: Weights) -> Path:
-    """[sin((1 - w) angle) a + sin(w angle) b] / sin(angle), the angle being that between a and b.
+    """[sin((1 - w) angle) a + sin(w angle) b] / sin(angle), where `angle` is the angle between a and b.
 
-    Keeps the length where a and b have the same; straight where they are parallel or one is zero.
+    If a and b have the same length, so has every point of the path. The path is a straight line if a and b are
+    parallel or one of them is zero.
     """
     lengths = jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1)
     cosine = jnp.where(lengths > 0, jnp.sum(a * b, axis=-1) / jnp.where(lengths > 0, lengths, 1), 1)
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))[:, None, None]
-    flat = jnp.sin(angle) < SMALL
+    flat = jnp.sin(angle) < MIN_SINE
     sine = jnp.where(flat, 1, jnp.sin(angle))
     w = weights[None, :, None]
     path = (jnp.sin((1 - w) * angle) * a[:, None] + jnp.sin(w * angle) * b[:, None]) / sine
@@ -35,8 +39,12 @@ KINDS = {"linear": linear, "spherical": spherical}
 
 
 def interpolate(kind: str, a: Latents, b: Latents, frames: int) -> Path:
-    """Points at equal distances on a path of this kind, from a to b.
+    """Equally spaced points on a path from a to b, both ends included.
 
+    Args:
+      kind: "linear" or "spherical".
+      a, b: latents, [batch, d].
+      frames: number of points.
     Raises:
       ValueError: an unknown kind, or fewer than two frames.
     """

@@ -1,29 +1,30 @@
-"""Normalisation layers. Statistics are always float32, whatever the compute dtype."""
+"""Normalisation layers, which compute in float32 whatever the dtype of the network."""
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 MAX_GROUPS = 32
-MIN_CHANNELS = 4  # a group
+MIN_CHANNELS = 4  # per group
 
 
 def num_groups(channels: int) -> int:
-    """At most 32 groups of at least 4 channels (one group below that), dividing the channels.
+    """The greatest divisor of `channels` that gives at most 32 groups of at least 4 channels each, or 1.
 
-    DDPM's 32 groups at 128 channels and more. In narrow networks 32 groups of one channel would be instance norms,
-    which erase whatever is added to a channel as a whole: exactly how the time and class embeddings enter (the
-    same floor as in EDM, Karras et al. 2022).
+    With 128 or more channels these are DDPM's 32 groups. In a narrow network 32 groups would have one channel each, and
+    a norm over a single channel erases a constant added to that channel. Time and class embeddings are such constants.
+    EDM has the same lower limit of 4 channels (Karras et al. 2022).
     """
-    most = max(1, min(MAX_GROUPS, channels // MIN_CHANNELS))
-    return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
+    limit = max(1, min(MAX_GROUPS, channels // MIN_CHANNELS))
+    return next(groups for groups in range(limit, 0, -1) if channels % groups == 0)
 
 
 class GroupNorm(nn.Module):
     """Group normalisation (Wu & He 2018) in float32, returned in the input's dtype.
 
     Attributes:
-      groups: 0 leaves the number to `num_groups`.
+      epsilon: added to the variance.
+      groups: number of groups; 0 chooses it by `num_groups`.
     """
 
     epsilon: float = 1e-6

@@ -1,8 +1,8 @@
-"""Spectral normalisation (Miyato et al. 2018): every kernel divided by its largest singular value.
+"""Spectral normalisation (Miyato et al. 2018): every kernel is divided by its largest singular value.
 
-A function of a network's parameters, not a layer: networks stay as they are. One vector u a kernel, carried in the
-training state, follows the first singular vector by power iteration. It is made of parameters alone, so it is the same
-on all devices.
+These are functions of a network's parameters, so that no network needs a special layer. The training state carries one
+vector u per kernel, which power iteration moves towards the first singular vector. The vectors depend only on the
+parameters and are therefore equal on all devices.
 """
 
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, Float, Key
 
-NAMES = ("kernel", "embedding")
-FIRST = 15  # iterations on fresh vectors
+NAMES = ("kernel", "embedding")  # of the parameters that are normalised
+INITIAL_ITERATIONS = 15  # power iterations on random vectors
 EPSILON = 1e-12
 
 Kernel = Float[Array, "*fan_in out"]
@@ -31,7 +31,12 @@ def _times(w: Array, u: Array) -> Array:
 
 
 def power_iteration(kernel: Kernel, u: Float[Array, " out"], iterations: int = 1) -> Float[Array, " out"]:
-    """u <- W^T W u, normalised: nearer to the first right singular vector of W [fan_in, out] (algorithm 1)."""
+    """u <- W^T W u / |W^T W u|, which approaches the first right singular vector of W (algorithm 1).
+
+    Args:
+      kernel: reshaped to W [fan_in, out].
+      u: of unit length.
+    """
     w = jax.lax.stop_gradient(_matrix(kernel))
     for _ in range(iterations):
         u = _unit(_times(w.T, _unit(_times(w, u))))
@@ -39,9 +44,9 @@ def power_iteration(kernel: Kernel, u: Float[Array, " out"], iterations: int = 1
 
 
 def sigma(kernel: Kernel, u: Float[Array, " out"]) -> Float[Array, ""]:
-    """v^T W u with v = W u / |W u|: the largest singular value once u has converged, never more than it.
+    """v^T W u with v = W u / |W u|: a lower bound of the largest singular value, which it reaches as u converges.
 
-    The gradient takes u and v for constants (equation 12).
+    The gradient treats u and v as constants (equation 12).
     """
     w = _matrix(kernel)
     v = jax.lax.stop_gradient(_unit(_times(w, u)))
@@ -54,22 +59,22 @@ def _kernels(params: dict) -> dict[str, Kernel]:
 
 
 def init(rng: Key[Array, ""], params: dict) -> Vectors:
-    """A vector for every kernel and embedding of a network, after a few iterations from a random start."""
+    """A vector for every kernel and embedding of a network: random, then improved by a few power iterations."""
     kernels = _kernels(params)
     keys = jax.random.split(rng, len(kernels))
     starts = {
         path: _unit(jax.random.normal(key, w.shape[-1:])) for key, (path, w) in zip(keys, kernels.items(), strict=True)
     }
-    return {path: power_iteration(w, starts[path], FIRST) for path, w in kernels.items()}
+    return {path: power_iteration(w, starts[path], INITIAL_ITERATIONS) for path, w in kernels.items()}
 
 
 def update(params: dict, vectors: Vectors) -> Vectors:
-    """One power iteration for every kernel."""
+    """The vectors after one power iteration for every kernel and embedding."""
     return {path: power_iteration(w, vectors[path]) for path, w in _kernels(params).items()}
 
 
 def normalized(params: dict, vectors: Vectors) -> dict:
-    """The parameters with every kernel and embedding divided by its `sigma`; biases are left."""
+    """The parameters with every kernel and embedding divided by its `sigma`; all others are unchanged."""
     flat = traverse_util.flatten_dict(params, sep="/")
-    changed = {path: w / (sigma(w, vectors[path]) + EPSILON) for path, w in _kernels(params).items()}
-    return traverse_util.unflatten_dict(flat | changed, sep="/")
+    kernels = {path: w / (sigma(w, vectors[path]) + EPSILON) for path, w in _kernels(params).items()}
+    return traverse_util.unflatten_dict(flat | kernels, sep="/")

@@ -1,6 +1,6 @@
-"""Dropout and stochastic depth with one key per example, so that an example's mask does not depend on its batch.
+"""Dropout and stochastic depth with one random key per example, so that a mask does not depend on the batch.
 
-Linen's own rng streams take a single key for the whole batch; these layers take `keys` of shape [batch] instead.
+Linen's own random streams take a single key for the batch; these layers take `keys` of shape [batch] instead.
 """
 
 import zlib
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 def _drop(
     layer: nn.Module, rate: float, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None, shape: tuple
 ) -> Float[Array, "batch ..."]:
-    """Drops with a mask of `shape` an example, from its key folded with a hash of the layer's path."""
+    """Applies a random mask of `shape` to each example, drawn from its key folded with a hash of the layer's path."""
     if rate == 0.0 or keys is None:
         return x
     salt = zlib.crc32("/".join(layer.path).encode())
@@ -35,19 +35,19 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None) -> Float[Array, "batch ..."]:
-        """`keys=None` means evaluation: the identity."""
+        """The same shape as `x`; `keys=None` means evaluation, which is the identity."""
         return _drop(self, self.rate, x, keys, x.shape[1:])
 
 
 class StochasticDepth(nn.Module):
-    """Zeroes a residual branch as a whole, for each example with probability `rate` (Huang et al. 2016).
+    """Zeroes the full residual branch of an example with probability `rate` (Huang et al. 2016).
 
-    Branches that stay are scaled by 1 / (1 - rate), so that evaluation is the identity.
+    Branches that are kept are scaled by 1 / (1 - rate), so that evaluation is the identity.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None) -> Float[Array, "batch ..."]:
-        """`keys=None` means evaluation: the identity."""
+        """The same shape as `x`; `keys=None` means evaluation, which is the identity."""
         return _drop(self, self.rate, x, keys, (1,) * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""The transformer encoder block (Vaswani et al. 2017), pre-norm and with GELU as in ViT (Dosovitskiy et al. 2021)."""
+"""The transformer encoder block (Vaswani et al. 2017), with pre-norm and GELU as in ViT (Dosovitskiy et al. 2021)."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,7 +14,13 @@ KERNEL_INIT = nn.initializers.xavier_uniform()
 
 
 class Mlp(nn.Module):
-    """dense, GELU (exact, by erf), dropout, dense; the width of the input comes back."""
+    """Dense, GELU (exact, by erf), dropout, dense; the output has the width of the input.
+
+    Attributes:
+      hidden: width of the hidden layer.
+      dropout: probability, in [0, 1).
+      dtype: of the computation.
+    """
 
     hidden: int
     dropout: float
@@ -22,7 +28,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, keys: Keys) -> Tokens:
-        """Each token by itself; `keys` turn dropout on."""
+        """Maps each token independently; dropout is on if `keys` are given."""
         h = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=KERNEL_INIT, name="in")(x)
         h = Dropout(self.dropout, name="dropout")(nn.gelu(h, approximate=False), keys)
         return nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=KERNEL_INIT, name="out")(h)
@@ -32,11 +38,12 @@ class EncoderBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
     Attributes:
-      heads: must divide the width of the tokens.
-      hidden: width of the MLP.
-      dropout: of each branch's output and within the MLP.
+      heads: number of attention heads; it must divide the width of the tokens.
+      hidden: width of the MLP's hidden layer.
+      dropout: probability, for the output of each branch and within the MLP.
       stochastic_depth: probability that a branch is left out.
-      attention: see `nn.attention.attend`.
+      norm_epsilon: of the layer norms.
+      attention: implementation, see `nn.attention.attend`.
       dtype: of the computation; norms and softmax stay float32.
     """
 
@@ -50,7 +57,7 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, keys: Keys = None) -> Tokens:
-        """`keys` turn dropout and stochastic depth on."""
+        """Tokens of the same shape; dropout and stochastic depth are on if `keys` are given."""
 
         def add(x, branch, name):
             branch = Dropout(self.dropout, name=f"dropout_{name}")(branch, keys)
@@ -66,8 +73,8 @@ class EncoderBlock(nn.Module):
 
 
 def depth_rates(last: float, depth: int) -> tuple[float, ...]:
-    """Stochastic-depth probability of each block, rising linearly from 0 to `last` (Huang et al. 2016, equation 4).
+    """The stochastic-depth probability of each block, rising linearly from 0 to `last` (Huang et al. 2016, equation 4).
 
-    As later transformers count it (DeiT): the first block is always there.
+    The first block has probability 0, as in DeiT; in the paper the line starts at the network's input instead.
     """
     return tuple(last * block / max(1, depth - 1) for block in range(depth))

@@ -13,16 +13,11 @@ from genmodels.core.grids import read_captions
 from genmodels.evaluators.comparison import Comparison, Entry
 from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
-from genmodels.reporting import curves
+from genmodels.reporting import curves, picture_files
 from genmodels.reporting.files import read_results
 from genmodels.reporting.plots import plot
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.workdir import read_config, read_json
-
-# The pictures of an evaluation, in the order of the report; where it drew no samples, the last grid of training comes
-# first.
-SAMPLES_PICTURE = "grid.png"
-EVALUATION_PICTURES = (SAMPLES_PICTURE, "reconstructions.png", "interpolation.png", "trajectory.png", "neighbours.png")
 
 # Keys of a config, or what they begin with, that may differ between runs whose results are averaged over seeds.
 NOT_OF_THE_EXPERIMENT = (
@@ -87,13 +82,9 @@ def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _picture_paths(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """The pictures to show: those of the evaluation, else the last one of training, else the sheet of training data."""
-    evaluated = [path for name in EVALUATION_PICTURES if (path := workdir / "samples" / name).exists()]
-    if (workdir / "samples" / SAMPLES_PICTURE).exists():
-        return evaluated
-    drawn_in_training = sorted((workdir / "samples").glob("*_[0-9]*.png"))[-1:]
+    """The pictures to show: those of samples/, or, of a run that draws none, the sheet of the training data."""
     sheet = workdir / "data.png"
-    return drawn_in_training + evaluated or ([sheet] if sheet.exists() else [])
+    return picture_files.in_report(workdir / "samples") or ([sheet] if sheet.exists() else [])
 
 
 def run_section(workdir: pathlib.Path) -> dict[str, Any]:

@@ -1,113 +1,183 @@
-"""Pictures of a trained run for its report, made from whatever predict functions its task has."""
+"""Pictures of what a model makes, chosen by the inputs and the output of its predict functions alone.
 
+A predict function has a picture when its output is "image" (one image a row) or "frames" (a sequence of images a row),
+or when it says what its result shows (`Predict.shows`). Without images among its inputs the picture is a grid of
+samples, by class where it takes labels; with images these lie above what the function makes of them; and a sequence is
+a row. A new kind of model gets its pictures without a line here.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from genmodels.core.grids import save_grid
-from genmodels.data.base import Pair, Source
+from genmodels.data.base import DataSource
 from genmodels.data.pixels import Pixels
 from genmodels.metrics.nearest import nearest_neighbours
+from genmodels.reporting.picture_files import FILES
 from genmodels.runs.inference import Predictor, Run
+from genmodels.tasks import Predict
 
-EXAMPLES = 10
-MOST_CLASSES = 16  # shown in the pictures that training draws
+Images = UInt8[np.ndarray, "N height width channel"]
+Call = Callable[[int, dict[str, Any]], dict[str, np.ndarray]]  # (number of rows, inputs) to a predict function's result
+
+EXAMPLES = 10  # columns of samples, rows of sequences; twice as many inputs
+SAMPLE_ROWS = 8
+MAX_CLASS_COLUMNS = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sheet:
+    """A picture of a predict function.
+
+    Attributes:
+      images: all images, row after row.
+      columns: how many images a row has.
+      caption: what the rows are.
+      made: the output of the predict function alone.
+    """
+
+    images: Images
+    columns: int
+    caption: str
+    made: UInt8[np.ndarray, "rows ..."]
+
+
+def pictured(functions: Mapping[str, Predict]) -> dict[str, Predict]:
+    """The predict functions that have a picture, by name."""
+    return {name: one for name, one in functions.items() if one.output in ("image", "frames") or one.shows}
+
+
+def draw(name: str, predict: Predict, call: Call, source: DataSource) -> Sheet | None:
+    """The sheet of a predict function; None where the source has not the images or labels that its inputs need.
+
+    Args:
+      source: whose images and labels the inputs are. An input that is called as a field of the source is of that field;
+        else the source must have a single field, of which several inputs take consecutive images.
+    """
+    found = _inputs(predict, source)
+    if found is None:
+        return None
+    num, inputs, origins = found
+    outputs = call(num, inputs)
+    made = outputs[predict.output]
+    shows = {field: words for field, words in (predict.shows or {predict.output: name}).items() if field in outputs}
+    if made.ndim == 5:
+        shown = max(1, EXAMPLES // len(shows))
+        rows = np.stack([outputs[field][:shown] for field in shows], axis=1)
+        order = f"of each {len(shows)} rows, from above: " if len(shows) > 1 else "a row each: "
+        caption = "; ".join([*origins, order + ", ".join(shows.values())])
+        return Sheet(rows.reshape(-1, *rows.shape[3:]), rows.shape[2], caption, made)
+    if origins:
+        rows = np.concatenate([*(inputs[field] for field in predict.images), *(outputs[field] for field in shows)])
+        return Sheet(rows, num, f"from above: {', '.join([*origins, *shows.values()])}", made)
+    by_class = ", one class a column" if "label" in inputs else ""
+    return Sheet(made, num // SAMPLE_ROWS, f"images 0 to {num - 1}{by_class}", made)
+
+
+def _inputs(predict: Predict, source: DataSource) -> tuple[int, dict[str, Any], list[str]] | None:
+    """(number of rows, inputs, where each image input comes from) for a sheet; None where the source has too little."""
+    single, labelled = predict.output == "image", "label" in predict.inputs
+    if not predict.images:
+        classes = min(source.num_classes, MAX_CLASS_COLUMNS)
+        if labelled and not classes:
+            return None
+        num = SAMPLE_ROWS * (classes if labelled else EXAMPLES) if single else EXAMPLES
+        return num, {"label": np.arange(num, dtype=np.int32) % classes} if labelled else {}, []
+    fields = {one: one if one in source.fields else source.fields[0] for one in predict.images}
+    if len(source.fields) > 1 and not set(predict.images) <= set(source.fields):
+        return None
+    uses = collections.Counter(fields.values())
+    most = min(len(source.images_of(field)) // count for field, count in uses.items())
+    num = min(most, 2 * EXAMPLES if single else EXAMPLES)
+    if not num or (labelled and source.labels is None):
+        return None
+    inputs: dict[str, Any] = {"label": source.labels[:num]} if labelled and source.labels is not None else {}
+    origins, start = [], dict.fromkeys(uses, 0)
+    for one, field in fields.items():
+        first = start[field]
+        start[field] = first + num
+        inputs[one] = source.images_of(field)[first : first + num]
+        origins.append(f"images {first} to {first + num - 1} of {source.parts[field].name} ({source.split})")
+    return num, inputs, origins
 
 
 def while_training(
-    predictor: Predictor, variables: Any, source: Source | Pair, folder: pathlib.Path, step: int
+    predictor: Predictor, variables: Any, source: DataSource, folder: pathlib.Path, step: int
 ) -> dict[str, np.ndarray]:
-    """What a run draws as it goes, in files <name>_<step>.png; also returned, by name.
+    """Draws <name>_<step>.png of the predict functions that tell most in the shortest time; returns what they made.
 
-    A grid from every predict function that makes images of nothing but a key and a label; of a task that has none, from
-    those that make images of images.
+    These are the functions that make images of no image; of a task without such a function, those that make an image of
+    images; else all that have a picture.
     """
-    functions = {name: p for name, p in predictor.task.predict.items() if p.output == "image"}
-    free = {name: p for name, p in functions.items() if set(p.inputs) <= {"key", "label"}}
+    functions = pictured(predictor.task.predict)
+    single = {name: one for name, one in functions.items() if one.output == "image"}
+    samples = {name: one for name, one in single.items() if not one.images}
     drawn = {}
-    for name, predict in free.items():
-        classes = min(source.num_classes, MOST_CLASSES)
-        columns = classes if "label" in predict.inputs else EXAMPLES
-        num = 8 * columns
-        inputs = {"label": np.arange(num, dtype=np.int32) % classes} if "label" in predict.inputs else {}
-        drawn[name] = predictor(variables, name, num, inputs)["image"]
-        by_class = ", one class a column" if inputs else ""
-        caption = f"seed 0, images 0 to {num - 1}{by_class}"
-        save_grid(folder / f"{name}_{step:06d}.png", drawn[name], columns, f"{name} at step {step}", caption)
-    for name, predict in functions.items() if not free else ():
-        if set(predict.inputs) <= {"key", "image"}:
-            given = source.pixels[: 2 * EXAMPLES]
-            drawn[name] = predictor(variables, name, len(given), {"image": given})["image"]
-            rows, caption = np.concatenate([given, drawn[name]]), "above: training images; below: what became of them"
-            save_grid(folder / f"{name}_{step:06d}.png", rows, len(given), f"{name} at step {step}", caption)
+    for name, predict in (samples or single or functions).items():
+        sheet = draw(name, predict, functools.partial(predictor, variables, name), source)
+        if sheet is not None:
+            drawn[name] = sheet.made
+            path, title = folder / f"{name}_{step:06d}.png", f"{name} at step {step}"
+            save_grid(path, sheet.images, sheet.columns, title, f"{sheet.caption}; seed 0")
     return drawn
 
 
-def samples(run: Run, images: np.ndarray, labels: np.ndarray | None, protocol: str) -> None:
-    """samples/grid.png: samples by class, one class a column."""
-    columns, chosen, by_class = EXAMPLES, images[: 10 * EXAMPLES], ""
-    if labels is not None:
-        classes = np.unique(labels)
-        count = min(10, *(int(np.sum(labels == c)) for c in classes))
-        columns, by_class = len(classes), ", one class a column"
-        chosen = np.stack([images[np.flatnonzero(labels == c)[row]] for row in range(count) for c in classes])
-    save_grid(run.workdir / "samples" / "grid.png", chosen, columns, "Samples", protocol + by_class)
+@contextlib.contextmanager
+def _decoration(path: pathlib.Path) -> Iterator[None]:
+    """Turns any error of a picture into a warning: numbers must not be lost for a picture's sake."""
+    try:
+        yield
+    except Exception as error:  # of the drawing, of the data, or of a task's own function
+        print(f"warning: {path} was not drawn: {' '.join(str(error).split()) or type(error).__name__}", flush=True)
 
 
-def neighbours(run: Run, images: np.ndarray, training: Pixels) -> None:
-    """samples/neighbours.png: samples above, their nearest training images below."""
-    distances, indices = nearest_neighbours(images[: 2 * EXAMPLES], training)
-    rows = np.concatenate([images[: 2 * EXAMPLES], training[indices]])
-    caption = (
-        f"above: samples 0 to {len(distances) - 1}; below: the training image nearest to each "
-        f"(mean distance {distances.mean():.2f}, pixels in 0-1)"
-    )
-    save_grid(run.workdir / "samples" / "neighbours.png", rows, len(distances), "Nearest training images", caption)
+def of_functions(run: Run, names: Iterable[str], source: DataSource, seed: int, options: Mapping[str, Any]) -> None:
+    """Draws samples/<name>.png (or as FILES has it) of these predict functions; one that fails is a warning.
+
+    Args:
+      options: settings of the sampler that differ from the run's; each function takes those that it has.
+    """
+    for name in names:
+        predict = run.predictor.task.predict[name]
+        chosen = {key: value for key, value in options.items() if key in predict.options}
+        path = run.workdir / "samples" / f"{FILES.get(name, name)}.png"
+        with _decoration(path):
+            sheet = draw(name, predict, functools.partial(run.predict, name, seed=seed, **chosen), source)
+            if sheet is not None:
+                settings = "".join(f", {key} {value}" for key, value in {**predict.options, **chosen}.items())
+                caption = f"{sheet.caption}; {run.weights} weights of step {run.step}, seed {seed}{settings}"
+                save_grid(path, sheet.images, sheet.columns, predict.title or name, caption)
 
 
-def reconstructions(run: Run, images: Pixels, seed: int) -> None:
-    """samples/reconstructions.png: images above, below what an autoencoder makes of them, for runs that are one."""
-    predict = run.predictor.task.predict.get("reconstruct")
-    if predict is None:
-        return
-    shown = images[: 2 * EXAMPLES]
-    made = run.predict("reconstruct", len(shown), {"image": shown}, seed=seed)
-    rows = [shown, *([made["seen"]] if "seen" in made else []), made["image"]]
-    middle = "; between: with the noise that the encoder sees" if "seen" in made else ""
-    caption = f"above: images 0 to {len(shown) - 1}{middle}; below: their reconstructions, {run.weights} weights"
-    path = run.workdir / "samples" / "reconstructions.png"
-    save_grid(path, np.concatenate(rows), len(shown), "Reconstructions", caption)
+def samples(run: Run, images: Images, labels: Int[np.ndarray, " N"] | None, protocol: str) -> None:
+    """Draws samples/grid.png of the samples that were measured, one class a column; a failure is a warning."""
+    path = run.workdir / "samples" / "grid.png"
+    with _decoration(path):
+        columns, chosen, by_class = EXAMPLES, images[: 10 * EXAMPLES], ""
+        if labels is not None:
+            classes = np.unique(labels)
+            count = min(10, *(int(np.sum(labels == c)) for c in classes))
+            columns, by_class = len(classes), ", one class a column"
+            chosen = np.stack([images[np.flatnonzero(labels == c)[row]] for row in range(count) for c in classes])
+        save_grid(path, chosen, columns, "Samples", protocol + by_class)
 
 
-def interpolation(run: Run, images: Pixels | None, seed: int) -> None:
-    """samples/interpolation.png: a path a row, between images or between samples, for runs that interpolate."""
-    predict = run.predictor.task.predict.get("interpolate")
-    if predict is None or ("a" in predict.inputs and (images is None or len(images) < 2)):
-        return
-    inputs, ends = {}, f"samples of seed {seed}"
-    if "a" in predict.inputs:
-        count = min(EXAMPLES, len(images) // 2)
-        inputs, ends = {"a": images[:count], "b": images[count : 2 * count]}, "images and the ones after them"
-    if "label" in predict.inputs:
-        inputs["label"] = run.sample_labels(EXAMPLES)
-    count = len(next(iter(inputs.values()))) if inputs else EXAMPLES
-    frames = run.predict("interpolate", count, inputs, seed=seed)["frames"]
-    caption = f"each row goes from one to another: {ends}; {predict.options['kind']}, {run.weights} weights"
-    path = run.workdir / "samples" / "interpolation.png"
-    save_grid(path, frames.reshape(-1, *frames.shape[2:]), frames.shape[1], "Interpolation between latents", caption)
-
-
-def trajectory(run: Run, seed: int, options: Mapping[str, Any]) -> None:
-    """samples/trajectory.png: x_t and the predicted x0 from noise to image, for runs that have a trajectory."""
-    predict = run.predictor.task.predict.get("trajectory")
-    if predict is None:
-        return
-    labels = run.sample_labels(EXAMPLES)
-    frames = run.predict("trajectory", EXAMPLES, {} if labels is None else {"label": labels}, seed=seed, **options)
-    shown = 4
-    rows = [frames[name][row] for row in range(shown) for name in ("xt", "x0")]
-    caption = f"{shown} samples from noise to image; of each pair of rows, above x_t and below the x0 predicted from it"
-    path = run.workdir / "samples" / "trajectory.png"
-    save_grid(path, np.concatenate(rows), rows[0].shape[0], "Denoising trajectory", caption)
+def neighbours(run: Run, images: Images, training: Pixels) -> None:
+    """Draws samples/neighbours.png, samples above their nearest training images; a failure is a warning."""
+    path = run.workdir / "samples" / "neighbours.png"
+    with _decoration(path):
+        distances, indices = nearest_neighbours(images[: 2 * EXAMPLES], training)
+        rows = np.concatenate([images[: 2 * EXAMPLES], training[indices]])
+        caption = (
+            f"above: samples 0 to {len(distances) - 1}; below: the training image nearest to each "
+            f"(mean distance {distances.mean():.2f}, pixels in 0-1)"
+        )
+        save_grid(path, rows, len(distances), "Nearest training images", caption)

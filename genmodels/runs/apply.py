@@ -9,7 +9,6 @@ import numpy as np
 from genmodels.data.sources import read_images
 from genmodels.errors import ConfigError, choose
 from genmodels.runs.inference import Run, check_labels
-from genmodels.tasks.checks import IMAGE_FIELDS
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def gather(
       ConfigError, DataError: paths, labels or num are missing, superfluous, or do not fit the model.
     """
     predict = run.predictor.task.predict[choose("predict function", name, run.predictor.task.predict)]
-    fields = [field for field in IMAGE_FIELDS if field in predict.inputs]
+    fields = predict.images
     if len(paths) != len(fields):
         wanted = ",".join(f"{field.upper()}_PATH" for field in fields)
         sets = "1 set" if len(fields) == 1 else f"{len(fields)} sets"

@@ -1,12 +1,17 @@
 """Reading experiment files: FILE.py or FILE.py:VARIANT, with every mistake in them told in one line."""
 
+import contextlib
 import difflib
 import pathlib
 import re
 import runpy
-from collections.abc import Sequence
+import sys
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from genmodels import config as config_lib
 from genmodels.errors import ConfigError, GenmodelsError, choose
@@ -17,27 +22,48 @@ def is_experiment(value: str) -> bool:
     return re.fullmatch(r".+\.py(:\w*)?", value) is not None
 
 
+def run(flag: str, value: str) -> dict[str, Any]:
+    """The names that an experiment file defines.
+
+    Args:
+      flag: what names it, for messages: "--config".
+    Raises:
+      ConfigError: the file is missing or does not run.
+    """
+    name = value.partition(":")[0]
+    path = pathlib.Path(name)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(f"{flag}={value}: no such file{hint}")
+    with _mistakes_named(flag, value):
+        return runpy.run_path(name)
+
+
 def load(flag: str, value: str) -> ConfigDict:
-    """The config of an experiment file.
+    """The config of an experiment file, FILE.py[:VARIANT], with every key of its task.
 
     Args:
       flag: what names it, for messages: "--config".
     Raises:
       ConfigError: the file is missing, does not run or has no get_config.
     """
-    name, _, variant = value.partition(":")
-    path = pathlib.Path(name)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ConfigError(f"{flag}={value}: no such file{hint}")
+    variant = value.partition(":")[2]
+    module = run(flag, value)
+    if "get_config" not in module:
+        raise ConfigError(f"{flag}={value}: the file has no 'get_config'")
+    with _mistakes_named(flag, value):
+        return config_lib.arranged(module["get_config"](*([variant] if variant else [])))
+
+
+@contextlib.contextmanager
+def _mistakes_named(flag: str, value: str) -> Iterator[None]:
+    """Turns whatever goes wrong in a user's file into one line that names the file."""
     try:
-        return runpy.run_path(name)["get_config"](*([variant] if variant else []))
+        yield
     except GenmodelsError as error:
         raise ConfigError(f"{flag}={value}: {error}") from error
-    except KeyError as error:
-        raise ConfigError(f"{flag}={value}: the file has no {error}") from error
-    except Exception as error:  # any mistake in a user's file
+    except Exception as error:
         raise ConfigError(f"{flag}={value}: the file does not run: {type(error).__name__}: {error}") from error
 
 
@@ -47,6 +73,49 @@ def _values(argv: Sequence[str], name: str) -> list[str]:
     return [arg.partition("=")[2] or after for arg, after in pairs if arg.lstrip("-").partition("=")[0] == name]
 
 
+def _with_switches(config: ConfigDict, argv: Sequence[str]) -> ConfigDict:
+    """The config with the keys that belong to the command line's switches: the task's name, then the task's own."""
+    for task in _values(argv, "config.task")[-1:]:
+        config = config_lib.arranged(config, {"task": task})
+    given = {key: _values(argv, f"config.{key}")[-1:] for key in config_lib.switches(config.task).values()}
+    return config_lib.arranged(config, {key: values[0] for key, values in given.items() if values})
+
+
+class _Parser(flags.ArgumentParser):
+    """Reads the experiment that --config names, so that overrides of switches bring their keys before they are set."""
+
+    def parse(self, path: str) -> ConfigDict:
+        """Raises ConfigError as `load` does."""
+        return _with_switches(load("--config", path), sys.argv).lock()
+
+
+def define_flag(text: str, values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
+    """The flag --config=FILE.py[:VARIANT], whose keys --config.a.b=c sets."""
+    holder = config_flags.DEFINE_config_file("config", None, text, flag_values=values)
+    values[holder.name].parser = _Parser()
+    return holder
+
+
+def overrides(holder: flags.FlagHolder) -> set[str]:
+    """The keys that the command line sets."""
+    return set(config_flags.get_override_values(flags.FLAGS[holder.name]))
+
+
+def describe(config: ConfigDict, given: Collection[str]) -> Iterator[str]:
+    """A line for each key: value, type and what set it, then its meaning.
+
+    Args:
+      given: keys that the command line sets.
+    """
+    known = config_lib.settings(config)
+    for key, value in config_lib.flatten(config).items():
+        setting = known.get(key, config_lib.Setting(None, type(value), ""))
+        shown = "not set" if value is None else repr(value)
+        who = "command line" if key in given else "file" if value != setting.default else "default"
+        yield f"config.{key} = {shown}  ({setting.type_name}, {who})"
+        yield from textwrap.wrap(setting.meaning, 112, initial_indent=" " * 8, subsequent_indent=" " * 8)
+
+
 def check_command_line(argv: Sequence[str]) -> None:
     """Checks the experiment file and the keys of its overrides before absl sees them, for the sake of clear words.
 
@@ -54,7 +123,7 @@ def check_command_line(argv: Sequence[str]) -> None:
       ConfigError: the file is missing, does not run or has no get_config; or an override names an unknown key.
     """
     for value in _values(argv, "config"):
-        config = load("--config", value)
+        config = _with_switches(load("--config", value), argv)
         flat = config_lib.flatten(config)
         sections = {key.rpartition(".")[0] for key in flat}
         for arg in argv:

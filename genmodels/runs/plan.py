@@ -13,7 +13,7 @@ from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.data import preflight
 from genmodels.data.augment import Augment
-from genmodels.data.base import Pair, Source
+from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError
 from genmodels.runs.inference import abstract_state
@@ -34,7 +34,7 @@ class Plan:
 
     config: ConfigDict
     parallel: Parallel
-    source: Source | Pair
+    source: DataSource
     data: DataSpec
     augment: Augment
     task: Task
@@ -55,7 +55,7 @@ class Plan:
 
     def absent_keys(self) -> dict[str, Any]:
         """{"section.key": value} that a config means which was written before the key existed."""
-        return config_lib.flatten(config_lib.defaults()) | dict(self.task.defaults)
+        return {key: setting.default for key, setting in config_lib.settings(self.config).items()}
 
     def summary(self, first_step: int) -> str:
         """One line on what is trained from which step, on what."""

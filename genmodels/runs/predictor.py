@@ -12,6 +12,7 @@ import numpy as np
 
 from genmodels.config import check_seed, fits
 from genmodels.core.parallel import Parallel
+from genmodels.core.rng import fold
 from genmodels.data import pipeline, transforms
 from genmodels.errors import ConfigError, choose
 from genmodels.tasks import FrozenNetwork, Task
@@ -41,9 +42,7 @@ class Predictor:
         predict = self.task.predict[name]
 
         def fn(variables, frozen, inputs, dist):
-            keys = jax.vmap(lambda seed, index: jax.random.fold_in(jax.random.key(seed), index))(
-                inputs["seed"], inputs["index"]
-            )
+            keys = fold(jax.vmap(jax.random.key)(inputs["seed"]), inputs["index"])
             fields = transforms.normalize(inputs["fields"]) | {"key": keys}
             outputs = predict.fn(variables, frozen, fields, dist, **options)
             images = [field for field, v in outputs.items() if v.ndim >= 4 and field not in predict.numbers]

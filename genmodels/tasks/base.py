@@ -45,12 +45,16 @@ class Predict:
     Attributes:
       fn: (variables, frozen, inputs, dist, **options) to a dictionary of arrays with one row for each example. Images
         are float32 in [-1, 1], in the inputs and in the result.
-      inputs: the fields that `inputs` must have: "key" (one for each row), "label", "image", ...
-      output: the main field of the result, e.g. "image" or "logits".
+      inputs: the fields that `inputs` must have: "key" (one for each row), "label", and images under any other name.
+      output: the main field of the result: "image" (one image for each row), "frames" (a sequence of images for each
+        row), or another such as "logits".
       optional: further fields that `inputs` may have.
       options: static settings with their defaults; they are constants of the compiled function.
       protocol: entries that describe the output in the protocol of every number that is computed from it.
       numbers: fields of the result that have four or more axes but are not images, e.g. latents with positions.
+      title: the title of its picture, see `reporting.pictures`; by default its name.
+      shows: {field of the result: what it shows, in words}: the rows of its picture from above; if empty, the picture
+        shows `output` alone.
     """
 
     fn: Callable[..., dict[str, Any]]
@@ -60,6 +64,13 @@ class Predict:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    title: str = ""
+    shows: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The fields of `inputs` that are images."""
+        return tuple(field for field in self.inputs if field not in ("key", "label"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +144,6 @@ class Task:
       watch: (averages of a logging interval, with its last "step") to one line for each problem that they show. A line
         begins with one or two words that do not change while the problem lasts, and a colon: "collapse: ...".
       row_multiple: the number of rows of a batch on one device must be a multiple of this.
-      defaults: {"section.key": value} of its config sections, for configs written before such a key existed.
       pretrained: the trained networks that it needs; train_step and the predict functions receive them as
         FrozenNetworks in `frozen`, under the same names.
       heads: regular expressions of parameter names, "network/module/leaf"; such a parameter keeps its fresh values if
@@ -148,7 +158,6 @@ class Task:
     predict: dict[str, Predict]
     watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()
     row_multiple: int = 1
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrained: Mapping[str, Pretrained] = dataclasses.field(default_factory=dict)
     heads: tuple[str, ...] = ()
     adapt: Callable[[str, Any, tuple[int, ...]], Any] = no_adaptation

@@ -1,6 +1,6 @@
-"""`config.diffusion`, `config.sampler` and `config.likelihood`: what they may hold, and the objects they stand for.
+"""The sections `config.diffusion`, `config.sampler` and `config.likelihood`, and the objects that they describe.
 
-`config.diffusion.process` decides which other keys that section has: ddpm, edm or flow.
+`config.diffusion.process` (ddpm, edm or flow) decides which other keys its section has.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from genmodels.config import build
 from genmodels.diffusion import likelihood, samplers, time_sampling, weighting
+from genmodels.diffusion.bound import Bound
 from genmodels.diffusion.ddpm import DDPM
 from genmodels.diffusion.edm import EDM
 from genmodels.diffusion.flow import RectifiedFlow
@@ -35,23 +36,41 @@ def _check_positive(name: str, value: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DDPMConfig:
-    """Discrete-time diffusion (Ho et al. 2020; Nichol & Dhariwal 2021)."""
+    """Discrete-time diffusion (Ho et al. 2020; Nichol & Dhariwal 2021).
+
+    Attributes:
+      process: ddpm, edm or flow; it decides which other keys the section has.
+      schedule: how the noise grows: linear (in the betas) or cosine.
+      timesteps: number of steps of the forward process.
+      zero_terminal_snr: rescales the schedule so that the last step is pure noise.
+      parameterization: what the network predicts: epsilon, x0 or velocity.
+      variance: variance of the reverse process: fixed_small, fixed_large or learned_range.
+      loss: simple, hybrid (simple + vlb_weight vlb) or vlb.
+      vlb_weight: weight of the variational bound in the hybrid loss.
+      weighting: weight of the simple loss at each time: uniform, snr, min_snr or truncated_snr.
+      snr_gamma: largest weight of min_snr.
+      time_sampling: distribution of the times in training: uniform, logit_normal or importance.
+      logit_mean: mean of the logit of the time, of logit_normal.
+      logit_std: standard deviation of the logit of the time, of logit_normal.
+      conditional: trains on the labels, where the data has labels.
+      label_dropout: share of examples that are trained without their label, which guidance needs.
+    """
 
     process: str = "ddpm"
-    schedule: str = "cosine"  # linear, cosine
+    schedule: str = "cosine"
     timesteps: int = 1000
-    zero_terminal_snr: bool = False  # rescale the schedule so that the last step is pure noise
-    parameterization: str = "epsilon"  # epsilon, x0, velocity
-    variance: str = "fixed_small"  # of the reverse process: fixed_small, fixed_large, learned_range
-    loss: str = "simple"  # simple, hybrid (simple + vlb_weight vlb), vlb
+    zero_terminal_snr: bool = False
+    parameterization: str = "epsilon"
+    variance: str = "fixed_small"
+    loss: str = "simple"
     vlb_weight: float = 0.001
-    weighting: str = "uniform"  # of the simple loss: uniform, snr, min_snr, truncated_snr
-    snr_gamma: float = 5.0  # of min_snr
-    time_sampling: str = "uniform"  # uniform, logit_normal, importance
-    logit_mean: float = 0.0  # of logit_normal
+    weighting: str = "uniform"
+    snr_gamma: float = 5.0
+    time_sampling: str = "uniform"
+    logit_mean: float = 0.0
     logit_std: float = 1.0
-    conditional: bool = True  # on the label, where the data has labels
-    label_dropout: float = 0.1  # share of examples trained without their label, for guidance
+    conditional: bool = True
+    label_dropout: float = 0.1
 
     def __post_init__(self):
         _check_common(self)
@@ -61,78 +80,103 @@ class DDPMConfig:
         choose("config.diffusion.weighting", self.weighting, weighting.WEIGHTINGS)
         choose("config.diffusion.time_sampling", self.time_sampling, time_sampling.TIME_SAMPLINGS)
         if self.zero_terminal_snr and self.parameterization == "epsilon":
-            raise ValueError("zero_terminal_snr needs parameterization=velocity or x0: pure noise tells nothing of x0")
+            raise ValueError(
+                "zero_terminal_snr needs parameterization=velocity or x0: epsilon does not determine x0 in pure noise"
+            )
         if self.learns_variance and self.loss == "simple":
-            raise ValueError("variance=learned_range is trained by loss=hybrid or vlb, not by loss=simple")
+            raise ValueError("variance=learned_range is trained by loss=hybrid or loss=vlb, not by loss=simple")
         if self.loss == "hybrid" and not self.learns_variance:
             raise ValueError("loss=hybrid trains the variance: set variance=learned_range")
         if self.loss != "simple" and self.time_sampling == "logit_normal":
             raise ValueError(
-                "time_sampling=logit_normal draws no estimate of the bound; with loss=hybrid or vlb use uniform"
+                "time_sampling=logit_normal gives no estimate of the bound; with loss=hybrid or loss=vlb use uniform"
             )
         if self.weighting == "truncated_snr" and self.parameterization == "epsilon":
-            raise ValueError(
-                "weighting=truncated_snr grows without end for epsilon; use parameterization=velocity or x0"
-            )
+            raise ValueError("weighting=truncated_snr is unbounded for epsilon; use parameterization=velocity or x0")
         if self.loss == "vlb" and self.weighting != "uniform":
-            raise ValueError("weighting belongs to the simple loss; loss=vlb has none")
+            raise ValueError("weighting applies to the simple loss only; with loss=vlb set weighting=uniform")
         if self.loss != "simple" and self.timesteps < 2:
-            raise ValueError("the variational bound needs two or more timesteps")
+            raise ValueError(f"loss={self.loss} needs two or more timesteps")
         for name in ("snr_gamma", "logit_std", "vlb_weight"):
             _check_positive(name, getattr(self, name))
 
     @property
     def learns_variance(self) -> bool:
-        """Whether the network has outputs for its variance."""
+        """Whether the network predicts the variance of the reverse process."""
         return self.variance == "learned_range"
 
-    def loss_weight(self, process: DDPM, time: Array) -> Array:
-        """Of the simple loss, per example."""
+    def loss_weight(self, process: Process, time: Array) -> Array:
+        """The weight of each example's simple loss."""
         alpha, sigma = (x[:, 0, 0, 0] for x in process.alpha_sigma(time))
         return weighting.weight(self.weighting, self.parameterization, alpha, sigma, self.snr_gamma)
 
     def make(self) -> DDPM:
-        """The process."""
+        """The process that these settings describe."""
         return DDPM(Schedule.named(self.schedule, self.timesteps, self.zero_terminal_snr))
+
+    def bound(self, clip: float | None = None) -> Bound:
+        """The variational bound of this process, with predictions of x_0 clipped to [-clip, clip]."""
+        return Bound(self.make().schedule, self.variance, self.parameterization, clip)
 
 
 @dataclasses.dataclass(frozen=True)
 class EDMConfig:
-    """Karras et al. 2022; the network predicts x0 through its preconditioning."""
+    """Karras et al. 2022; the network predicts x0 through its preconditioning.
+
+    Attributes:
+      process: ddpm, edm or flow; it decides which other keys the section has.
+      sigma_min: least noise that sampling goes down to.
+      sigma_max: noise that sampling starts from.
+      sigma_data: standard deviation of the pixels in [-1, 1].
+      p_mean: mean of log sigma in training.
+      p_std: standard deviation of log sigma in training.
+      conditional: trains on the labels, where the data has labels.
+      label_dropout: share of examples that are trained without their label, which guidance needs.
+    """
 
     process: str = "edm"
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    sigma_data: float = 0.5  # standard deviation of the pixels in [-1, 1]
-    p_mean: float = -1.2  # of log sigma in training
+    sigma_data: float = 0.5
+    p_mean: float = -1.2
     p_std: float = 1.2
     conditional: bool = True
     label_dropout: float = 0.1
 
     parameterization = "x0"
     time_sampling = "uniform"  # of the quantile; p_mean and p_std give the distribution
+    logit_mean, logit_std = 0.0, 1.0
     learns_variance = False
-    loss = "simple"
+    loss, vlb_weight = "simple", 0.0
 
     def __post_init__(self):
         _check_common(self)
         self.make()
 
-    def loss_weight(self, process: EDM, time: Array) -> Array:
-        """lambda(sigma)."""
+    def loss_weight(self, process: Any, time: Array) -> Array:
+        """The weight lambda(sigma) of each example's loss."""
         return process.weight(time)
 
     def make(self) -> EDM:
-        """The process."""
+        """The process that these settings describe."""
         return EDM(self.sigma_min, self.sigma_max, self.sigma_data, self.p_mean, self.p_std)
 
 
 @dataclasses.dataclass(frozen=True)
 class FlowConfig:
-    """Rectified flow (Liu et al. 2023; logit-normal times: Esser et al. 2024)."""
+    """Rectified flow (Liu et al. 2023; logit-normal times: Esser et al. 2024).
+
+    Attributes:
+      process: ddpm, edm or flow; it decides which other keys the section has.
+      time_sampling: distribution of the times in training: uniform or logit_normal.
+      logit_mean: mean of the logit of the time, of logit_normal.
+      logit_std: standard deviation of the logit of the time, of logit_normal.
+      conditional: trains on the labels, where the data has labels.
+      label_dropout: share of examples that are trained without their label, which guidance needs.
+    """
 
     process: str = "flow"
-    time_sampling: str = "uniform"  # uniform, logit_normal
+    time_sampling: str = "uniform"
     logit_mean: float = 0.0
     logit_std: float = 1.0
     conditional: bool = True
@@ -140,19 +184,19 @@ class FlowConfig:
 
     parameterization = "flow"
     learns_variance = False
-    loss = "simple"
+    loss, vlb_weight = "simple", 0.0
 
     def __post_init__(self):
         _check_common(self)
         choose("config.diffusion.time_sampling", self.time_sampling, ("uniform", "logit_normal"))
         _check_positive("logit_std", self.logit_std)
 
-    def loss_weight(self, process: RectifiedFlow, time: Array) -> Array:
-        """1."""
+    def loss_weight(self, process: Process, time: Array) -> Array:
+        """The weight 1 of each example's loss."""
         return jnp.ones_like(time)
 
     def make(self) -> RectifiedFlow:
-        """The process."""
+        """The process that these settings describe."""
         return RectifiedFlow()
 
 
@@ -162,35 +206,74 @@ Settings = DDPMConfig | EDMConfig | FlowConfig
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig:
-    """`config.sampler`: the defaults of `sample`, each an option of the command too."""
+    """`config.sampler`: the defaults of `sample`, each an option of the command too.
 
-    sampler: str = "ddim"  # ancestral, ddim, euler, heun, heun_ratio, dpmpp_2m
+    Attributes:
+      sampler: the method: ancestral, ddim, euler, heun, heun_ratio or dpmpp_2m.
+      steps: number of sampling steps; heun takes two network evaluations in each.
+      spacing: places of the steps in time: trailing, leading, linspace (ddpm), uniform (flow), karras, logsnr (all).
+      eta: noise of ddim: 0 is deterministic, 1 as much as ancestral sampling.
+      variance: variance of ancestral sampling: fixed_small, fixed_large or learned_range.
+      clip: keeps x0 within [-clip, clip] at each step; 0 does not.
+    """
+
+    sampler: str = "ddim"
     steps: int = 50
     spacing: str = "trailing"
-    eta: float = 0.0  # of ddim
-    variance: str = "fixed_small"  # of ancestral
-    clip: float = 1.0  # x0 to [-clip, clip] at each step; 0 is off
+    eta: float = 0.0
+    variance: str = "fixed_small"
+    clip: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.clip < math.inf:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
         if self.eta and self.sampler != "ddim":
-            raise ValueError(f"eta={self.eta} is of sampler=ddim, {self.sampler} has none: set eta=0")
+            raise ValueError(f"eta={self.eta} applies to sampler=ddim only; with sampler={self.sampler} set eta=0")
 
     def step(self) -> samplers.Step:
-        """The step object these settings describe."""
+        """The step object that these settings describe.
+
+        Raises:
+          ConfigError: the sampler is unknown.
+          ValueError: the step refuses its settings.
+        """
         choose("sampler", self.sampler, samplers.STEPS)
-        options = {"ddim": {"eta": self.eta}, "ancestral": {"variance": self.variance}}
+        options: dict[str, dict[str, Any]] = {"ddim": {"eta": self.eta}, "ancestral": {"variance": self.variance}}
         return samplers.STEPS[self.sampler](**options.get(self.sampler, {}))
 
 
 @dataclasses.dataclass(frozen=True)
-class LikelihoodConfig:
-    """`config.likelihood`: how `nll` is measured."""
+class EDMSampler(SamplerConfig):
+    """`config.sampler` of edm, which has no timesteps that `trailing` could take a part of."""
 
-    strata: int = 0  # of the variational bound: 0 is every timestep, else one random timestep in each of so many parts
-    clip: float = 1.0  # x0 to [-clip, clip] in the bound; 0 is off
-    trace: str = "hutchinson"  # of the ODE's divergence: hutchinson, exact
+    spacing: str = "karras"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSampler(SamplerConfig):
+    """`config.sampler` of flow, which has no timesteps that `trailing` could take a part of."""
+
+    spacing: str = "uniform"
+
+
+SAMPLERS = {"ddpm": SamplerConfig, "edm": EDMSampler, "flow": FlowSampler}
+
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodConfig:
+    """`config.likelihood`: how `nll` is measured.
+
+    Attributes:
+      strata: parts of the timesteps, in each of which the variational bound takes one at random; 0 takes all timesteps.
+      clip: keeps x0 within [-clip, clip] in the variational bound; 0 does not.
+      trace: how the divergence of the ODE is computed: hutchinson (an estimate) or exact.
+      rtol: relative tolerance of the ODE's solver.
+      atol: absolute tolerance of the ODE's solver.
+    """
+
+    strata: int = 0
+    clip: float = 1.0
+    trace: str = "hutchinson"
     rtol: float = 1e-4
     atol: float = 1e-4
 
@@ -202,13 +285,27 @@ class LikelihoodConfig:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
 
 
-def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
-    """The three sections, checked, and the process they describe.
+def _process_name(config: Mapping[str, Any]) -> str:
+    return choose("config.diffusion.process", config.get("diffusion", {}).get("process", "ddpm"), PROCESSES)
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclasses that read the three sections, for `config.diffusion.process`.
 
     Raises:
-      ConfigError: an unknown key, or a value that the process, sampler or likelihood refuses.
+      ConfigError: an unknown process.
     """
-    name = choose("config.diffusion.process", config.diffusion.get("process", "ddpm"), PROCESSES)
+    name = _process_name(config)
+    return {"diffusion": PROCESSES[name], "sampler": SAMPLERS[name], "likelihood": LikelihoodConfig}
+
+
+def read(config: Any) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
+    """The three sections after all checks, and the process that they describe.
+
+    Raises:
+      ConfigError: there is an unknown key, or a value that the process, the sampler or the likelihood refuses.
+    """
+    name = _process_name(config)
     try:
         settings = build(PROCESSES[name], config.diffusion, "diffusion")
         process = settings.make()
@@ -216,7 +313,7 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
         raise ConfigError(f"{error} (with config.diffusion.process={name})") from error
     except ValueError as error:
         raise ConfigError(f"config.diffusion: {error}") from error
-    sampling = build(SamplerConfig, config.sampler, "sampler")
+    sampling = build(SAMPLERS[name], config.sampler, "sampler")
     likelihood_config = build(LikelihoodConfig, config.get("likelihood", {}), "likelihood")
     try:
         step = sampling.step()
@@ -227,6 +324,6 @@ def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, L
         raise ConfigError("config.sampler.variance=learned_range needs config.diffusion.variance=learned_range")
     if name == "ddpm" and not 0 <= likelihood_config.strata < settings.timesteps:
         raise ConfigError(
-            f"config.likelihood.strata={likelihood_config.strata}: must be from 0 to {settings.timesteps - 1}"
+            f"config.likelihood.strata={likelihood_config.strata} must be within [0, {settings.timesteps - 1}]"
         )
     return settings, process, sampling, likelihood_config

@@ -1,41 +1,60 @@
 """Generative adversarial networks (Goodfellow et al. 2014) as a Task.
 
     a step   n updates of the discriminator D, each on its own n-th of the batch and as many fakes from fresh latents;
-             then one of the generator G on fresh latents
+             then one update of the generator G on fresh latents
 
-So `config.train.batch_size` is n times what papers call the batch of a discriminator update. Losses, penalties and
-augmentations are lists of their own in genmodels.losses. `loss` in the log is what G minimises: it tells how the game
-stands, not how good the images are.
+`config.train.batch_size` is therefore n times the batch of one discriminator update, which papers call the batch size.
+Losses and penalties are listed in genmodels.losses, augmentations in genmodels.nn.diff_augment. The logged `loss` is
+that of G: it compares G with D, and does not measure the quality of the images.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, Key
 
-from genmodels import config as config_lib
-from genmodels.config import build
-from genmodels.core import optim
+from genmodels.config import OptimOfNetwork, build
+from genmodels.core.parallel import Dist
+from genmodels.core.rng import fold
 from genmodels.core.state import Average, TrainState
 from genmodels.errors import ConfigError, choose
-from genmodels.losses.adversarial import LOSSES
+from genmodels.losses.adversarial import LOSSES, Adversarial
 from genmodels.losses.penalties import PENALTIES
 from genmodels.models.gan import Networks
 from genmodels.nn import spectral_norm
 from genmodels.nn.batch_norm import COLLECTION
 from genmodels.nn.diff_augment import AUGMENTATIONS, augment
-from genmodels.tasks.base import DataSpec, Task
-from genmodels.tasks.gan_predict import DISCRIMINATOR, GENERATOR, SPECTRAL, GANNetworks, predict_functions
+from genmodels.tasks.base import Curve, DataSpec, Task
+from genmodels.tasks.gan_diagnostics import batch_variance, watch
+from genmodels.tasks.gan_predict import (
+    DISCRIMINATOR,
+    GENERATOR,
+    SPECTRAL,
+    BatchStatistics,
+    GANFunctions,
+    GANNetworks,
+    Images,
+)
+from genmodels.tasks.network_optimizer import NetworkOptimizer, network_optimizers
 
 NO_PENALTY = "none"
-STATISTICS = 0.99  # a step: the average of batch statistics where no EMA says it
-GRACE = 500  # steps before anything is wrong
-COLLAPSED, CERTAIN = 0.25, 0.98  # of sample_diversity; of an accuracy
+MAX_STATISTICS_DECAY = 0.99  # of averaged batch statistics in each update, where no EMA sets their decay
 
-LATENT, REAL, FAKE, PENALTY, GENERATED, SHOWN = range(6)  # what an example's keys are for
+# An example's key is folded with one of these for everything that is random about the example.
+LATENT_SALT, REAL_AUGMENT_SALT, FAKE_AUGMENT_SALT, PENALTY_SALT, GENERATOR_SALT, GENERATOR_AUGMENT_SALT = range(6)
+
+CURVES = (
+    Curve("Share of images that the discriminator gets right", ("discriminator_accuracy_",), "share"),
+    Curve("Differences among samples, relative to real images", ("sample_diversity",), "ratio", logarithmic=True),
+    Curve("Discriminator's loss and penalty", ("discriminator_loss", "penalty"), "loss"),
+)
+
+Rows = dict[str, Array]
+Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +62,15 @@ class GANConfig:
     """`config.gan`.
 
     Attributes:
-      loss: of losses.adversarial: non_saturating, least_squares, hinge, wasserstein.
-      penalty: of losses.penalties: wgan_gp, r1; or none.
-      penalty_weight: 10 is usual for wgan_gp; r1's is gamma, 0.1 to 10.
-      penalty_interval: taken every so many updates of D, so many times heavier (Karras et al. 2020, section 3.1).
-      discriminator_steps: n.
-      generator_multiple: latents in G's update, in batches of one update of D.
-      augment: of losses.diff_augment: colour, translation, cutout; applied to what D sees.
-      conditional: on the label.
+      loss: the adversarial loss: non_saturating, least_squares, hinge or wasserstein.
+      penalty: on the gradient of D: wgan_gp, r1 or none.
+      penalty_weight: weight of the penalty: 10 is usual for wgan_gp; r1's is gamma, 0.1 to 10.
+      penalty_interval: updates of D from one penalty to the next; its weight is multiplied by as many (Karras et al.
+        2020, section 3.1).
+      discriminator_steps: updates of D in a step, n.
+      generator_multiple: latents in an update of G, as a multiple of the rows in one update of D.
+      augment: differentiable augmentations of all images that D sees: colour, translation, cutout.
+      conditional: generates images of a given label.
     Raises:
       ConfigError, ValueError: an unknown name, or a value out of range.
     """
@@ -76,34 +96,206 @@ class GANConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
 
-def watch(values: Mapping[str, float], boundary: float | None) -> Iterator[str]:
-    """Lines on what is going wrong, from `Task.watch`'s averages; a critic without a boundary may well be certain."""
-    if values.get("step", GRACE) < GRACE:
-        return
-    diversity = values.get("sample_diversity", 1.0)
-    if diversity < COLLAPSED:
-        yield (
-            f"collapse: samples differ among themselves {diversity:.2g} times as much as real images do "
-            "(sample_diversity); a penalty, config.gan.augment or lower learning rates may help"
+def _named(norms: Metrics, network: str) -> Metrics:
+    return {f"{name}_{network}": value for name, value in norms.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GAN:
+    """The training of a generator and a discriminator.
+
+    Attributes:
+      settings: `config.gan`.
+      networks: both networks.
+      optimizers: those of GENERATOR and DISCRIMINATOR.
+    """
+
+    settings: GANConfig
+    networks: GANNetworks
+    optimizers: Mapping[str, NetworkOptimizer]
+
+    @property
+    def adversarial(self) -> Adversarial:
+        """The losses of both networks."""
+        return LOSSES[self.settings.loss]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the networks see labels."""
+        return self.networks.settings.num_classes > 0
+
+    def init(self, rng: Key[Array, ""], batch: Rows) -> TrainState:
+        """The state of step 0."""
+        settings = self.networks.settings
+        g_key, d_key, u_key = jax.random.split(rng, 3)
+        labels = jnp.zeros((1,), jnp.int32) if self.conditional else None
+        extra: dict[str, Any] = {
+            GENERATOR: settings.generator().init(g_key, jnp.zeros((1, settings.latent)), labels),
+            DISCRIMINATOR: settings.discriminator().init(d_key, batch["image"][:1], labels),
+        }
+        params = {name: variables.pop("params") for name, variables in extra.items()}
+        if settings.discriminator_norm == SPECTRAL:
+            extra[DISCRIMINATOR][SPECTRAL] = spectral_norm.init(u_key, params[DISCRIMINATOR])
+        transformations = {name: optimizer.transformation for name, optimizer in self.optimizers.items()}
+        averaged = [name for name, optimizer in self.optimizers.items() if optimizer.ema_decay is not None]
+        return TrainState.create(params, transformations, ema=averaged, extra=extra)
+
+    def discriminator_loss(
+        self, params: Any, rows: Rows, *, extra: Mapping[str, Any], penalize: Bool[Array, ""], dist: Dist
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The mean loss of D on `rows`, with its penalty, and its metrics.
+
+        Args:
+          params: the parameters of D.
+          rows: "image", "fake" (the generator's images), "key" and, for a conditional GAN, "label".
+          extra: the state's `extra` of D.
+          penalize: whether the penalty is taken in this update.
+        """
+        labels = rows.get("label")
+        real = augment(self.settings.augment, rows["image"], fold(rows["key"], REAL_AUGMENT_SALT))
+        fake = augment(self.settings.augment, rows["fake"], fold(rows["key"], FAKE_AUGMENT_SALT))
+        real_scores, real_statistics = self.networks.score(params, extra, real, labels, dist.mean)
+        fake_scores, fake_statistics = self.networks.score(params, extra, fake, labels, dist.mean)
+        loss = self.adversarial.discriminator(real_scores, fake_scores)
+        statistics = jax.tree.map(lambda a, b: (a + b) / 2, dict(real_statistics), dict(fake_statistics))
+        metrics = {"discriminator_loss": loss, "statistics": statistics}
+        metrics |= self.accuracies(real_scores, fake_scores, dist)
+        if self.settings.penalty == NO_PENALTY:
+            return loss, metrics
+        penalty = self.penalty(params, real, fake, rows, extra=extra, penalize=penalize)
+        metrics["penalty"] = Average(penalty, 1.0 * penalize)
+        return loss + self.settings.penalty_weight * self.settings.penalty_interval * penalty, metrics
+
+    def accuracies(self, real_scores: Array, fake_scores: Array, dist: Dist) -> Metrics:
+        """The share of real and of fake images on the right side of the boundary, or of the mean score of a critic."""
+        real_scores, fake_scores = jax.lax.stop_gradient((real_scores, fake_scores))
+        boundary = self.adversarial.boundary
+        if boundary is None:
+            boundary = dist.mean(jnp.mean(jnp.stack((real_scores, fake_scores))))
+        return {
+            "discriminator_accuracy_real": jnp.mean(1.0 * (real_scores > boundary)),
+            "discriminator_accuracy_fake": jnp.mean(1.0 * (fake_scores < boundary)),
+        }
+
+    def penalty(
+        self,
+        params: Any,
+        real: Images,
+        fake: Images,
+        rows: Rows,
+        *,
+        extra: Mapping[str, Any],
+        penalize: Bool[Array, ""],
+    ) -> Float[Array, ""]:
+        """The gradient penalty of D; 0 in the updates that do not take it."""
+
+        def score(images):
+            return self.networks.score(params, extra, images, rows.get("label"))[0]
+
+        def value():
+            return PENALTIES[self.settings.penalty](score, real, fake, fold(rows["key"], PENALTY_SALT))
+
+        return value() if self.settings.penalty_interval == 1 else jax.lax.cond(penalize, value, lambda: jnp.zeros(()))
+
+    def discriminator_update(
+        self, state: TrainState, rows: Rows, count: Integer[Array, ""], dist: Dist
+    ) -> tuple[TrainState, Metrics]:
+        """One update of D on real rows and as many fakes; `count` is the number of updates of D so far."""
+        extra, labels = state.extra[DISCRIMINATOR], rows.get("label")
+        if SPECTRAL in extra:
+            extra = extra | {SPECTRAL: spectral_norm.update(state.params[DISCRIMINATOR], extra[SPECTRAL])}
+        latents = self.networks.latents(fold(rows["key"], LATENT_SALT))
+        fakes, _ = self.networks.generate_batch(
+            state.params[GENERATOR], state.extra[GENERATOR], latents, labels, dist.mean
         )
-    if boundary is None:
-        return
-    real, fake = (values.get(f"discriminator_accuracy_{kind}", 0.5) for kind in ("real", "fake"))
-    said = f"right on {real:.0%} of real and {fake:.0%} of fake images"
-    if min(real, fake) > CERTAIN:
-        yield f"discriminator: {said}: it teaches little; a penalty, augmentation or a lower learning rate may help"
-    if max(real, fake) > CERTAIN and min(real, fake) < 1 - CERTAIN:
-        yield f"discriminator: {said}: it tells nothing apart; more discriminator_steps or a higher rate may help"
+        penalize = count % self.settings.penalty_interval == 0
+        loss = functools.partial(self.discriminator_loss, extra=extra, penalize=penalize, dist=dist)
+        state, metrics, norms = self.optimizers[DISCRIMINATOR].update(state, loss, rows | {"fake": fakes}, dist)
+        state = state.replace(extra=state.extra | {DISCRIMINATOR: extra})
+        state = self.average_statistics(state, DISCRIMINATOR, metrics.pop("statistics"))
+        del metrics["loss"]  # in the log, `loss` is the generator's
+        diversity = batch_variance(fakes, dist) / jnp.maximum(batch_variance(rows["image"], dist), 1e-12)
+        return state, metrics | _named(norms, DISCRIMINATOR) | {"sample_diversity": diversity}
+
+    def generator_loss(
+        self, params: Any, rows: Rows, *, state: TrainState, dist: Dist
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The mean loss of G with parameters `params` on the latents of the keys in `rows`, and its metrics."""
+        labels, networks = rows.get("label"), self.networks
+        latents = networks.latents(rows["key"])
+        fakes, statistics = networks.generate_batch(params, state.extra[GENERATOR], latents, labels, dist.mean)
+        fakes = augment(self.settings.augment, fakes, fold(rows["key"], GENERATOR_AUGMENT_SALT))
+        scores, _ = networks.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], fakes, labels, dist.mean)
+        return self.adversarial.generator(scores), {"statistics": dict(statistics)}
+
+    def generator_update(self, state: TrainState, rows: Rows, dist: Dist) -> tuple[TrainState, Metrics]:
+        """One update of G on `generator_multiple` latents for each row."""
+        multiple = self.settings.generator_multiple
+        keys = fold(fold(rows["key"], GENERATOR_SALT)[:, None], jnp.arange(multiple)).reshape(-1)
+        latent_rows = {"key": keys}
+        if self.conditional:
+            latent_rows["label"] = jnp.repeat(rows["label"], multiple)
+        loss = functools.partial(self.generator_loss, state=state, dist=dist)
+        state, metrics, norms = self.optimizers[GENERATOR].update(state, loss, latent_rows, dist)
+        state = self.average_statistics(state, GENERATOR, metrics.pop("statistics"))
+        return state, metrics | _named(norms, GENERATOR)
+
+    def average_statistics(self, state: TrainState, network: str, statistics: BatchStatistics) -> TrainState:
+        """The state whose averaged batch statistics of `network` have moved towards those of a batch.
+
+        They move as slowly as the averaged parameters that they are used with.
+        """
+        if COLLECTION not in statistics:
+            return state
+        ema_decay = self.optimizers[network].ema_decay
+        if ema_decay is not None:
+            decay = ema_decay(state.step)
+        else:
+            decay = jnp.minimum(MAX_STATISTICS_DECAY, (1.0 + state.step) / (10.0 + state.step))
+        extra = state.extra[network]
+        average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, extra[COLLECTION], statistics[COLLECTION])
+        return state.replace(extra=state.extra | {network: extra | {COLLECTION: average}})
+
+    def train_step(
+        self, state: TrainState, frozen: Any, batch: Rows, rng: Key[Array, ""], dist: Dist
+    ) -> tuple[TrainState, Metrics]:
+        """See `Task.train_step`."""
+        rows = {"image": batch["image"], "key": dist.example_keys(rng)}
+        if self.conditional:
+            rows["label"] = batch["label"]
+        n = self.settings.discriminator_steps
+        # Part i has every n-th row, so that the parts of a batch that is sharded over devices are sharded as well.
+        parts = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), rows)
+
+        def update(state, part):
+            rows, index = part
+            return self.discriminator_update(state, rows, n * state.step + index, dist)
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        if n == 1:
+            state, metrics = update(state, (first, 0))
+        else:
+            # Unrolled, because XLA's CPU backend takes twice as long for gradients of gradients inside a loop.
+            state, every = jax.lax.scan(update, state, (parts, jnp.arange(n)), unroll=True)
+            metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), every)
+        state, generator_metrics = self.generator_update(state, first, dist)
+        return state, metrics | generator_metrics
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, type]:
+    """The dataclass that reads each section of a GAN's config."""
+    networks = {f"optim.{network}": OptimOfNetwork for network in (GENERATOR, DISCRIMINATOR)}
+    return {"gan": GANConfig, "model": Networks, **networks}
 
 
 def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     """The GAN of a config with the sections `model` (models.gan.Networks) and `gan` (GANConfig).
 
-    Either network's optimizer may differ from `config.optim` in `config.optim.generator` and
-    `config.optim.discriminator`.
+    The sections `config.optim.generator` and `config.optim.discriminator` override `config.optim` for one network.
 
     Raises:
-      ConfigError: an unknown key or a value that is refused; labels missing for a conditional model; accumulation.
+      ConfigError: the config has an unknown key or a value that is refused, or asks for accumulation or for a
+        conditional model of data without labels.
     """
     data.require("gan", "image")
     settings = build(GANConfig, config.gan, "gan")
@@ -113,167 +305,24 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         )
     if config.train.accumulate != 1:
         raise ConfigError(
-            f"config.train.accumulate={config.train.accumulate}: batch norm over a part of the batch would be another "
-            "method, so a GAN takes 1; lower config.train.batch_size"
+            f"config.train.accumulate={config.train.accumulate}: a GAN does not accumulate gradients, because the "
+            "batch norms would see a part of the batch only; set it to 1, or lower config.train.batch_size"
         )
     num_classes = data.num_classes if settings.conditional else 0
-    networks = build(Networks, config.model, "model", image_shape=data.image_shape, num_classes=num_classes)
-    if settings.penalty != NO_PENALTY and networks.discriminator_norm == "batch":
+    model = build(Networks, config.model, "model", image_shape=data.image_shape, num_classes=num_classes)
+    if settings.penalty != NO_PENALTY and model.discriminator_norm == "batch":
         raise ConfigError(
-            f"config.gan.penalty={settings.penalty} needs each example's own gradient, which "
-            "config.model.discriminator_norm=batch couples to others; set it to spectral or none"
+            f"config.gan.penalty={settings.penalty} needs the gradient of each example alone, which "
+            "config.model.discriminator_norm=batch mixes with others; set it to spectral or none"
         )
-    gan, n = GANNetworks(networks), settings.discriminator_steps
-    tx = optim.make_optimizers(config, {GENERATOR: 1, DISCRIMINATOR: n}, num_steps)
-    frozen_parts = {network: optim.Frozen.of(config, network) for network in tx}
-    decay = optim.ema_decay(config.ema, num_steps)
-    loss = LOSSES[settings.loss]
-
-    def init(rng, batch) -> TrainState:
-        g_key, d_key, u_key = jax.random.split(rng, 3)
-        labels = jnp.zeros((1,), jnp.int32) if num_classes else None
-        made = {
-            GENERATOR: networks.generator().init(g_key, jnp.zeros((1, networks.latent)), labels),
-            DISCRIMINATOR: networks.discriminator().init(d_key, batch["image"][:1], labels),
-        }
-        params = {name: variables.pop("params") for name, variables in made.items()}
-        if networks.discriminator_norm == SPECTRAL:
-            made[DISCRIMINATOR][SPECTRAL] = spectral_norm.init(u_key, params[DISCRIMINATOR])
-        averaged = (GENERATOR,) if decay is not None else ()
-        return TrainState.create(params, tx, ema=averaged, extra=made)
-
-    def averaged_statistics(state, network, seen):
-        """`extra` with the network's batch statistics moved towards those seen; as slowly as the EMA it serves."""
-        if COLLECTION not in seen:
-            return state
-        if network == GENERATOR and decay is not None:
-            d = decay(state.step)
-        else:
-            d = jnp.minimum(STATISTICS, (1.0 + state.step) / (10.0 + state.step))
-        own = state.extra[network]
-        moved = jax.tree.map(lambda a, b: d * a + (1 - d) * b, own[COLLECTION], seen[COLLECTION])
-        return state.replace(extra=state.extra | {network: own | {COLLECTION: moved}})
-
-    def seen_by_discriminator(images, keys, purpose):
-        return augment(settings.augment, images, _keys(keys, purpose))
-
-    def discriminator_update(state, rows, count, dist):
-        """One update of D on real rows and as many fakes."""
-        own, labels = state.extra[DISCRIMINATOR], rows.get("label")
-        if SPECTRAL in own:
-            own = own | {SPECTRAL: spectral_norm.update(state.params[DISCRIMINATOR], own[SPECTRAL])}
-        latents = gan.latents(_keys(rows["key"], LATENT))
-        fakes, _ = gan.generate_batch(state.params[GENERATOR], state.extra[GENERATOR], latents, labels, dist.mean)
-        due = count % settings.penalty_interval == 0
-
-        def penalty(params, real, fake, rows):
-            keys = _keys(rows["key"], PENALTY)
-
-            def score(images):
-                return gan.score(params, own, images, rows.get("label"))[0]
-
-            def value():
-                return PENALTIES[settings.penalty](score, real, fake, keys)
-
-            return value() if settings.penalty_interval == 1 else jax.lax.cond(due, value, lambda: jnp.zeros(()))
-
-        def loss_fn(params, rows):
-            real = seen_by_discriminator(rows["image"], rows["key"], REAL)
-            fake = seen_by_discriminator(rows["fake"], rows["key"], FAKE)
-            on_real, seen_real = gan.score(params, own, real, rows.get("label"), dist.mean)
-            on_fake, seen_fake = gan.score(params, own, fake, rows.get("label"), dist.mean)
-            game = loss.discriminator(on_real, on_fake)
-            scores = jax.lax.stop_gradient((on_real, on_fake))
-            middle = loss.boundary
-            if middle is None:
-                middle = dist.mean(jnp.mean(jnp.stack(scores)))
-            metrics = {
-                "discriminator_loss": game,
-                "discriminator_accuracy_real": jnp.mean(1.0 * (scores[0] > middle)),
-                "discriminator_accuracy_fake": jnp.mean(1.0 * (scores[1] < middle)),
-                "seen": jax.tree.map(lambda a, b: (a + b) / 2, dict(seen_real), dict(seen_fake)),
-            }
-            if settings.penalty == NO_PENALTY:
-                return game, metrics
-            extra = penalty(params, real, fake, rows)
-            metrics["penalty"] = Average(extra, 1.0 * due)
-            return game + settings.penalty_weight * settings.penalty_interval * extra, metrics
-
-        grads, metrics = optim.gradients(
-            loss_fn, state.params[DISCRIMINATOR], rows | {"fake": fakes}, dist, frozen=frozen_parts[DISCRIMINATOR]
-        )
-        state = state.replace(extra=state.extra | {DISCRIMINATOR: own})
-        state = averaged_statistics(state, DISCRIMINATOR, metrics.pop("seen"))
-        state, norms = optim.apply_gradients(state, DISCRIMINATOR, tx[DISCRIMINATOR], grads, None)
-        metrics.pop("loss")
-        diversity = spread(fakes, dist) / jnp.maximum(spread(rows["image"], dist), 1e-12)
-        return state, metrics | _named(norms, DISCRIMINATOR) | {"sample_diversity": diversity}
-
-    def generator_update(state, rows, dist):
-        """One update of G, on `generator_multiple` latents a row."""
-        keys = _keys(rows["key"], GENERATED)
-        keys = jax.vmap(_keys, (None, 0), 1)(keys, jnp.arange(settings.generator_multiple)).reshape(-1)
-        latent_rows = {"key": keys}
-        if num_classes:
-            latent_rows["label"] = jnp.repeat(rows["label"], settings.generator_multiple)
-
-        def loss_fn(params, rows):
-            labels = rows.get("label")
-            fakes, seen = gan.generate_batch(
-                params, state.extra[GENERATOR], gan.latents(rows["key"]), labels, dist.mean
-            )
-            shown = seen_by_discriminator(fakes, rows["key"], SHOWN)
-            scores, _ = gan.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], shown, labels, dist.mean)
-            return loss.generator(scores), {"seen": dict(seen)}
-
-        grads, metrics = optim.gradients(
-            loss_fn, state.params[GENERATOR], latent_rows, dist, frozen=frozen_parts[GENERATOR]
-        )
-        state = averaged_statistics(state, GENERATOR, metrics.pop("seen"))
-        state, norms = optim.apply_gradients(state, GENERATOR, tx[GENERATOR], grads, decay)
-        return state, metrics | _named(norms, GENERATOR)
-
-    def train_step(state, frozen, batch, rng, dist):
-        rows = {"image": batch["image"], "key": dist.example_keys(rng)}
-        if num_classes:
-            rows["label"] = batch["label"]
-        # Every n-th row, so that the parts of a batch sharded over devices stay so.
-        parts = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), rows)
-
-        def one(state, part):
-            rows, place = part
-            return discriminator_update(state, rows, n * state.step + place, dist)
-
-        first = jax.tree.map(lambda x: x[0], parts)
-        if n == 1:
-            state, metrics = one(state, (first, 0))
-        else:
-            # Unrolled, as XLA's CPU backend takes twice as long for gradients of gradients inside a loop.
-            state, each = jax.lax.scan(one, state, (parts, jnp.arange(n)), unroll=True)
-            metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), each)
-        state, more = generator_update(state, first, dist)
-        return state, metrics | more
-
+    updates = {GENERATOR: 1, DISCRIMINATOR: settings.discriminator_steps}
+    method = GAN(settings, GANNetworks(model), network_optimizers(config, updates, (GENERATOR,), num_steps))
     return Task(
-        init=init,
-        train_step=train_step,
-        optimizers=tx,
-        predict=predict_functions(gan),
-        watch=functools.partial(watch, boundary=loss.boundary),
-        defaults=config_lib.defaults_of(gan=GANConfig, model=Networks),
-        row_multiple=n * max(1, networks.norm_rows),
+        init=method.init,
+        train_step=method.train_step,
+        optimizers={name: optimizer.transformation for name, optimizer in method.optimizers.items()},
+        predict=GANFunctions(method.networks).by_name(),
+        watch=functools.partial(watch, boundary=method.adversarial.boundary),
+        row_multiple=settings.discriminator_steps * max(1, model.norm_rows),
+        curves=CURVES,
     )
-
-
-def spread(images: jax.Array, dist: Any) -> jax.Array:
-    """Half of the mean squared distance of two images of the global batch: E |x|^2 - |E x|^2."""
-    square, centre = dist.mean((jnp.mean(jnp.sum(jnp.square(images), (1, 2, 3))), jnp.mean(images, 0)))
-    return square - jnp.sum(jnp.square(centre))
-
-
-def _keys(keys: jax.Array, purpose: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)
-
-
-def _named(norms: dict[str, jax.Array], network: str) -> dict[str, jax.Array]:
-    return {f"{name}_{network}": value for name, value in norms.items()}

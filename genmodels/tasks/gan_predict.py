@@ -1,4 +1,4 @@
-"""What a trained GAN can do: draw samples, walk between two of them, and score images."""
+"""The networks of a GAN with their state, and the predict functions of a trained one: samples, paths and scores."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
+from genmodels.core.rng import fold
 from genmodels.models.gan import Networks
 from genmodels.nn import spectral_norm
 from genmodels.nn.batch_norm import COLLECTION
@@ -15,79 +16,107 @@ from genmodels.nn.interpolation import interpolate
 from genmodels.tasks.base import Predict
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
-SPECTRAL = "spectral"  # a discriminator's singular vectors, in the state's `extra`
+SPECTRAL = "spectral"  # the singular vectors of a discriminator's kernels, in the state's `extra`
+PATH_END_SALT = 1  # an example's key is folded with it for the latent at the end of its path
 
 Labels = Integer[Array, " batch"] | None
 Images = Float[Array, "batch height width channel"]
-Seen = dict[str, Any]  # {COLLECTION: statistics of the batch}
+Latents = Float[Array, "batch latent"]
+BatchStatistics = Mapping[str, Any]  # {COLLECTION: the statistics of this batch}; {} for a network without batch norm
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GANNetworks:
-    """Both networks, called with what the state carries for them in `extra`."""
+    """Both networks of a GAN. `extra` is what the state's `extra` holds for the network that is called.
 
-    networks: Networks
+    Attributes:
+      settings: `config.model`.
+    """
 
-    def latents(self, keys: Key[Array, " batch"]) -> Float[Array, "batch latent"]:
-        """Standard normal, each from its own key."""
-        return jax.vmap(lambda key: jax.random.normal(key, (self.networks.latent,)))(keys)
+    settings: Networks
 
-    def generate(self, params: Any, extra: Mapping[str, Any], latents: Any, labels: Labels) -> Images:
-        """Images by averaged batch statistics."""
-        return self.networks.generator().apply({"params": params} | dict(extra), latents, self._asked(labels))
+    def latents(self, keys: Key[Array, " batch"]) -> Latents:
+        """Standard normal latents, each from its own key."""
+        return jax.vmap(lambda key: jax.random.normal(key, (self.settings.latent,)))(keys)
+
+    def generate(self, params: Any, extra: Mapping[str, Any], latents: Latents, labels: Labels) -> Images:
+        """The images of these latents, by the averaged batch statistics."""
+        variables = {"params": params} | dict(extra)
+        images: Any = self.settings.generator().apply(variables, latents, self._condition(labels))
+        return images
 
     def generate_batch(
-        self, params: Any, extra: Mapping[str, Any], latents: Any, labels: Labels, mean: Callable
-    ) -> tuple[Images, Seen]:
-        """Images by the batch's own statistics, and these."""
+        self, params: Any, extra: Mapping[str, Any], latents: Latents, labels: Labels, mean: Callable
+    ) -> tuple[Images, BatchStatistics]:
+        """The images of these latents by the batch's own statistics, and these statistics; `mean` is `dist.mean`."""
         variables = {"params": params} | dict(extra)
-        return self.networks.generator().apply(variables, latents, self._asked(labels), mean, mutable=[COLLECTION])
+        return self.settings.generator().apply(variables, latents, self._condition(labels), mean, mutable=[COLLECTION])
 
     def score(
         self, params: Any, extra: Mapping[str, Any], images: Images, labels: Labels, mean: Callable | None = None
-    ) -> tuple[Float[Array, " batch"], Seen]:
-        """Scores, by batch statistics where `mean` is given, and these; {} where the network has no batch norm."""
+    ) -> tuple[Float[Array, " batch"], BatchStatistics]:
+        """The score of each image, higher for more real, and the batch statistics.
+
+        With `mean`, which is `dist.mean`, the network uses the batch's own statistics, else the averaged ones.
+        """
         extra = dict(extra)
-        if self.networks.discriminator_norm == SPECTRAL:
+        if self.settings.discriminator_norm == SPECTRAL:
             params = spectral_norm.normalized(params, extra.pop(SPECTRAL))
-        return self.networks.discriminator().apply(
-            {"params": params} | extra, images, self._asked(labels), mean, mutable=[COLLECTION]
+        return self.settings.discriminator().apply(
+            {"params": params} | extra, images, self._condition(labels), mean, mutable=[COLLECTION]
         )
 
-    def _asked(self, labels: Labels) -> Labels:
-        return labels if self.networks.num_classes else None
+    def _condition(self, labels: Labels) -> Labels:
+        return labels if self.settings.num_classes else None
 
 
-def predict_functions(gan: GANNetworks) -> dict[str, Predict]:
-    """`sample`, `interpolate` and `discriminate`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class GANFunctions:
+    """The predict functions of a GAN; their arguments are those of `Predict.fn`.
 
-    Image i of a seed comes from the latent of its key, whatever else is in the batch; `interpolate` starts at that
-    image and ends at another of the same label.
+    Image i of a seed is determined by the latent of its key, whatever else is in the batch.
     """
 
-    def drawn(variables, latents, labels):
+    networks: GANNetworks
+
+    def draw(self, variables: Any, latents: Latents, labels: Labels) -> Images:
+        """The trained generator's images of these latents."""
         params, extra = variables["params"][GENERATOR], variables["extra"][GENERATOR]
-        return gan.generate(params, extra, latents, labels)
+        return self.networks.generate(params, extra, latents, labels)
 
-    def sample(variables, frozen, inputs, dist):
-        return {"image": drawn(variables, gan.latents(inputs["key"]), inputs.get("label"))}
+    def sample(self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any) -> dict[str, Array]:
+        """One image for each key."""
+        return {"image": self.draw(variables, self.networks.latents(inputs["key"]), inputs.get("label"))}
 
-    def walk(variables, frozen, inputs, dist, frames, kind):
-        others = jax.vmap(jax.random.fold_in, (0, None))(inputs["key"], 1)
-        ends = gan.latents(inputs["key"]), gan.latents(others)
-        path = interpolate(kind, *ends, frames)
+    def interpolate(
+        self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any, *, frames: int, kind: str
+    ) -> dict[str, Array]:
+        """A path of `frames` images for each key: from the image of `sample` to another one of the same label."""
+        start = self.networks.latents(inputs["key"])
+        end = self.networks.latents(fold(inputs["key"], PATH_END_SALT))
+        path = interpolate(kind, start, end, frames)
         labels = inputs.get("label")
         labels = None if labels is None else jnp.repeat(labels, frames)
-        images = drawn(variables, path.reshape(-1, path.shape[-1]), labels)
+        images = self.draw(variables, path.reshape(-1, path.shape[-1]), labels)
         return {"frames": images.reshape(-1, frames, *images.shape[1:])}
 
-    def discriminate(variables, frozen, inputs, dist):
+    def discriminate(self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any) -> dict[str, Array]:
+        """The trained discriminator's score of each image."""
         params, extra = variables["params"][DISCRIMINATOR], variables["extra"][DISCRIMINATOR]
-        return {"score": gan.score(params, extra, inputs["image"], inputs.get("label"))[0]}
+        return {"score": self.networks.score(params, extra, inputs["image"], inputs.get("label"))[0]}
 
-    asked = ("label",) if gan.networks.num_classes else ()
-    return {
-        "sample": Predict(sample, ("key", *asked), "image"),
-        "interpolate": Predict(walk, ("key", *asked), "frames", options={"frames": 8, "kind": "spherical"}),
-        "discriminate": Predict(discriminate, ("image", *asked), "score"),
-    }
+    def by_name(self) -> dict[str, Predict]:
+        """The predict functions by name."""
+        label, path = ("label",) if self.networks.settings.num_classes else (), {"frames": 8, "kind": "spherical"}
+        return {
+            "sample": Predict(self.sample, ("key", *label), "image"),
+            "interpolate": Predict(
+                self.interpolate,
+                ("key", *label),
+                "frames",
+                options=path,
+                title="Interpolation between latents",
+                shows={"frames": "the way from one sample to another"},
+            ),
+            "discriminate": Predict(self.discriminate, ("image", *label), "score"),
+        }

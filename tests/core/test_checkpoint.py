@@ -32,11 +32,11 @@ def saved(folder, values=(0.5, 0.1, 0.7, 0.9), warn=print):
     return checkpoints
 
 
-def test_arrays_on_every_device_come_back_whether_they_are_written_in_shares_or_whole(tmp_path):
-    width = 8 * checkpoint.LEAST_SHARE // (7 * 4) + 8  # the kernel is just large enough for shares, the bias is not
+def test_replicated_arrays_are_restored_whether_they_are_written_in_slices_or_in_one_piece(tmp_path):
+    width = 8 * checkpoint.MIN_SLICE_BYTES // (7 * 4) + 8  # the kernel is just large enough for shares, the bias is not
     state = Parallel("sharded").place(state_at(3, width - width % 8))
     assert len(state.params["net"]["layer"]["kernel"].sharding.device_set) == 8
-    assert state.params["net"]["layer"]["kernel"].nbytes >= 8 * checkpoint.LEAST_SHARE
+    assert state.params["net"]["layer"]["kernel"].nbytes >= 8 * checkpoint.MIN_SLICE_BYTES
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state, 3)
     checkpoints.wait()
@@ -48,7 +48,7 @@ def data_files(folder, step):
     return [p for p in (folder / str(step) / "state").rglob("*") if p.is_file() and p.parent.name == "d"]
 
 
-def test_latest_and_best_are_kept_over_restarts_and_nan_is_never_best(tmp_path):
+def test_the_latest_and_the_best_step_are_kept_over_restarts_and_nan_is_never_best(tmp_path):
     saved(tmp_path).close()
     checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.steps() == [2, 3, 4]
@@ -64,24 +64,24 @@ def test_latest_and_best_are_kept_over_restarts_and_nan_is_never_best(tmp_path):
     checkpoints.close()
 
 
-def test_a_run_without_a_measure_has_no_best(tmp_path):
+def test_a_run_that_saves_without_values_has_no_best_step(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state_at(1), 1)
     checkpoints.wait()
-    with pytest.raises(StorageError, match="calls no checkpoint the best; take the latest"):
+    with pytest.raises(StorageError, match="none is the best; use latest"):
         restore(checkpoints, which="best")
     assert int(restore(checkpoints).step) == 1
     checkpoints.close()
 
 
-def test_nothing_saved_is_none(tmp_path):
+def test_restore_returns_none_if_nothing_was_saved(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert restore(checkpoints) is None
     checkpoints.close()
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
-def test_a_flipped_bit_is_found_set_aside_and_the_step_before_taken(tmp_path, place):
+def test_a_step_with_a_flipped_bit_is_set_aside_and_the_step_before_it_is_restored(tmp_path, place):
     saved(tmp_path).close()
     file = max(data_files(tmp_path, 4), key=lambda p: p.stat().st_size)
     data = bytearray(file.read_bytes())
@@ -102,7 +102,7 @@ def test_a_flipped_bit_is_found_set_aside_and_the_step_before_taken(tmp_path, pl
     checkpoints.close()
 
 
-def test_missing_and_truncated_files_count_as_damage_and_the_last_loss_is_said(tmp_path):
+def test_missing_and_truncated_files_count_as_damage_and_a_run_without_intact_steps_is_refused(tmp_path):
     saved(tmp_path, values=(0.1, 0.2)).close()
     for file in data_files(tmp_path, 2):
         file.write_bytes(file.read_bytes()[:-9])
@@ -118,7 +118,7 @@ def test_missing_and_truncated_files_count_as_damage_and_the_last_loss_is_said(t
     again.close()
 
 
-def test_another_configuration_is_refused_and_nothing_set_aside(tmp_path):
+def test_a_checkpoint_of_another_configuration_is_refused_and_not_set_aside(tmp_path):
     checkpoints = saved(tmp_path)
     with pytest.raises(StorageError, match=r"does not fit.*kernel"):
         restore(checkpoints, state_at(0, width=301))
@@ -150,14 +150,14 @@ def test_the_checksum_sees_flipped_signs():
     assert len({int(checksum(jnp.asarray(x))) for x in (values, -values, two, np.roll(values, 1))}) == 4
 
 
-def test_of_equally_good_steps_one_is_kept(tmp_path):
+def test_of_equally_good_steps_only_one_is_kept_as_best(tmp_path):
     checkpoints = saved(tmp_path, values=(0.5, 0.5, 0.5, 0.9, 0.9))
     assert checkpoints.steps() == [3, 4, 5]
     checkpoints.close()
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(24, "Too many open files"), MemoryError()])
-def test_a_disk_that_fails_us_is_no_evidence_of_damage(error, tmp_path, monkeypatch):
+def test_a_disk_that_cannot_be_read_is_no_evidence_of_damage(error, tmp_path, monkeypatch):
     checkpoints = saved(tmp_path)
 
     def restore_fails(*args, **kwargs):
@@ -170,7 +170,7 @@ def test_a_disk_that_fails_us_is_no_evidence_of_damage(error, tmp_path, monkeypa
     checkpoints.close()
 
 
-def test_deleted_steps_leave_the_disk(tmp_path):
+def test_deleted_steps_are_removed_from_the_disk(tmp_path):
     checkpoints = saved(tmp_path, values=(9, 8, 7, 6, 5, 4, 3, 2))
     assert checkpoints.steps() == [7, 8]
     folders = {path.name for path in tmp_path.rglob("state")}
@@ -194,7 +194,7 @@ def test_no_damaged_file_of_a_step_hides_the_others(tmp_path):
             checkpoints.close()
 
 
-def test_a_damaged_step_asked_for_by_number_leaves_the_others_alone(tmp_path):
+def test_a_damaged_step_requested_by_number_is_an_error_and_changes_nothing(tmp_path):
     saved(tmp_path).close()
     for file in data_files(tmp_path, 3):
         file.write_bytes(b"")
@@ -205,7 +205,7 @@ def test_a_damaged_step_asked_for_by_number_leaves_the_others_alone(tmp_path):
     checkpoints.close()
 
 
-def test_a_full_disk_is_said_in_one_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     checkpoints = saved(tmp_path, values=(0.5,))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # Python ignores the signal; writing fails
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_format_is_refused_and_not_taken_for_damage(tmp_
     saved(tmp_path).close()
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     reader = Checkpoints(tmp_path, read_only=True)
-    with pytest.raises(StorageError, match="has format 1, this one reads 2"):
+    with pytest.raises(StorageError, match="has format 1, this version reads format 2"):
         restore(reader)
     with pytest.raises(StorageError, match="has format 1"):
         Checkpoints(tmp_path)

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
 from genmodels.runs.workdir import read_json
 from tests.data.files import noise, write_folder
-from tests.helpers import command, digest, experiment, final_state, finish
+from tests.helpers import ROOT, command, digest, experiment, final_state, finish
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +121,15 @@ def test_bad_data_settings_leave_nothing_behind(values, error, words, tmp_path):
     with pytest.raises(error, match=words):
         loop.train(experiment("ddpm_folder", **values), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["inspect", "prepare"])
+def test_a_command_of_the_data_runs_as_a_file_too(name, tmp_path):
+    """Its folder comes first on Python's path then, where inspect.py would hide the standard library's."""
+    file = ROOT / "genmodels" / "data" / f"{name}.py"
+    result = subprocess.run([sys.executable, file, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"python -m genmodels.data.{name}" in result.stdout
+    assert result.stderr == ""
 
 
 def test_inspect_prints_what_training_would_and_fails_as_it_would(tmp_path):

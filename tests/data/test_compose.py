@@ -40,10 +40,10 @@ def test_both_ways_to_write_a_source():
         ("pear('digits', 'digits')", "did you mean 'pair'"),
         ("subset('digits', clases=(1,))", "did you mean 'classes'"),
         ("subset('digits', classes=(11,))", "no class 11; there are 0 to 9"),
-        ("subset('digits', count=5000)", "there are 1500 such train images"),
+        ("subset('digits', count=5000)", "there are 1500 train images to choose from"),
         ("subset('digits', count='5')", "count='5' must be int"),
         ("subset('digits')", r"classes=\(\.\.\.\) or count=N"),
-        ("subset('digits', classes=(3, 3))", "a class is named twice"),
+        ("subset('digits', classes=(3, 3))", "names a class twice"),
         ("subset('digits', classes=cat)", "words must be in quotes"),
         ("split('digits', test=1.5)", r"within \(0, 1\)"),
         ("split('digits')", "missing a required .*argument: 'test'"),
@@ -101,7 +101,7 @@ def test_named_classes_are_chosen_and_merged_by_name(tmp_path):
 
 def test_a_concatenation_does_not_guess(tmp_path):
     plain = npz(tmp_path / "plain.npz", 5, (8, 8, 1))
-    with pytest.raises(DataError, match=r"has labels, npz:.*plain\.npz has not; concat\(\.\.\., labels=False\)"):
+    with pytest.raises(DataError, match=r"has labels, npz:.*plain\.npz has none; concat\(\.\.\., labels=False\)"):
         make_source(f"concat('digits', '{plain}')")
     dropped = make_source(f"concat('digits', '{plain}', labels=False)")
     assert (len(dropped), dropped.labels, dropped.num_classes) == (1505, None, 0)
@@ -109,7 +109,7 @@ def test_a_concatenation_does_not_guess(tmp_path):
     np.testing.assert_array_equal(dropped.take(rows)["image"], dropped.images[rows])
     small = npz(tmp_path / "small.npz", 5)
     for combination in ("concat", "pair"):
-        with pytest.raises(DataError, match=r"8x8x1.*4x4x1: make them alike with config\.data\.size"):
+        with pytest.raises(DataError, match=r"8x8x1.*4x4x1: bring them to one shape with config\.data\.size"):
             make_source(f"{combination}('digits', '{small}')")
 
 

@@ -131,14 +131,14 @@ BAD_FOLDERS = {
     "empty": (
         empty,
         0,
-        r"no images: looked for \.png, \.jpg.*saw 4 other files \(2 \.txt, 1 \.gif, 1 without suffix\)",
+        r"no images: looked for \.png, \.jpg.*found 4 other files \(2 \.txt, 1 \.gif, 1 without suffix\)",
     ),
     "truncated": (
         truncated,
         3,
-        r"half\.png cannot be read: .*; mend or remove, or set config\.data\.skip_damaged=True",
+        r"half\.png cannot be read: .*; repair or remove, or set config\.data\.skip_damaged=True",
     ),
-    "text": (lambda root: (root / "x.png").write_text("hi"), 3, r"x\.png cannot be read: not an image in PNG"),
+    "text": (lambda root: (root / "x.png").write_text("hi"), 3, r"x\.png cannot be read: it is not an image in PNG"),
     "mixed": (
         mixed,
         3,
@@ -152,14 +152,18 @@ BAD_FOLDERS = {
         r"d\.png has 16 bits a channel: config\.data\.convert=grey",
     ),
     "cmyk": (lambda root: save(root / "c.jpg", Image.new("CMYK", (6, 6))), 3, r"c\.jpg is CMYK, for print"),
-    "bomb": (lambda root: (root / "bomb.png").write_bytes(bomb()), 3, r"bomb\.png cannot be read: too many pixels"),
-    "beside": (beside, 3, r"3 images \(good_0\.png \.\.\.\) stand beside class folders \(cat \.\.\.\)"),
-    "stranger": (stranger, 0, r"extra stands beside the folder train/: move it out"),
+    "bomb": (
+        lambda root: (root / "bomb.png").write_bytes(bomb()),
+        3,
+        r"bomb\.png cannot be read: it has too many pixels",
+    ),
+    "beside": (beside, 3, r"3 images \(good_0\.png \.\.\.\) lie beside class folders \(cat \.\.\.\)"),
+    "stranger": (stranger, 0, r"extra lies beside the folder train/: move it out"),
     "lonely": (lonely, 0, r"has a folder Test/ but no train/ beside it"),
     "nothing": (lambda root: (root / "a.png").symlink_to(root / "b"), 3, r"a\.png cannot be read: .*No such file"),
-    "pipe": (lambda root: os.mkfifo(root / "a.png"), 3, r"a\.png is no file but a pipe"),
-    "lost": (lost_captions, 0, r"cat/captions\.jsonl is not looked for there; move it up, beside cat"),
-    "captions": (captions, 3, r"captions\.jsonl names 'nowhere\.png', which is not there"),
+    "pipe": (lambda root: os.mkfifo(root / "a.png"), 3, r"a\.png is a pipe or device"),
+    "lost": (lost_captions, 0, r"cat/captions\.jsonl is in the wrong folder; move it up, beside cat"),
+    "captions": (captions, 3, r"captions\.jsonl names 'nowhere\.png', but there is no such image"),
 }
 
 
@@ -231,13 +235,13 @@ def test_pictures_of_other_formats_are_counted(tmp_path):
     write_folder(tmp_path / "data", ["a.png"])
     for name in ("b.tiff", "c.tiff", "d.gif", "e.txt"):
         (tmp_path / "data" / name).write_text("")
-    assert make_source(f"folder:{tmp_path}/data").notes == ("not read, by their suffix: 1 .gif, 2 .tiff",)
+    assert make_source(f"folder:{tmp_path}/data").notes == ("not read, because of their suffix: 1 .gif, 2 .tiff",)
 
 
 def test_threads_decode_what_one_does(tmp_path, monkeypatch):
     written = write_folder(tmp_path / "data", [f"{i}.png" for i in range(40)])
-    monkeypatch.setattr(scan, "SMALL", 0)
-    monkeypatch.setattr(scan, "IN_FLIGHT", 500)
+    monkeypatch.setattr(scan, "MIN_THREADED_PIXELS", 0)
+    monkeypatch.setattr(scan, "MAX_DECODED_BYTES", 500)
     monkeypatch.setattr(scan, "_cores", lambda: 7)
     source = make_source(f"folder:{tmp_path}/data")
     np.testing.assert_array_equal(source.images, [written[name] for name in source.files])
@@ -298,7 +302,7 @@ def test_a_damaged_or_unwritable_cache_costs_a_scan_and_nothing_else(file, tmp_p
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path / "file"))
     assert make_source(spec).fingerprint == first.fingerprint
-    assert "not kept for the next start" in capsys.readouterr().out
+    assert "the next start scans again" in capsys.readouterr().out
 
 
 def test_two_processes_may_keep_the_same_scan(tmp_path, monkeypatch, capsys):
@@ -311,7 +315,7 @@ def test_two_processes_may_keep_the_same_scan(tmp_path, monkeypatch, capsys):
 
 
 def test_the_cache_keeps_to_its_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "LIMIT", 6000)
+    monkeypatch.setattr(cache, "MAX_CACHE_BYTES", 6000)
     for number in range(4):
         write_folder(tmp_path / str(number), ["a.png"], (32, 32, 3))
         make_source(f"folder:{tmp_path}/{number}")
@@ -320,7 +324,7 @@ def test_the_cache_keeps_to_its_limit(tmp_path, monkeypatch):
 
 def test_memory_stays_within_a_fifth_of_the_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_is_plain_png", lambda data, rule: False)  # PIL's arrays are seen by tracemalloc
-    monkeypatch.setattr(scan, "IN_FLIGHT", 2**19)
+    monkeypatch.setattr(scan, "MAX_DECODED_BYTES", 2**19)
     write_folder(tmp_path / "data", [f"{i}.png" for i in range(300)], (96, 96, 3))
     half = (tmp_path / "data" / "7.png").read_bytes()
     (tmp_path / "data" / "7.png").write_bytes(half[: len(half) // 2])

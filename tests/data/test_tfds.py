@@ -119,7 +119,7 @@ def test_what_is_not_prepared_is_said_at_once_with_the_command(tmp_path):
     command = f"python -m genmodels.data.prepare --dataset=tfds:mnist --data_dir={tmp_path}/tfds"
     with pytest.raises(tfds.NotPreparedError) as caught:
         make_source("tfds:mnist")
-    assert str(caught.value).endswith(f"not prepared in {tmp_path}/tfds; once, and with a network: {command}")
+    assert str(caught.value).endswith(f"not prepared in {tmp_path}/tfds; prepare it once, with a network: {command}")
     with pytest.raises(ConfigError, match="unknown data set 'mnits': did you mean 'mnist'"):
         make_source("tfds:mnits")
     with pytest.raises(ConfigError, match=r"did you mean 'tiny'.* prepared are tiny"):
@@ -143,7 +143,7 @@ def test_a_host_that_does_not_answer_is_named_soon(monkeypatch):
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"tfds:x: nowhere\.invalid cannot be reached .* as --manual_dir"):
         tfds_build.check_network("x", ["https://nowhere.invalid/x.zip"])  # a name that RFC 2606 keeps from resolving
-    assert time.perf_counter() - start < 2 * tfds_build.PATIENCE
+    assert time.perf_counter() - start < 2 * tfds_build.CONNECT_TIMEOUT_S
     tfds_build.check_network("x", [])
 
 

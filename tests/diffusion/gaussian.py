@@ -26,7 +26,7 @@ def keys_for(num, seed=0):
 
 
 def coefficients(process, time):
-    """alpha and sigma at any time, between the steps of a DDPM too."""
+    """alpha and sigma at any time, also between the steps of a DDPM."""
     if not isinstance(process, DDPM):
         return process.alpha_sigma(time)
     log_ratio = jnp.interp(
@@ -41,14 +41,14 @@ def exact_x0(x, alpha, sigma, mean, std):
     return (alpha * std**2 * x + sigma**2 * mean) / (alpha**2 * std**2 + sigma**2)
 
 
-def exact(process, kind, mean, std):
-    """The denoiser as `samplers.sample` takes it, predicting `kind`."""
+def exact(process, parameterization, mean, std):
+    """The exact denoiser of this data as a `predict` of `samplers.sample`, with predictions of `parameterization`."""
 
     def predict(x, time, condition=None):
         alpha, sigma = coefficients(process, time)
         x0 = exact_x0(x, alpha, sigma, mean, std)
         epsilon = sigma * (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
-        answers = {"x0": x0, "epsilon": epsilon, "velocity": alpha * epsilon - sigma * x0, "flow": epsilon - x0}
-        return Output(answers[kind])
+        targets = {"x0": x0, "epsilon": epsilon, "velocity": alpha * epsilon - sigma * x0, "flow": epsilon - x0}
+        return Output(targets[parameterization])
 
     return predict

@@ -1,8 +1,9 @@
-"""Measures trained diffusion runs for BENCHMARKS.md, one line of a table each: samplers by steps, and likelihoods.
+"""Measures a trained diffusion run for BENCHMARKS.md: a table line for each sampler and step count, and likelihoods.
 
 python -m tests.diffusion.table --run=DIR [--classifier=DIR] [--samplers=ddim,heun] [--steps=5,10,20,50] [--nll]
 
-Without --classifier images are judged by the digits classifier. Seconds are of drawing the samples, compilation apart.
+Without --classifier the samples are classified by the digits classifier. The seconds are those of drawing the samples,
+without compilation.
 """
 
 import argparse
@@ -26,14 +27,14 @@ parser.add_argument("--num", type=int, default=1000)
 parser.add_argument("--nll", action="store_true")
 
 
-def judge_of(classifier):
-    """A function from uint8 images to (features, logits)."""
+def extractor_of(classifier):
+    """A function from uint8 images to the (features, logits) of the classifier's run, or of the digits classifier."""
     if not classifier:
         return ExtractorSpec("digits").load()
-    judge = Run.load(classifier)
+    classifier_run = Run.load(classifier)
 
     def extract(images):
-        out = judge.predict("classify", len(images), {"image": images})
+        out = classifier_run.predict("classify", len(images), {"image": images})
         return out["features"], out["logits"]
 
     return extract
@@ -41,22 +42,21 @@ def judge_of(classifier):
 
 def main():
     args = parser.parse_args()
-    run, extract = Run.load(args.run), judge_of(args.classifier)
+    run, extract = Run.load(args.run), extractor_of(args.classifier)
     reference = from_config(run.config.data, "test")
     features, logits = extract(reference.images)
-    print(
-        f"judge: {np.mean(logits.argmax(-1) == reference.labels):.4f} right on {len(reference)} test images", flush=True
-    )
+    accuracy = np.mean(logits.argmax(-1) == reference.labels)
+    print(f"accuracy of the classifier: {accuracy:.4f} on {len(reference)} test images", flush=True)
     for name in filter(None, args.samplers.split(",")):
         for steps in map(int, args.steps.split(",")):
             options = {"sampler": name, "steps": steps}
-            run.sample(1, **options)  # compiles
+            run.sample(1, **options)  # compiles the sampler
             start = time.perf_counter()
             images = run.sample(args.num, **options)
             seconds = time.perf_counter() - start
-            found, logits = extract(images)
+            sample_features, logits = extract(images)
             agreement = np.mean(logits.argmax(-1) == run.sample_labels(args.num))
-            distance = frechet_distance(Moments.of(found).gaussian(), Moments.of(features).gaussian()).value
+            distance = frechet_distance(Moments.of(sample_features).gaussian(), Moments.of(features).gaussian()).value
             print(f"| {name} | {steps} | {distance:.2f} | {agreement:.3f} | {seconds:.1f} |", flush=True)
     if args.nll:
         for result in scoring.of_run(args.run, ("nll",), None, "latest"):

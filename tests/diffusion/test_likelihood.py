@@ -11,9 +11,9 @@ from genmodels.diffusion.parameterization import Output
 from tests.diffusion.gaussian import PREDICTS, PROCESSES, ddpm, exact, keys_for
 
 
-def closed_form(way, images, mean, std):
-    """bits/dim of log p under the ODE of N(mean, std^2) data, whose map from image to noise is affine."""
-    ends = [way.at_ratio(jnp.array([end]))[1:] for end in way.log_ratio_range]
+def closed_form(process, images, mean, std):
+    """log p in bits/dim under the ODE of N(mean, std^2) data, whose map from image to noise is affine."""
+    ends = [process.at_ratio(jnp.array([end]))[1:] for end in process.log_ratio_range]
     (alpha_c, sigma_c), (alpha_n, sigma_n) = [[float(x.squeeze()) for x in end] for end in ends]
     stretch = np.sqrt((alpha_n**2 * std**2 + sigma_n**2) / (alpha_c**2 * std**2 + sigma_c**2))
     size = np.sqrt(alpha_n**2 + sigma_n**2)
@@ -23,31 +23,31 @@ def closed_form(way, images, mean, std):
 
 @pytest.mark.parametrize("trace", likelihood.TRACES)
 @pytest.mark.parametrize("name", PROCESSES)
-def test_the_density_of_known_gaussians(name, trace):
-    """To 1e-3 bits/dim that of the data; to 2e-4 that of the ODE, whose ends are a first noise level and a prior."""
-    way, std = PROCESSES[name], 0.4
+def test_the_density_of_gaussian_data_has_its_closed_form(name, trace):
+    """It equals that of the data to 1e-3 bits/dim, and that of the ODE from first noise level to prior to 2e-4."""
+    process, std = PROCESSES[name], 0.4
     images = jax.random.normal(jax.random.key(0), (6, 3, 3, 2)) * 0.5
     for mean, wanted, tolerance in [
         (0.0, stats.norm(0, std).logpdf(images).mean((1, 2, 3)) / math.log(2), 1e-3),
-        (0.2, closed_form(way, np.asarray(images, np.float64), 0.2, std), 2e-4),
+        (0.2, closed_form(process, np.asarray(images, np.float64), 0.2, std), 2e-4),
     ]:
-        predict = exact(way, PREDICTS[name], mean, std)
+        predict = exact(process, PREDICTS[name], mean, std)
         found = jax.jit(
             lambda images, predict=predict: likelihood.log_density(
-                predict, way, PREDICTS[name], images, None, keys_for(6), trace=trace, rtol=1e-5, atol=1e-5
+                predict, process, PREDICTS[name], images, None, keys_for(6), trace=trace, rtol=1e-5, atol=1e-5
             )
         )(images)
         np.testing.assert_allclose(found.log_density / 18 / math.log(2), wanted, atol=tolerance)
         assert (np.asarray(found.evaluations) > 20).all()
 
 
-def test_images_behind_a_visible_first_noise_keep_their_own_scale():
-    """Of 20 cosine steps the first is 1% noise: the density is of x / alpha, not of x at unit variance."""
-    way, images = ddpm("cosine", 20), jax.random.normal(jax.random.key(0), (6, 3, 3, 2)) * 0.5
+def test_the_density_is_that_of_x_over_alpha_where_the_first_step_is_visibly_noisy():
+    """The first of 20 cosine steps is 1% noise, so x / alpha and x at unit variance have different densities."""
+    process, images = ddpm("cosine", 20), jax.random.normal(jax.random.key(0), (6, 3, 3, 2)) * 0.5
     found = jax.jit(
         lambda images: likelihood.log_density(
-            exact(way, "epsilon", 0.2, 0.4),
-            way,
+            exact(process, "epsilon", 0.2, 0.4),
+            process,
             "epsilon",
             images,
             None,
@@ -57,15 +57,15 @@ def test_images_behind_a_visible_first_noise_keep_their_own_scale():
             atol=1e-5,
         )
     )(images).log_density
-    wanted = closed_form(way, np.asarray(images, np.float64), 0.2, 0.4)
+    wanted = closed_form(process, np.asarray(images, np.float64), 0.2, 0.4)
     np.testing.assert_allclose(found / 18 / math.log(2), wanted, atol=2e-4)
 
 
-def mixing(way, strength):
-    """A denoiser that couples pixels and is not linear, so that its Jacobian is not diagonal."""
+def mixing(process, strength):
+    """A nonlinear denoiser that couples pixels, so that its Jacobian is not diagonal."""
 
     def predict(x, time, condition):
-        _, sigma = way.alpha_sigma(time)
+        _, sigma = process.alpha_sigma(time)
         smooth = (x + jnp.roll(x, 1, 1) + jnp.roll(x, 1, 2)) / 3
         return Output(sigma * x + strength * jnp.tanh(smooth) * condition[:, None, None, None])
 
@@ -73,7 +73,7 @@ def mixing(way, strength):
 
 
 def test_hutchinsons_estimate_is_unbiased_for_the_exact_trace_and_conditions_reach_the_model():
-    way = PROCESSES["edm"]
+    process = PROCESSES["edm"]
     image = jax.random.normal(jax.random.key(1), (1, 3, 3, 1)) * 0.3
     many = jnp.broadcast_to(image, (400, 3, 3, 1))
 
@@ -81,8 +81,8 @@ def test_hutchinsons_estimate_is_unbiased_for_the_exact_trace_and_conditions_rea
         return jax.jit(
             lambda images: (
                 likelihood.log_density(
-                    mixing(way, 0.2),
-                    way,
+                    mixing(process, 0.2),
+                    process,
                     "x0",
                     images,
                     jnp.full(len(images), strength),
@@ -100,21 +100,21 @@ def test_hutchinsons_estimate_is_unbiased_for_the_exact_trace_and_conditions_rea
 
 
 def test_the_tolerance_holds_for_the_integral_however_many_pixels_there_are(monkeypatch):
-    """Pixels that stand still under a divergence that swings: only the integral can be wrong."""
-    way, shape, seen = PROCESSES["edm"], (1, 32, 32, 3), []
+    """The field is zero while its divergence oscillates, so only the integral can be wrong."""
+    process, shape, log_times = PROCESSES["edm"], (1, 32, 32, 3), []
 
     def predict(x, time, condition):
-        seen.append(jnp.log(time[0]))
+        log_times.append(jnp.log(time[0]))
         return Output(x)
 
     def peaked(field, z, probe, trace):
         field(z)
-        return jnp.zeros_like(z), z.size * jnp.exp(-jnp.square(seen[-1] + 3) / 2) * jnp.cos(6 * seen[-1])
+        return jnp.zeros_like(z), z.size * jnp.exp(-jnp.square(log_times[-1] + 3) / 2) * jnp.cos(6 * log_times[-1])
 
     monkeypatch.setattr(likelihood, "_divergence", peaked)
-    found = likelihood.log_density(predict, way, "x0", jnp.zeros(shape), None, keys_for(1))
-    still = -0.5 * math.log(2 * math.pi) - 0.5 * math.log1p(math.exp(2 * way.log_ratio_range[0]))
-    clean, noisy = way.log_ratio_range
+    found = likelihood.log_density(predict, process, "x0", jnp.zeros(shape), None, keys_for(1))
+    still = -0.5 * math.log(2 * math.pi) - 0.5 * math.log1p(math.exp(2 * process.log_ratio_range[0]))
+    clean, noisy = process.log_ratio_range
     wanted = integrate.quad(lambda lam: math.exp(-((lam + 3) ** 2) / 2) * math.cos(6 * lam), clean, noisy)[0]
     np.testing.assert_allclose(found.log_density / math.prod(shape) - still, wanted, atol=5e-4)
 
@@ -133,10 +133,12 @@ def test_bits_of_a_uniform_density_over_all_levels_are_eight():
     np.testing.assert_allclose(likelihood.bits_per_dim(jnp.array([-12 * math.log(width)]), 12), 8, rtol=1e-6)
 
 
-def test_a_solver_that_gives_up_says_so(monkeypatch):
-    monkeypatch.setattr(likelihood, "MAX_STEPS", 3)
-    way = PROCESSES["flow"]
-    found = likelihood.log_density(exact(way, "flow", 0, 0.5), way, "flow", jnp.ones((1, 2, 2, 1)), None, keys_for(1))
+def test_a_solver_that_reaches_its_step_limit_returns_nan(monkeypatch):
+    monkeypatch.setattr(likelihood, "MAX_SOLVER_STEPS", 3)
+    process = PROCESSES["flow"]
+    found = likelihood.log_density(
+        exact(process, "flow", 0, 0.5), process, "flow", jnp.ones((1, 2, 2, 1)), None, keys_for(1)
+    )
     assert np.isnan(found.log_density).all()
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genmodels.diffusion import guidance, parameterization, process, schedules
+from genmodels.diffusion import guidance, parameterization, schedules
 from genmodels.diffusion.edm import EDM
+from genmodels.diffusion.process import add_noise, posterior, simple_loss
 from tests.diffusion.gaussian import PROCESSES, ddpm
 
-KINDS = ("epsilon", "x0", "velocity")
+TARGETS = ("epsilon", "x0", "velocity")
 CONVERT = {
     "epsilon": parameterization.to_epsilon,
     "x0": parameterization.to_x0,
@@ -20,22 +21,22 @@ def pictures(seed, shape=(6, 4, 4, 2)):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("given", KINDS)
-@pytest.mark.parametrize("wanted", KINDS)
+@pytest.mark.parametrize("given", TARGETS)
+@pytest.mark.parametrize("wanted", TARGETS)
 def test_conversions_agree_with_the_definitions(given, wanted):
-    way = ddpm("cosine", 10)
+    process = ddpm("cosine", 10)
     x0, epsilon, t = pictures(0), pictures(1), jnp.arange(1.0, 7.0)
-    alpha, sigma = way.alpha_sigma(t)
-    xt = process.add_noise(way, x0, epsilon, t)
+    alpha, sigma = process.alpha_sigma(t)
+    xt = add_noise(process, x0, epsilon, t)
     prediction = parameterization.target(given, x0, epsilon, alpha, sigma)
     expected = parameterization.target(wanted, x0, epsilon, alpha, sigma)
     np.testing.assert_allclose(CONVERT[wanted](given, prediction, xt, alpha, sigma), expected, atol=1e-5)
 
 
 def test_the_flow_is_the_slope_of_its_path_and_gives_both_ends():
-    way, x0, epsilon, t = PROCESSES["flow"], pictures(0), pictures(1), jnp.linspace(0, 1, 6)
-    alpha, sigma = way.alpha_sigma(t)
-    xt, slope = jax.jvp(lambda time: process.add_noise(way, x0, epsilon, time), (t,), (jnp.ones(6),))
+    process, x0, epsilon, t = PROCESSES["flow"], pictures(0), pictures(1), jnp.linspace(0, 1, 6)
+    alpha, sigma = process.alpha_sigma(t)
+    xt, slope = jax.jvp(lambda time: add_noise(process, x0, epsilon, time), (t,), (jnp.ones(6),))
     flow = parameterization.target("flow", x0, epsilon, alpha, sigma)
     np.testing.assert_allclose(flow, slope, atol=1e-6)
     np.testing.assert_allclose(parameterization.to_x0("flow", flow, xt, alpha, sigma), x0, atol=1e-6)
@@ -63,7 +64,7 @@ def test_posterior_is_gaussian_conditioning(name):
     """From the joint Gaussian of (x_s, x_t) given x_0, by the textbook formula for a conditional."""
     grid = PROCESSES[name].grid(5, PROCESSES[name].spacings[0])
     a_t, s_t, a_s, s_s = grid.alpha[:-1], grid.sigma[:-1], grid.alpha[1:], grid.sigma[1:]
-    q = process.posterior(a_t, s_t, a_s, s_s)
+    q = posterior(a_t, s_t, a_s, s_s)
     ratio = a_t / a_s
     covariance = ratio * s_s**2
     gain = covariance / s_t**2
@@ -76,21 +77,19 @@ def test_posterior_is_gaussian_conditioning(name):
 def test_with_neighbouring_steps_beta_is_the_schedules():
     schedule = schedules.Schedule.named("cosine", 50)
     alpha, sigma = np.append(1.0, schedule.alpha), np.append(0.0, schedule.sigma)
-    np.testing.assert_allclose(
-        process.posterior(alpha[1:], sigma[1:], alpha[:-1], sigma[:-1]).beta, schedule.betas, rtol=1e-9
-    )
+    np.testing.assert_allclose(posterior(alpha[1:], sigma[1:], alpha[:-1], sigma[:-1]).beta, schedule.betas, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_quantiles_and_ratios_lead_to_the_same_times(name):
-    way = PROCESSES[name]
+    process = PROCESSES[name]
     u = jnp.linspace(0.05, 0.95, 19)
-    time = way.time(u)
+    time = process.time(u)
     assert (np.diff(time) > 0).all()
-    np.testing.assert_allclose(way.quantile(time), u, atol=1e-3)
-    alpha, sigma = way.alpha_sigma(time)
-    again, a, s = way.at_ratio(jnp.log(sigma / alpha)[:, 0, 0, 0])
-    np.testing.assert_allclose(again, time, rtol=2e-3)
+    np.testing.assert_allclose(process.quantile(time), u, atol=1e-3)
+    alpha, sigma = process.alpha_sigma(time)
+    same_time, a, s = process.at_ratio(jnp.log(sigma / alpha)[:, 0, 0, 0])
+    np.testing.assert_allclose(same_time, time, rtol=2e-3)
     np.testing.assert_allclose(a, alpha, atol=1e-5)
     np.testing.assert_allclose(s, sigma, rtol=1e-4)
 
@@ -102,23 +101,23 @@ def test_edm_draws_log_normal_noise_levels():
 
 def test_edm_preconditioning_makes_inputs_and_targets_of_unit_variance_and_the_loss_plain():
     """The three demands from which Karras et al. derive c_in, c_out, c_skip and lambda (appendix B.6)."""
-    way = EDM(sigma_data=0.5)
+    process = EDM(sigma_data=0.5)
     time = jnp.repeat(jnp.array([0.01, 0.5, 20.0]), 4000)
     x0, epsilon = 0.5 * pictures(0, (12_000, 2, 2, 1)), pictures(1, (12_000, 2, 2, 1))
-    xt = process.add_noise(way, x0, epsilon, time)
-    asked = []
+    xt = add_noise(process, x0, epsilon, time)
+    network_inputs = []
 
     def zero(x, c_noise):
-        asked.append((x, c_noise))
+        network_inputs.append((x, c_noise))
         return jnp.zeros_like(x)
 
-    skip = way.apply(zero, xt, time)
-    scale = way.apply(lambda x, c: jnp.ones_like(x), xt, time) - skip  # c_out
+    skip = process.apply(zero, xt, time)
+    scale = process.apply(lambda x, c: jnp.ones_like(x), xt, time) - skip  # c_out
     target = (x0 - skip) / scale
     for group in np.split(np.arange(12_000), 3):
-        np.testing.assert_allclose([asked[0][0][group].std(), target[group].std()], 1, atol=0.02)
-    np.testing.assert_allclose(asked[0][1], np.log(time) / 4, rtol=1e-6)
-    np.testing.assert_allclose(way.weight(time), scale[:, 0, 0, 0] ** -2.0, rtol=1e-5)
+        np.testing.assert_allclose([network_inputs[0][0][group].std(), target[group].std()], 1, atol=0.02)
+    np.testing.assert_allclose(network_inputs[0][1], np.log(time) / 4, rtol=1e-6)
+    np.testing.assert_allclose(process.weight(time), scale[:, 0, 0, 0] ** -2.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [{"sigma_min": 0.0}, {"sigma_min": 90.0}, {"sigma_data": 0.0}, {"p_std": -1.0}])
@@ -130,7 +129,7 @@ def test_bad_noise_levels_are_refused(bad):
 def test_simple_loss_is_the_mean_over_pixels():
     target = jnp.zeros((2, 2, 2, 1))
     prediction = target.at[1, 0, 0, 0].set(2.0)
-    np.testing.assert_allclose(process.simple_loss(prediction, target), [0.0, 1.0])
+    np.testing.assert_allclose(simple_loss(prediction, target), [0.0, 1.0])
 
 
 def test_guidance_scale_one_is_the_conditional_model_and_zero_the_unconditional():

@@ -24,12 +24,12 @@ def test_spacings_decrease_strictly_within_range(name, train, sample):
     assert t.max() < train
 
 
-@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("name", PROCESSES)
 @pytest.mark.parametrize("count", [1, 2, 17, 1000])
-def test_every_grid_loses_noise_at_every_step_and_ends_at_the_data(process, count):
-    way = PROCESSES[process]
-    for name in way.spacings:
-        grid = way.grid(count, name)
+def test_every_grid_loses_noise_at_every_step_and_ends_at_the_data(name, count):
+    process = PROCESSES[name]
+    for spacing_name in process.spacings:
+        grid = process.grid(count, spacing_name)
         assert grid.steps == count
         with np.errstate(divide="ignore"):
             assert (np.diff(grid.sigma / grid.alpha) < 0).all()
@@ -42,19 +42,19 @@ def test_the_sigmas_of_edm_by_the_papers_formula():
     np.testing.assert_allclose(EDM().grid(18).sigma, [*wanted, 0], rtol=1e-12)
 
 
-def test_log_snr_is_evenly_spaced_where_it_is_asked_for():
+def test_the_spacing_logsnr_is_even_in_log_snr():
     grid = ddpm("linear").grid(12, "logsnr")
     steps = np.diff(np.log(grid.alpha[:-1] / grid.sigma[:-1]))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
     np.testing.assert_allclose(grid.time[[0, -2]], [999, 0], atol=1e-9)
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize(("sample", "name"), [(0, ""), (1001, ""), (5, "even")])
-def test_bad_spacings_are_refused(process, sample, name):
-    way = PROCESSES[process]
+@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize(("count", "spacing_name"), [(0, ""), (1001, ""), (5, "even")])
+def test_bad_spacings_are_refused(name, count, spacing_name):
+    process = PROCESSES[name]
     with pytest.raises(ValueError, match=r"steps|spacing"):
-        way.grid(sample, name or way.spacings[0])
+        process.grid(count, spacing_name or process.spacings[0])
 
 
 @pytest.mark.parametrize("timesteps", [[], [3, 3], [1, 2], [20], [2, -1]])

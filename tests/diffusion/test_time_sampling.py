@@ -50,7 +50,7 @@ def test_weights_make_the_expected_loss_that_of_uniform_draws():
     steps, weights = jax.jit(sampler.draw)(state, keys_for(50_000))
     counts = np.bincount(np.asarray(steps), minlength=6) / 50_000
     np.testing.assert_allclose(counts, sampler.probabilities(state), atol=0.01)
-    # drawing in proportion to the loss makes every weighted loss the same: almost no variance
+    # with draws in proportion to the loss every weighted loss is the same, up to the uniform share
     weighted = np.asarray(weights * losses[steps])
     np.testing.assert_allclose(weighted.mean(), losses.mean(), rtol=0.01)
     assert weighted.std() < 0.1 * losses.std()

@@ -7,9 +7,9 @@ from genmodels.diffusion import parameterization
 from genmodels.diffusion.weighting import WEIGHTINGS, weight
 from tests.diffusion.gaussian import ddpm
 
-WAY = ddpm("cosine", 50)
-ALPHA, SIGMA = (jnp.asarray(x, jnp.float32) for x in (WAY.schedule.alpha, WAY.schedule.sigma))
-SNR = np.asarray(WAY.schedule.alphas_cumprod / (1 - WAY.schedule.alphas_cumprod))
+PROCESS = ddpm("cosine", 50)
+ALPHA, SIGMA = (jnp.asarray(x, jnp.float32) for x in (PROCESS.schedule.alpha, PROCESS.schedule.sigma))
+SNR = np.asarray(PROCESS.schedule.alphas_cumprod / (1 - PROCESS.schedule.alphas_cumprod))
 
 
 @pytest.mark.parametrize(
@@ -20,16 +20,16 @@ SNR = np.asarray(WAY.schedule.alphas_cumprod / (1 - WAY.schedule.alphas_cumprod)
         ("truncated_snr", lambda snr: np.maximum(snr, 1)),
     ],
 )
-@pytest.mark.parametrize("kind", ["x0", "epsilon", "velocity"])
-def test_every_target_gives_the_loss_that_is_defined_on_x0(name, of_x0, kind):
+@pytest.mark.parametrize("target_name", ["x0", "epsilon", "velocity"])
+def test_every_target_gives_the_loss_that_is_defined_on_x0(name, of_x0, target_name):
     """The weighted squared error of a target equals the weighting times that of the x_0 it means."""
     x0, epsilon, wrong = (jax.random.normal(jax.random.key(i), (50, 2, 2, 1)) for i in range(3))
     alpha, sigma = (c[:, None, None, None] for c in (ALPHA, SIGMA))
     xt = alpha * x0 + sigma * epsilon
-    target = parameterization.target(kind, x0, epsilon, alpha, sigma)
+    target = parameterization.target(target_name, x0, epsilon, alpha, sigma)
     predicted = target + 0.1 * wrong
-    x0_error = jnp.square(parameterization.to_x0(kind, predicted, xt, alpha, sigma) - x0).mean((1, 2, 3))
-    weighted = weight(name, kind, ALPHA, SIGMA) * jnp.square(predicted - target).mean((1, 2, 3))
+    x0_error = jnp.square(parameterization.to_x0(target_name, predicted, xt, alpha, sigma) - x0).mean((1, 2, 3))
+    weighted = weight(name, target_name, ALPHA, SIGMA) * jnp.square(predicted - target).mean((1, 2, 3))
     np.testing.assert_allclose(weighted[:-1], (of_x0(SNR) * x0_error)[:-1], rtol=2e-3)
 
 

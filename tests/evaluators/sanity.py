@@ -1,4 +1,4 @@
-"""Does a distance rise with what is wrong? Images spoilt by degrees, and the table of BENCHMARKS.md.
+"""Does a distance increase as images get worse? Measures images distorted by degrees, for the table of BENCHMARKS.md.
 
 python -m tests.evaluators.sanity --extractor=fashion_mnist --source=idx:DIR [--split=test] [--seed=0]
 """
@@ -19,8 +19,8 @@ MISSING = (1, 2, 3, 5)  # of ten classes
 DISTINCT = (0.5, 0.2, 0.1, 0.02)  # share of images that are not copies
 
 
-def spoilt(images, labels, seed=0):
-    """{kind: [(degree, images)]}, each list from slight to severe, all of as many images as five classes leave."""
+def distorted(images, labels, seed=0):
+    """{kind: [(degree, images)]}, each list from slight to severe; all have as many images as five classes leave."""
     rng = np.random.default_rng(seed)
     count = int(np.sum(labels >= max(MISSING)))
     some = images[rng.permutation(len(images))[:count]]
@@ -36,14 +36,14 @@ def spoilt(images, labels, seed=0):
 
 
 def distances(extractor, images, labels, seed=0):
-    """{kind: [(degree, FD)]} of one half, spoilt, against the other."""
+    """{kind: [(degree, FD)]} between one half, distorted, and the other."""
     order = np.random.default_rng(seed).permutation(len(images))
     half, other = order[: len(order) // 2], order[len(order) // 2 :]
     moments = lambda x: Moments.of(extractor(x).features).gaussian()  # noqa: E731
     reference = moments(images[other])
     return {
         kind: [(degree, frechet_distance(moments(x), reference).value) for degree, x in rows]
-        for kind, rows in spoilt(images[half], labels[half], seed).items()
+        for kind, rows in distorted(images[half], labels[half], seed).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Only what was measured alike shares a column."""
+"""Only results that were measured in the same way share a column."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def entry(subject, value, name="fd_digits", seed=0, **changes):
         {"something_new": 1},
     ],
 )
-def test_another_protocol_is_another_column_and_the_table_says_why(changes):
+def test_results_with_different_protocols_have_separate_columns_and_a_reason(changes):
     table = compare([entry("a", 5.0), entry("b", 4.0, **changes)])
     assert len(table.columns) == 2
     assert all(len(column.cells) == 1 for column in table.columns)
@@ -62,7 +62,7 @@ def test_another_protocol_is_another_column_and_the_table_says_why(changes):
         {"mean_evaluations": 12.0},
     ],
 )
-def test_what_tells_of_the_thing_measured_keeps_the_column(changes):
+def test_entries_that_describe_the_measured_model_do_not_separate_columns(changes):
     table = compare([entry("a", 5.0), entry("b", 4.0, **changes)])
     (column,) = table.columns
     assert table.reasons == ()
@@ -70,7 +70,7 @@ def test_what_tells_of_the_thing_measured_keeps_the_column(changes):
     assert [column.cells[row].best for row in "ab"] == [False, True]
 
 
-def test_a_reference_known_by_its_name_only_counts_by_its_name():
+def test_a_reference_without_a_hash_is_identified_by_its_name():
     nameless = {key: value for key, value in PROTOCOL.items() if key != "reference_sha256"}
     results = [{"name": "fd", "value": 1.0, "protocol": nameless | {"reference": name}} for name in ("x", "y")]
     assert len(compare([Entry("a", 0, result) for result in results]).columns) == 2
@@ -87,12 +87,12 @@ def test_seeds_of_training_and_of_sampling_are_averaged():
     assert len(drawn.columns) == 1
 
 
-def test_the_same_measured_again_replaces_it():
+def test_a_repeated_measurement_replaces_the_earlier_one():
     (column,) = compare([entry("a", 4.0), entry("a", 5.0)]).columns
     assert (column.cells["a"].value, column.cells["a"].seeds) == (5.0, 1)
 
 
-def test_metrics_rank_in_their_own_direction_and_infinity_does_no_harm():
+def test_metrics_rank_in_their_own_direction_and_infinity_is_handled():
     table = compare(
         [entry("a", 20.0, "psnr"), entry("b", np.inf, "psnr"), entry("c", 30.0, "psnr"), entry("a", 1.0, "fd_digits")]
     )

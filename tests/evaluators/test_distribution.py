@@ -1,4 +1,4 @@
-"""The naming law, what a metric's name and the flags mean together, and the protocol of every number."""
+"""The naming law, how the extractor follows from a metric's name and the flags, and the protocol of every number."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ def stand_in(sha256=inception.WEIGHTS.sha256, **changes):
 @pytest.fixture
 def inception_is(monkeypatch):
     def install(**changes):
-        monkeypatch.setattr(extractors, "_load", lambda selection: stand_in(**changes))
+        monkeypatch.setattr(extractors, "_load", lambda extractor_spec: stand_in(**changes))
 
     return install
 
@@ -111,18 +111,18 @@ def test_nothing_else_is_ever_called_fid(inception_is, changes, name):
         ("fidd[clean]", {}, "unknown metric"),
         ("fid[lanczos]", {}, "unknown resize 'lanczos'"),
         ("fd_inception.pool4[clean]", {}, "did you mean 'pool3'"),
-        ("fid[clean]", {"layer": "mixed6"}, "of the layer pool3"),
+        ("fid[clean]", {"layer": "mixed6"}, "at the layer pool3"),
         ("sfd_digits", {}, "only the FID Inception"),
         ("fd_inception_unverified[tf1]", {}, "inception_unverified:PATH"),
     ],
 )
-def test_names_that_mean_nothing_or_two_things_are_refused(name, default, message):
+def test_unknown_and_contradictory_names_are_refused(name, default, message):
     with pytest.raises(ConfigError, match=message):
         resolve([name], ExtractorDefaults(**default))
 
 
 @pytest.mark.parametrize(
-    ("name", "default", "selection"),
+    ("name", "default", "extractor_spec"),
     [
         ("fd_digits", {}, ExtractorSpec("digits")),
         ("fd", {"spec": "digits"}, ExtractorSpec("digits")),
@@ -137,8 +137,8 @@ def test_names_that_mean_nothing_or_two_things_are_refused(name, default, messag
         ("kd_digits", {"spec": "inception:a.pth", "resize": "clean"}, ExtractorSpec("digits", "clean")),
     ],
 )
-def test_names_and_flags_together_choose_the_extractor(name, default, selection):
-    assert resolve([name], ExtractorDefaults(**default))[name].selection == selection
+def test_names_and_flags_together_choose_the_extractor(name, default, extractor_spec):
+    assert resolve([name], ExtractorDefaults(**default))[name].extractor_spec == extractor_spec
 
 
 def test_distances_improve_downwards_and_scores_upwards():
@@ -187,7 +187,7 @@ def test_class_scores_and_agreement_by_the_classifier():
         measure("agreement_digits")
 
 
-def test_the_least_class_share_counts_classes_that_never_come_too():
+def test_the_least_class_share_is_that_of_the_rarest_class_and_zero_for_an_absent_one():
     test = make_source("digits", "test")
     classes = ExtractorSpec("digits").load()(test.images).logits.argmax(1)
     chosen = np.concatenate([np.flatnonzero(classes == c)[: 5 if c == 7 else 20] for c in range(10)])
@@ -208,7 +208,7 @@ def statistics_of(pixels, made_with, dimension=64):
     return Statistics(Moments.of(features).gaussian(), made_with, {"reference": "s.npz"})
 
 
-def test_statistics_stand_for_the_images_they_were_made_of():
+def test_statistics_give_the_same_distance_as_their_images():
     from genmodels.evaluators.statistics import identity
 
     made_with = identity(ExtractorSpec("digits").load())
@@ -223,7 +223,7 @@ def test_statistics_stand_for_the_images_they_were_made_of():
         measure("fd_digits", reference=statistics_of(images(1), made_with | {"resize": "clean"}))
 
 
-def test_statistics_of_unknown_making_are_no_reference_for_fid(inception_is):
+def test_statistics_of_unknown_origin_are_refused_as_a_reference_for_fid(inception_is):
     inception_is()
     unknown = Statistics(Moments.of(np.random.default_rng(0).normal(size=(30, 2))).gaussian(), None, {"reference": "s"})
     with pytest.raises(DataError, match=r"ask for fd_inception\[clean\]"):
@@ -243,7 +243,7 @@ def test_each_set_is_passed_once_for_all_metrics(inception_is, monkeypatch):
 
     one = stand_in()
     counting = Counting(**{field.name: getattr(one, field.name) for field in dataclasses.fields(one)})
-    monkeypatch.setattr(extractors, "_load", lambda selection: counting)
+    monkeypatch.setattr(extractors, "_load", lambda extractor_spec: counting)
     context = Context(
         generated=image_set(images(0)), reference=image_set(images(1)), options=Options(subset_size=20, splits=2)
     )
@@ -252,9 +252,9 @@ def test_each_set_is_passed_once_for_all_metrics(inception_is, monkeypatch):
     assert calls == [COUNT, COUNT]
 
 
-def test_features_that_are_no_numbers_are_named(monkeypatch):
+def test_features_that_are_not_finite_are_refused_and_their_image_is_named(monkeypatch):
     broken = stand_in(apply=lambda variables, x: (jnp.where(x[:, 0, 0] > 250, jnp.nan, x[:, 0, 0]).repeat(2, 1), None))
-    monkeypatch.setattr(extractors, "_load", lambda selection: broken)
+    monkeypatch.setattr(extractors, "_load", lambda extractor_spec: broken)
     pixels = images(0)
     pixels[:, 0, 0] = 0
     pixels[41, 0, 0] = 255

@@ -1,4 +1,4 @@
-"""One pass over the images: the same whatever the chunks and processes, in memory that does not grow."""
+"""One pass over the images gives the same result for all chunks and processes, in memory that does not grow."""
 
 import dataclasses
 import json
@@ -52,10 +52,10 @@ def test_moments_and_scores_of_eight_times_as_many_images_take_no_more_memory():
     assert few < 20e6
 
 
-def test_a_summary_is_the_same_in_any_chunks(monkeypatch):
+def test_a_summary_does_not_depend_on_the_chunk_size(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (333, 8, 8, 1), dtype=np.uint8)
     whole = summary(pixels, features.WANTS, splits=7)
-    monkeypatch.setattr(features, "CHUNK", 50)
+    monkeypatch.setattr(features, "CHUNK_IMAGES", 50)
     parts = summary(pixels, features.WANTS, splits=7)
     assert frechet_distance(whole.gaussian, parts.gaussian).value < 1e-8
     np.testing.assert_allclose(parts.gaussian.full(), whole.gaussian.full(), rtol=1e-6, atol=1e-6)
@@ -64,7 +64,7 @@ def test_a_summary_is_the_same_in_any_chunks(monkeypatch):
     np.testing.assert_array_equal(parts.classes, whole.classes)
 
 
-def test_what_a_process_has_gathered_survives_the_way_to_another():
+def test_parts_that_are_packed_and_unpacked_are_unchanged():
     extractor, wants = ExtractorSpec("digits").load(), set(features.WANTS)
     pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
     for count in (40, 100):  # fewer and more images than dimensions
@@ -92,7 +92,7 @@ print(json.dumps([result.value for result in results]))
 
 
 @pytest.mark.slow
-def test_two_processes_measure_what_one_does(tmp_path, monkeypatch):
+def test_two_processes_measure_the_same_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     test = make_source("digits", "test")
     np.savez(tmp_path / "a.npz", images=test.images[:149], labels=test.labels[:149])
@@ -130,11 +130,11 @@ def check_sanity(extractor, source):
         assert values == sorted(values), kind
 
 
-def test_digits_are_the_further_the_more_is_wrong_with_them():
+def test_the_distance_of_digits_increases_with_their_distortion():
     check_sanity(ExtractorSpec("digits").load(), make_source("digits", "train"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_images_of_the_shipped_classifiers_are_the_further_the_more_is_wrong_with_them(name, shared):
+def test_the_distance_of_mnist_images_increases_with_their_distortion(name, shared):
     check_sanity(ExtractorSpec(name).load(), make_source(f"idx:{shared}/data/{name}", "test"))

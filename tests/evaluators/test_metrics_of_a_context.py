@@ -1,4 +1,4 @@
-"""Each evaluator on a context whose answer is known beforehand."""
+"""Each evaluator is run on a context for which the right result is known."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import METRICS, Context, ImageSet, evaluate, resolve
 from genmodels.evaluators.base import Likelihood
-from genmodels.evaluators.likelihood import select
+from genmodels.evaluators.likelihood import resolve_likelihoods
 from genmodels.tasks import Predict
 
 
@@ -31,7 +31,7 @@ def test_nn_distance_ratio_is_0_for_copies_and_1_for_held_out_images():
     np.testing.assert_allclose(value("nn_distance_ratio", generated=image_set(halves), **known), 0.5)
 
 
-def test_agreement_counts_the_samples_that_show_what_was_asked():
+def test_agreement_is_the_share_of_samples_that_show_the_requested_label():
     test = make_source("digits", "test")
     right = value("agreement_digits", generated=image_set(test.images, test.labels))
     wrong = value("agreement_digits", generated=image_set(test.images, (test.labels + 1) % 10))
@@ -143,12 +143,12 @@ FUNCTIONS = {
 }
 
 
-def test_likelihoods_are_asked_for_by_name_or_as_calls():
-    few, check = select(FUNCTIONS, ("elbo", "iwae(samples=5000, images=100)"), images=7)
+def test_likelihoods_are_chosen_by_name_or_as_calls():
+    few, check = resolve_likelihoods(FUNCTIONS, ("elbo", "iwae(samples=5000, images=100)"), images=7)
     assert (few.name, few.options, few.images, few.protocol) == ("elbo", {}, 7, {"likelihood": "elbo", "samples": 1})
     assert (check.name, check.options, check.images) == ("iwae", {"samples": 5000}, 100)
     assert check.protocol == {"likelihood": "iwae", "samples": 5000}
-    assert [one.name for one in select(FUNCTIONS, ())] == ["elbo", "iwae"]
+    assert [one.name for one in resolve_likelihoods(FUNCTIONS, ())] == ["elbo", "iwae"]
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_likelihoods_are_asked_for_by_name_or_as_calls():
         ("iwae(samples=", "likelihoods='iwae.samples=': .*a call is written as in Python"),
     ],
 )
-def test_likelihoods_that_there_are_not_are_refused(wanted, words):
+def test_unknown_likelihoods_and_options_are_refused(wanted, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        select(FUNCTIONS, (wanted,))
+        resolve_likelihoods(FUNCTIONS, (wanted,))
     assert "\n" not in str(caught.value)
 
 
@@ -182,6 +182,6 @@ def test_options_of_a_likelihood_reach_the_model():
     assert result.value == 3.5
 
 
-def test_a_likelihood_that_is_no_number_is_not_averaged():
+def test_a_likelihood_that_is_not_a_number_is_refused():
     with pytest.raises(DataError, match="image 1 is not a number"):
         list(METRICS["nll"].evaluate(likelihood_context([3.0, np.nan])))

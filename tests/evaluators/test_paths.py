@@ -1,4 +1,4 @@
-"""Two paths: what is read, what is kept, and every bad input said in one line before anything is written."""
+"""Comparing two paths: what is read and cached; bad input is reported in one line before anything is written."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def test_statistics_files_are_those_that_other_tools_write_and_read(tmp_path):
     assert result.protocol["reference_statistics_sha256"]
 
 
-def test_moments_are_kept_by_what_they_are_of(monkeypatch):
+def test_cached_moments_are_keyed_by_images_and_extractor(monkeypatch):
     passes = []
     monkeypatch.setattr(features, "_pass", lambda *args, real=features._pass: passes.append(args[0]) or real(*args))
     first = values("a.npz", "b.npz", ("fd_digits",))
@@ -72,7 +72,7 @@ def test_moments_are_kept_by_what_they_are_of(monkeypatch):
     assert passes[4:] == ["reference"]
 
 
-def test_damaged_moments_are_passed_over(tmp_path):
+def test_damaged_cached_moments_are_ignored(tmp_path):
     first = values("a.npz", "b.npz", ("fd_digits",))
     for path in (tmp_path / "cache").rglob("table.npz"):
         data = dict(np.load(path))
@@ -83,9 +83,9 @@ def test_damaged_moments_are_passed_over(tmp_path):
     assert values("a.npz", "b.npz", ("fd_digits",)) == first
 
 
-def test_a_users_own_extractor_is_not_kept(tmp_path, monkeypatch):
+def test_moments_of_a_users_own_extractor_are_not_cached(tmp_path, monkeypatch):
     made = dataclasses.replace(ExtractorSpec("digits").load(), id="own")
-    monkeypatch.setattr(extractors, "_load", lambda selection: made)
+    monkeypatch.setattr(extractors, "_load", lambda extractor_spec: made)
     values("a.npz", "b.npz", ("fd_digits",))
     assert not (tmp_path / "cache" / "data").exists()
 

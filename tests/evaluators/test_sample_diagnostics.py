@@ -8,13 +8,14 @@ DIGITS = make_source("digits", "test")
 
 
 def classifier():
-    (found,) = sample_classifiers([metric.selection for metric in resolve(["fd_digits", "psnr"]).values()], (8, 8, 1))
+    metrics = resolve(["fd_digits", "psnr"])
+    (found,) = sample_classifiers([metric.extractor_spec for metric in metrics.values()], (8, 8, 1))
     return found
 
 
-def test_judges_are_the_classifiers_named_in_the_evaluation_that_fit():
+def test_sample_classifiers_are_the_shipped_classifiers_of_the_evaluation_that_fit_the_images():
     def of(*names, shape=(8, 8, 1)):
-        return sample_classifiers([metric.selection for metric in resolve(names).values()], shape)
+        return sample_classifiers([metric.extractor_spec for metric in resolve(names).values()], shape)
 
     assert len(of("fd_digits", "kd_digits", "fid[clean]")) == 1
     assert not of("fd_mnist", "nn_distance_ratio")

@@ -1,4 +1,4 @@
-"""An extractor that runs a network: what it says of an image depends on that image only."""
+"""An extractor that runs a network: the features of an image depend on that image only."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,14 +30,14 @@ def weighted(images):
     return flat * np.linspace(0, 1, flat.shape[1], dtype=np.float32)
 
 
-def test_it_is_an_extractor():
+def test_a_network_extractor_fulfils_the_protocol():
     assert isinstance(make(), Extractor)
     assert not isinstance(weighted, Extractor)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 20])  # on eight devices: 8, 8, 8 and 24 rows
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 17])
-def test_batches_and_padding_do_not_show(batch_size, count):
+def test_batches_and_padding_do_not_change_features(batch_size, count):
     images = noise(count, 4, 4, 3)
     found = make(batch_size=batch_size)(images)
     np.testing.assert_allclose(found.features, weighted(images), rtol=1e-6)
@@ -52,7 +52,7 @@ def test_grey_images_are_repeated_for_three_channels():
 
 
 @pytest.mark.parametrize("resize", ["tf1", "clean"])
-def test_images_of_different_sizes_equal_one_by_one(resize):
+def test_images_of_different_sizes_have_the_features_of_single_images(resize):
     images = [
         noise(height, width, channels, seed=height) for height, width, channels in [(4, 4, 3), (9, 3, 3), (5, 8, 1)]
     ]
@@ -89,7 +89,7 @@ def test_a_network_without_classes_has_no_logits():
         ((4, 4, 1), "tf1", (4, 4, 3), 'convert="grey"'),
     ],
 )
-def test_images_that_it_cannot_take(shape, resize, images, remedy):
+def test_images_that_the_network_cannot_take_are_refused(shape, resize, images, remedy):
     extractor = make(shape, resize)
     for call in (lambda: extractor(noise(2, *images)), lambda: extractor.mixed([noise(*images)])):
         with pytest.raises(DataError, match=r"takes .* these are " + "x".join(map(str, images))) as caught:

@@ -39,7 +39,7 @@ def test_a_changed_byte_is_refused(name, tmp_path, monkeypatch):
 
 
 @shipped
-def test_it_is_right_on_the_test_split(name, request):
+def test_a_classifier_has_its_stated_accuracy_on_the_test_split(name, request):
     shared = None if name == "digits" else request.getfixturevalue("shared")
     source = source_of(name, shared)
     found = classifiers.load(name)(np.asarray(source.images))
@@ -61,7 +61,7 @@ def test_features_depend_on_the_image_only():
 
 
 @shipped
-def test_other_shapes_are_refused(name):
+def test_images_of_other_shapes_are_refused(name):
     images = np.zeros((2, 12, 9, 1), np.uint8)
     with pytest.raises(DataError, match="--resize=clean"):
         classifiers.load(name)(images)
@@ -70,7 +70,7 @@ def test_other_shapes_are_refused(name):
 
 
 @pytest.mark.parametrize("resize", ["tf1", "clean"])
-def test_a_resized_digit_is_still_seen(resize):
+def test_resized_digits_are_still_classified_correctly(resize):
     source = source_of("digits", None)
     large = np.asarray(source.images).repeat(4, axis=1).repeat(4, axis=2)
     extractor = classifiers.load("digits", resize)

@@ -1,4 +1,4 @@
-"""A weights file is somebody else's program: it runs nothing, takes little memory, and damage is told in one line."""
+"""A weights file is a program by a stranger: it runs no code, takes little memory, and damage is reported in a line."""
 
 import ast
 import contextlib
@@ -44,12 +44,12 @@ def test_no_function_is_called(path, layout, how, function):
     tw.LAYOUTS[layout](path, hostile, {})
     assert_refused(path, *([function] if how == "reduce" else []))
     assert not trace.exists()
-    pickle.loads(hostile)  # any other reader is taken in
+    pickle.loads(hostile)  # any other reader is deceived
     assert trace.exists()
 
 
 @pytest.mark.parametrize("function", ["posix.system", "torch.load", "torch.nn.Linear", "numpy.frombuffer", "no.such"])
-def test_any_other_word_is_named(path, function):
+def test_any_other_name_is_refused_and_reported(path, function):
     tw.write_zip(path, tw.program(tw.ordered({"weight": tw.word(*function.rsplit(".", 1))})), {})
     assert_refused(path, function)
 

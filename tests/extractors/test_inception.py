@@ -1,4 +1,4 @@
-"""The FID Inception against outputs of the reference module in float64, with random weights made by a stated rule."""
+"""The FID Inception equals the reference module in float64, with random weights made by a documented rule."""
 
 import dataclasses
 import json
@@ -98,7 +98,7 @@ def test_every_tap_equals_the_reference(taps, golden, index, tap):
     [("_average", lambda h: network.nn.avg_pool(h, (3, 3), padding="SAME")), ("_largest", network._average)],
     ids=["padding counts", "average in Mixed_7c"],
 )
-def test_the_pools_of_other_inceptions_are_far_off(monkeypatch, params, golden, pool, wrong):
+def test_the_pooling_of_other_inceptions_gives_different_features(monkeypatch, params, golden, pool, wrong):
     monkeypatch.setattr(network, pool, wrong)
     run = jax.jit(lambda params, x: network.Inception().apply({"params": params}, (x - 128) / 128).pool3)
     expected = golden["y2_2048"][:1]
@@ -106,7 +106,7 @@ def test_the_pools_of_other_inceptions_are_far_off(monkeypatch, params, golden, 
     assert np.linalg.norm(found - expected) > 0.01 * np.linalg.norm(expected)
 
 
-def test_the_spatial_tap_is_a_corner_of_a_map_row_by_row(taps):
+def test_the_spatial_tap_is_the_first_channels_of_a_map_row_by_row(taps):
     for found, maps in taps:
         assert maps.shape[1:] == (17, 17, 192)
         assert found.spatial.shape[1] == 2023
@@ -115,14 +115,14 @@ def test_the_spatial_tap_is_a_corner_of_a_map_row_by_row(taps):
             np.testing.assert_array_equal(found.spatial[:, place], maps[:, row, column, channel])
 
 
-def test_from_a_file_and_uint8_images_to_features(extractor, golden):
+def test_a_weights_file_and_uint8_images_give_the_features_of_the_reference(extractor, golden):
     found = extractor(golden["x0"])
     np.testing.assert_allclose(found.features, golden["y0_2048"], rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(found.logits, golden["y0_logits_unbiased"], rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("layer", inception.LAYERS)
-def test_layers_by_name(monkeypatch, weights_file, params, taps, layer):
+def test_each_layer_can_be_chosen_by_name(monkeypatch, weights_file, params, taps, layer):
     monkeypatch.setattr(inception, "read_tensors", lambda path: {})
     monkeypatch.setattr(inception, "folded", lambda state: params)
     monkeypatch.setattr(network.Inception, "apply", lambda *arguments: taps[0][0])
@@ -133,7 +133,7 @@ def test_layers_by_name(monkeypatch, weights_file, params, taps, layer):
     assert logits is taps[0][0].unbiased
 
 
-def test_only_the_published_weights_layer_and_resize_are_published(extractor):
+def test_an_extractor_is_published_only_with_the_published_weights_layer_and_resize(extractor):
     assert extractor.id == "inception_unverified"
     assert not is_published(extractor)
     real = dataclasses.replace(extractor, id="inception", sha256=inception.WEIGHTS.sha256)
@@ -170,7 +170,7 @@ def test_a_missing_file_is_named(tmp_path, name):
         ExtractorSpec(f"{name}:{tmp_path}/none.pth").load()
 
 
-def test_a_counter_of_batches_is_passed_over(state, params):
+def test_counters_of_batches_are_ignored(state, params):
     name = "Mixed_5b.branch1x1.bn.num_batches_tracked"
     found = inception.folded(state | {name: np.array(7)})
     jax.tree.map(np.testing.assert_array_equal, found, params)
@@ -186,7 +186,7 @@ def test_a_missing_entry_is_named(state, key):
 
 
 @pytest.mark.parametrize("key", ["AuxLogits.fc.weight", "Mixed_5b.branch1x1.conv.bias", "step"])
-def test_an_entry_too_many_is_named(state, key):
+def test_an_unknown_entry_is_named(state, key):
     with pytest.raises(ValueError, match=re.escape(key)):
         inception.folded(state | {key: np.zeros(1, np.float32)})
 

@@ -1,4 +1,4 @@
-"""LPIPS: refused without its weights; with any weights, a distance."""
+"""LPIPS is refused without its published weights; with any weights it has the properties of a distance."""
 
 import dataclasses
 import functools
@@ -53,18 +53,18 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("kind", TRUNKS)
-def test_trunks_are_the_published_ones(kind):
+def test_trunks_have_the_published_numbers_of_parameters(kind):
     maps, variables = shapes(kind)
     assert [m.shape[1:] for m in maps] == [(n, n, c) for n, c in zip(SIDES[kind], CHANNELS[kind], strict=True)]
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == PARAMETERS[kind]
 
 
 @pytest.mark.parametrize("kind", TRUNKS)
-def test_the_smallest_images_leave_something_in_every_map(kind):
-    assert min(min(m.shape) for m in shapes(kind, perceptual.LEAST)[0]) > 0
+def test_the_smallest_images_leave_no_feature_map_empty(kind):
+    assert min(min(m.shape) for m in shapes(kind, perceptual.MIN_SIDE)[0]) > 0
 
 
-def test_identical_images_are_at_zero_and_others_apart(lpips):
+def test_identical_images_have_distance_zero_and_different_ones_a_positive_distance(lpips):
     a, b = noise(3, 40, 36, 3), noise(3, 40, 36, 3, seed=1)
     np.testing.assert_array_equal(lpips(a, a), 0)
     assert lpips(a, b).shape == (3,)
@@ -74,19 +74,19 @@ def test_identical_images_are_at_zero_and_others_apart(lpips):
     assert (lpips(a, near) < lpips(a, b) / 4).all()
 
 
-def test_grey_is_three_equal_channels(lpips):
+def test_a_grey_image_equals_three_equal_channels(lpips):
     a, b = noise(2, 40, 36, 1), noise(2, 40, 36, 1, seed=1)
     np.testing.assert_array_equal(lpips(a, b), lpips(a.repeat(3, axis=3), b.repeat(3, axis=3)))
 
 
-def test_pairs_do_not_depend_on_their_batch(lpips, monkeypatch):
+def test_distances_do_not_depend_on_the_batch(lpips, monkeypatch):
     a, b = noise(5, 40, 36, 3), noise(5, 40, 36, 3, seed=1)
     whole = lpips(a, b)
-    monkeypatch.setattr(perceptual, "BATCH", 2)
+    monkeypatch.setattr(perceptual, "BATCH_SIZE", 2)
     np.testing.assert_allclose(lpips(a, b), whole, rtol=1e-5)
 
 
-def test_the_weights_of_channels_count_linearly(lpips):
+def test_the_distance_is_linear_in_the_channel_weights(lpips):
     a, b = noise(2, 40, 36, 3), noise(2, 40, 36, 3, seed=1)
     each = [
         dataclasses.replace(lpips, linear=tuple(w * (tap == n) for n, w in enumerate(lpips.linear))) for tap in range(5)
@@ -107,7 +107,7 @@ def test_the_weights_of_channels_count_linearly(lpips):
         ((2, 40, 40, 3), (2, 40, 44, 3)),
     ],
 )
-def test_images_that_make_no_pairs(lpips, a, b):
+def test_images_that_do_not_form_pairs_or_are_too_small_are_refused(lpips, a, b):
     with pytest.raises(ValueError, match=r"equal shapes|32 pixels") as caught:
         lpips(noise(*a), noise(*b))
     assert all(str(number) in str(caught.value) for number in a[1:])
@@ -161,11 +161,11 @@ def test_files_of_known_hashes_are_loaded(known, lpips):
         ("alex", "/no/such.pth", ["/no/such.pth"]),
         ("alex_linear", "alex", ["alex_linear.pth", "trunk", "--lpips_trunk"]),
         ("alex", "alex", ["alex.pth", "linear layers", "--lpips_linear"]),
-        ("alex", "vgg_linear", ["alex.pth is of alex", "vgg_linear.pth of vgg"]),
+        ("alex", "vgg_linear", ["alex.pth is for alex", "vgg_linear.pth is for vgg"]),
         ("vgg", "vgg_linear", ["features.0.weight"]),
     ],
 )
-def test_wrong_files(known, trunk, linear, said):
+def test_wrong_weights_files_are_refused_and_named(known, trunk, linear, said):
     with pytest.raises(DataError) as caught:
         perceptual.load(known.get(trunk, trunk), known.get(linear, linear))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Extractors by name, and one's own as module:function."""
+"""Extractors are chosen by name, and a user's own as module:function."""
 
 import sys
 
@@ -77,34 +77,34 @@ def refusal(*arguments, **options):
         (("own:function", "none", "pool3"), "--layer=pool3"),
     ],
 )
-def test_wrong_words(arguments, said):
+def test_unknown_extractors_resizes_and_layers_are_refused(arguments, said):
     assert said in refusal(*arguments)
 
 
-def test_one_selection_is_one_extractor():
+def test_equal_specs_load_one_extractor():
     assert ExtractorSpec("digits").load() is ExtractorSpec("digits").load()
     assert ExtractorSpec("digits", "clean").load() is not ExtractorSpec("digits").load()
     assert not is_published(ExtractorSpec("digits").load())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_id_of_a_named_one_needs_no_weights(name, monkeypatch, tmp_path):
+def test_the_id_of_a_known_extractor_needs_no_weights(name, monkeypatch, tmp_path):
     monkeypatch.setenv("GENMODELS_CACHE", str(tmp_path))
     assert ExtractorSpec(f"{name}:{tmp_path}/none" if name == "inception_unverified" else name).id == name
 
 
-def test_ones_own(own):
-    selection = ExtractorSpec("own_extractor:Mean")
-    assert selection.id == "mean"
-    selection.check((3, 5, 2))  # it has to know itself what it takes
-    extractor = selection.load()
+def test_a_users_own_extractor_is_loaded_from_its_module(own):
+    extractor_spec = ExtractorSpec("own_extractor:Mean")
+    assert extractor_spec.id == "mean"
+    extractor_spec.check((3, 5, 2))  # nothing is checked: the extractor itself must know which images it takes
+    extractor = extractor_spec.load()
     assert not is_published(extractor)
     found = extractor(np.full((2, 3, 5, 1), 7, np.uint8))
     assert isinstance(found, Extracted)
     np.testing.assert_array_equal(found.features, [[7], [7]])
 
 
-def test_ones_own_in_the_folder_of_the_command(tmp_path, monkeypatch):
+def test_a_users_own_extractor_may_be_a_file_in_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "own_here.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
@@ -126,24 +126,24 @@ def test_ones_own_in_the_folder_of_the_command(tmp_path, monkeypatch):
         ("own_extractor:nothing", "id, sha256, layer, dimension and resize"),
         ("own_extractor:function", "id, sha256, layer, dimension and resize"),
         ("own_extractor:Hashless", "id, sha256, layer, dimension and resize"),
-        ("own_extractor:Silent", "cannot be called"),
+        ("own_extractor:Silent", "can be called with images"),
         ("own_extractor:taken", "'inception' is taken"),
         ("own_extractor:spaced", "'my mean'"),
         ("own_extractor:nameless", "None"),
     ],
 )
-def test_what_is_no_extractor(own, spec, said):
+def test_functions_that_return_no_valid_extractor_are_refused(own, spec, said):
     message = refusal(spec)
     assert message.startswith(f"--extractor={spec}")
     assert said in message
 
 
-def test_it_cannot_be_resized_otherwise(own):
+def test_a_users_own_extractor_keeps_its_resize(own):
     assert "'own'" in refusal("own_extractor:Mean", "tf1")
 
 
 @pytest.mark.parametrize(
-    ("selection", "shape", "said"),
+    ("arguments", "shape", "said"),
     [
         (("digits",), (8, 8, 1), None),
         (("digits",), (28, 28, 1), "--resize=clean"),
@@ -156,9 +156,9 @@ def test_it_cannot_be_resized_otherwise(own):
         (("inception_unverified:x", "clean"), (32, 32, 2), 'convert="rgb"'),
     ],
 )
-def test_images_are_checked_before_weights_are_loaded(selection, shape, said):
+def test_images_are_checked_before_weights_are_loaded(arguments, shape, said):
     if said is None:
-        return ExtractorSpec(*selection).check(shape)
-    with pytest.raises(DataError, match=selection[0].partition(":")[0]) as caught:
-        ExtractorSpec(*selection).check(shape)
+        return ExtractorSpec(*arguments).check(shape)
+    with pytest.raises(DataError, match=arguments[0].partition(":")[0]) as caught:
+        ExtractorSpec(*arguments).check(shape)
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""What torch.save writes is read bit by bit; a file that cannot be of tensors is refused in one line."""
+"""Files of torch.save are read bit by bit; a file that holds anything but tensors is refused in one line."""
 
 import pickle
 import re
@@ -128,7 +128,7 @@ NO_TENSORS = {
 
 @layouts
 @pytest.mark.parametrize("name", NO_TENSORS)
-def test_what_is_no_tensor_is_refused(tmp_path, layout, name):
+def test_objects_that_are_not_valid_tensors_are_refused(tmp_path, layout, name):
     path = tmp_path / "w.pth"
     tw.LAYOUTS[layout](path, tw.program(tw.dictionary({"a\nb": NO_TENSORS[name]})), {"0": np.zeros(4, "f4")})
     assert_refused(path)

@@ -1,4 +1,4 @@
-"""A weights file is either whole and in its place, or not there, and one line says where to get it and put it."""
+"""A weights file is complete and in the cache, or not there; an error says in one line where to get and put it."""
 
 import hashlib
 import http.server
@@ -115,7 +115,7 @@ def refusal(function, *arguments, **options):
 
 
 @pytest.mark.parametrize("what", GOOD)
-def test_a_good_download_is_put_in_its_place_and_not_asked_for_again(cache, server, wanted, what):
+def test_a_good_download_is_put_in_its_place_and_not_downloaded_again(cache, server, wanted, what):
     path = find(wanted(what))
     asked = list(server.asked)
     assert (path, path.read_bytes()) == (cache / "w.bin", CONTENT)
@@ -123,7 +123,7 @@ def test_a_good_download_is_put_in_its_place_and_not_asked_for_again(cache, serv
     assert (find(wanted(what)), server.asked) == (path, asked)
 
 
-def test_others_may_read_it(cache, wanted):
+def test_other_users_may_read_a_downloaded_file(cache, wanted):
     path = find(wanted("good"))
     (cache / "usual").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((cache / "usual").stat().st_mode)
@@ -140,13 +140,13 @@ def test_a_bad_download_leaves_nothing_and_says_what_to_do(cache, wanted, what):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/w.bin", "file:///no/such/w.bin"])
-def test_no_server(cache, url):
+def test_a_missing_server_is_reported(cache, url):
     message = refusal(find, WeightsFile("w.bin", url, SHA256, len(CONTENT)))
     assert url in message
     assert not list(cache.iterdir())
 
 
-def test_a_folder_that_cannot_be(cache, wanted):
+def test_a_cache_folder_that_cannot_be_created_is_reported(cache, wanted):
     cache.parent.write_text("a file")
     file = wanted("good")
     assert file.url in refusal(find, file)
@@ -179,7 +179,7 @@ def test_a_file_by_path_is_known_by_its_hash(tmp_path, wanted):
         ({"GENMODELS_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/genmodels/weights"),
     ],
 )
-def test_where_the_folder_is(monkeypatch, variables, expected):
+def test_the_cache_folder_follows_the_environment(monkeypatch, variables, expected):
     for name in ("GENMODELS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

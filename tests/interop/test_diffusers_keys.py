@@ -1,4 +1,4 @@
-"""The mapping to diffusers' `UNet2DModel` without diffusers; tests/parity holds it to the library itself."""
+"""The mapping to diffusers' `UNet2DModel`, tested without diffusers; tests/parity compares with the library itself."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def params_of(model):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_weights_and_settings_come_back_as_they_went(name):
+def test_weights_and_settings_survive_export_and_import(name):
     model = MODELS[name]
     params = params_of(model)
     tensors = diffusers_keys.tensors_of(params, model)
@@ -45,11 +45,11 @@ def test_weights_and_settings_come_back_as_they_went(name):
     ("harm", "words"),
     [
         (lambda x: np.where(np.arange(8)[:, None, None, None] == 3, np.nan, x), "not finite"),
-        (lambda x: np.round(x).astype(np.int32), "is of int32"),
+        (lambda x: np.round(x).astype(np.int32), "has the dtype int32"),
         (lambda x: x[:, :, :2], r"has shape \[8, 1, 2, 3\], not \[8, 1, 3, 3\]"),
     ],
 )
-def test_tensors_that_are_no_weights_are_named(harm, words):
+def test_invalid_tensors_are_refused_by_name(harm, words):
     params = params_of(MODELS["plain"])
     tensors = diffusers_keys.tensors_of(params, MODELS["plain"])
     tensors["conv_in.weight"] = harm(tensors["conv_in.weight"])
@@ -77,11 +77,11 @@ def test_the_network_of_improved_ddpm_has_heads_that_diffusers_knows():
     assert found["attention_head_dim"] == 64
 
 
-NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_fashion_mnist", "ddpm_folder", "ddpm_folder:small"]
+NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_mnist:fashion", "ddpm_folder", "ddpm_folder:small"]
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_the_narrow_experiments_can_go_to_diffusers_with_four_groups_as_the_readme_says(name):
+def test_the_narrow_experiments_can_be_exported_to_diffusers_with_four_groups_as_the_readme_says(name):
     name, _, variant = name.partition(":")
     config = experiment(name, variant, **{"model.norm_groups": 4})
     settings = {key: value for key, value in config.model.items() if key not in ("attention", "dtype")}
@@ -94,16 +94,16 @@ def test_the_narrow_experiments_can_go_to_diffusers_with_four_groups_as_the_read
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (UNet(1, channels=24, multipliers=(1, 3), blocks=1), "config.model.norm_groups, e.g. 6"),
+        (UNet(1, channels=24, multipliers=(1, 3), blocks=1), "config.model.norm_groups=6"),
         (
             UNet(1, channels=32, multipliers=(1, 2), norm_groups=8, heads=2, attention_resolutions=(8, 4)),
             "head_channels",
         ),
         (UNet(1, **WIDE, frequency_shift=0.5), "frequency_shift"),
-        (UNet(1, **(WIDE | {"multipliers": (1, 1, 1, 1, 1)})), "odd feature maps"),
+        (UNet(1, **(WIDE | {"multipliers": (1, 1, 1, 1, 1)})), "feature maps of odd size"),
     ],
 )
-def test_networks_that_diffusers_cannot_be_are_refused(model, words):
+def test_networks_without_an_equivalent_in_diffusers_are_refused(model, words):
     with pytest.raises(ValueError, match=words):
         diffusers_keys.config_of(model, 8, 1)
 
@@ -121,7 +121,7 @@ def read(unet=None, **scheduler):
     return config_of(plain | (unet or {}), SCHEDULER | scheduler, null_label=False)[0]
 
 
-def test_schedulers_are_translated_and_clip_only_where_theirs_do():
+def test_schedulers_are_translated_and_clip_only_if_diffusers_clips_by_default():
     assert read().sampler.clip == 1.0
     assert read(_class_name="EulerDiscreteScheduler").sampler.clip == 0.0
     assert read(clip_sample=False).sampler.clip == 0.0
@@ -135,8 +135,8 @@ def test_schedulers_are_translated_and_clip_only_where_theirs_do():
     ("unet", "scheduler", "words"),
     [
         ({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler' of the scheduler"),
-        ({}, {"_class_name": "EDMEulerScheduler"}, "no equivalent here"),
-        ({}, {"_class_name": "CMStochasticIterativeScheduler"}, "no equivalent here"),
+        ({}, {"_class_name": "EDMEulerScheduler"}, "no equivalent in genmodels"),
+        ({}, {"_class_name": "CMStochasticIterativeScheduler"}, "no equivalent in genmodels"),
         ({}, {"use_flow_sigmas": True}, "use_flow_sigmas"),
         ({}, {"clip_sample_range": 0}, "clip_sample_range"),
         ({"sample_size": True}, {}, "sample_size=True"),
@@ -150,7 +150,7 @@ def test_schedulers_are_translated_and_clip_only_where_theirs_do():
         ({"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]}, {}, "same levels"),
     ],
 )
-def test_what_would_be_another_model_is_refused(unet, scheduler, words):
+def test_configs_that_describe_another_model_are_refused(unet, scheduler, words):
     with pytest.raises(ValueError, match=words):
         read(unet, **scheduler)
     for key in SCHEDULER:

@@ -1,4 +1,4 @@
-"""The mapping of names and layouts; that logits are equal is tested beside the library itself, in tests/parity."""
+"""The mapping of names and layouts. That the logits are equal is tested against the library itself in tests/parity."""
 
 import json
 
@@ -59,7 +59,7 @@ def tensors(**changed):
     return {name: value for name, value in (made | changed).items() if value is not None}
 
 
-def test_every_tensor_has_its_place():
+def test_every_tensor_is_mapped_to_its_parameter():
     found = params_of(tensors(), 1)
     shapes = jax.eval_shape(ViT(3, **settings_of(CONFIG)).init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
     assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, shapes)
@@ -75,17 +75,17 @@ def test_every_tensor_has_its_place():
 @pytest.mark.parametrize(
     ("config", "changed", "words"),
     [
-        ({"hidden_act": "gelu_new"}, {}, "hidden_act='gelu_new' has no equivalent here"),
+        ({"hidden_act": "gelu_new"}, {}, "hidden_act='gelu_new' has no equivalent in genmodels"),
         ({"model_type": "deit"}, {}, "model_type"),
         ({"patch_size": [4, 4]}, {}, "whole number"),
         ({"num_hidden_layers": 2}, {}, r"has no tensor layers\.1\."),
         ({}, {"vit.layernorm.bias": None}, r"has no tensor layernorm\.bias"),
-        ({}, {"extra.weight": np.zeros(2, np.float32)}, r"extra\.weight has no place"),
-        ({}, {"vit.embeddings.position_embeddings": np.zeros((1, 6, 8), np.float32)}, "no square grid"),
+        ({}, {"extra.weight": np.zeros(2, np.float32)}, r"extra\.weight does not belong"),
+        ({}, {"vit.embeddings.position_embeddings": np.zeros((1, 6, 8), np.float32)}, "do not form a square grid"),
         ({"hidden_size": 16}, {}, "shapes"),
     ],
 )
-def test_what_cannot_be_converted_is_named_and_nothing_is_left(config, changed, words, tmp_path):
+def test_models_that_cannot_be_converted_are_refused_by_name_and_leave_no_run(config, changed, words, tmp_path):
     write_text(tmp_path / "theirs" / "config.json", json.dumps(CONFIG | config))
     save_file(tensors(**changed), tmp_path / "theirs" / "model.safetensors")
     with pytest.raises(GenmodelsError, match=words):
@@ -134,7 +134,7 @@ IMAGENET = {
 @pytest.mark.parametrize(
     "asked", [IMAGENET, {"do_normalize": False}, {"image_mean": 0.5, "image_std": [0.5, 0.5, 0.5]}]
 )
-def test_the_normalisation_that_a_model_was_trained_with_comes_along(asked, tmp_path):
+def test_the_normalisation_of_the_preprocessor_becomes_part_of_the_model(asked, tmp_path):
     from genmodels.runs.inference import Run
 
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
@@ -152,10 +152,10 @@ def test_the_normalisation_that_a_model_was_trained_with_comes_along(asked, tmp_
     ("asked", "words"),
     [
         ({"image_std": [0.2, 0.0, 0.2]}, "image_std=.*positive"),
-        ({"image_mean": ["a"]}, "preprocessor_config.json: cannot be understood"),
-        ({"image_mean": [0.1, 0.2]}, "preprocessor_config.json: cannot be understood"),
+        ({"image_mean": ["a"]}, "preprocessor_config.json: cannot be converted"),
+        ({"image_mean": [0.1, 0.2]}, "preprocessor_config.json: cannot be converted"),
         ({"do_rescale": False}, "other ranges"),
-        ([1], "preprocessor_config.json: cannot be understood"),
+        ([1], "preprocessor_config.json: cannot be converted"),
     ],
 )
 def test_a_preprocessor_without_equivalent_is_refused(asked, words, tmp_path):

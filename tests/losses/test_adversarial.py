@@ -19,7 +19,7 @@ def test_non_saturating_is_cross_entropy():
     np.testing.assert_allclose(loss.discriminator(ZEROS, ZEROS), 2 * np.log(2), rtol=1e-6)  # at the equilibrium
 
 
-def test_hinge_is_that_of_support_vectors():
+def test_hinge_is_the_loss_of_support_vector_machines():
     loss = LOSSES["hinge"]
     wanted = optax.hinge_loss(REAL, ONES).mean() + optax.hinge_loss(FAKE, -ONES).mean()
     np.testing.assert_allclose(loss.discriminator(REAL, FAKE), wanted, rtol=1e-6)
@@ -42,7 +42,7 @@ def test_wasserstein_is_the_difference_of_means():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_each_player_is_drawn_its_own_way(name):
+def test_generator_and_discriminator_move_scores_in_opposite_directions(name):
     """The discriminator would raise real scores and lower fake ones, the generator raise fake ones."""
     at = jnp.full(4, LOSSES[name].boundary or 0.0)
     on_real, on_fake = jax.grad(LOSSES[name].discriminator, (0, 1))(at, at)

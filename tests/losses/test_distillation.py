@@ -14,7 +14,7 @@ def test_soft_loss_is_the_divergence_between_softened_distributions():
     np.testing.assert_allclose(soft_loss(TEACHER, TEACHER + 7, 3.0), 0, atol=1e-5)
 
 
-def test_its_gradient_is_the_papers_and_at_high_temperature_matches_logits():
+def test_the_gradient_of_the_soft_loss_is_the_papers_and_at_high_temperature_matches_logits():
     """Hinton et al. 2015, equations 2 and 4, times T^2: T (q - p), and (z - v) / classes for zero-mean logits."""
     grad = jax.grad(lambda z, t: soft_loss(z, TEACHER, t).sum())
     for temperature in (1.0, 4.0):
@@ -24,7 +24,7 @@ def test_its_gradient_is_the_papers_and_at_high_temperature_matches_logits():
     np.testing.assert_allclose(grad(STUDENT, 300.0), (z - v) / 5, atol=0.02)
 
 
-def test_hard_loss_knows_the_teachers_decision_alone():
+def test_hard_loss_depends_on_the_teachers_decision_only():
     wanted = -log_softmax(np.asarray(STUDENT), -1)[np.arange(6), np.argmax(TEACHER, -1)]
     np.testing.assert_allclose(hard_loss(STUDENT, TEACHER), wanted, rtol=1e-5)
     np.testing.assert_array_equal(hard_loss(STUDENT, TEACHER), hard_loss(STUDENT, 10 * jnp.asarray(TEACHER)))

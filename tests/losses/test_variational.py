@@ -14,7 +14,7 @@ def test_kl_is_the_integral_of_the_log_ratio(mean, std):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_log_densities_and_masses_are_scipys():
+def test_log_densities_and_masses_equal_those_of_scipy():
     x, mean, std = np.linspace(-3, 3, 7), np.linspace(1, -1, 7), np.linspace(0.2, 2, 7)
     found = variational.normal_log_prob(*(jnp.float32(v) for v in (x, mean, 2 * np.log(std))))
     np.testing.assert_allclose(found, stats.norm.logpdf(x, mean, std), rtol=1e-5)
@@ -29,12 +29,12 @@ def test_log_densities_and_masses_are_scipys():
     np.testing.assert_allclose(greys[inside], -0.25 * np.log(p[inside]) - 0.75 * np.log1p(-p[inside]), rtol=1e-5)
 
 
-def test_free_bits_cost_the_same_below_and_kl_above():
+def test_free_bits_cost_the_minimum_below_it_and_the_kl_above():
     assert variational.free_bits(jnp.float32([0.0, 0.1, 0.5]), 0.5) == 1.5
     np.testing.assert_allclose(variational.free_bits(jnp.float32([0.2, 0.7]), 0.5), 1.2)
 
 
-def test_perplexity_counts_the_codes_in_use():
+def test_perplexity_is_the_number_of_equally_used_codes():
     np.testing.assert_allclose(variational.perplexity(jnp.full(64, 1 / 64)), 64, rtol=1e-5)
     assert variational.perplexity(jnp.float32([0, 1, 0])) == 1
     np.testing.assert_allclose(variational.perplexity(jnp.float32([0.5, 0, 0.5])), 2, rtol=1e-6)

@@ -36,7 +36,7 @@ def commuting(a, b, shift=0.0, seed=0):
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (60, 4000, 30), (9, 9, 8)])
-def test_full_rank_is_the_definition_by_scipys_matrix_root(n, m, d):
+def test_full_rank_equals_the_definition_by_scipys_matrix_root(n, m, d):
     a, b = features(0, n, d), features(1, m, d)
     s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = np.trace(scipy.linalg.sqrtm(s1 @ s2)).real
@@ -58,7 +58,7 @@ def test_diagonal_covariances_in_closed_form():
 
 
 @pytest.mark.parametrize(("n", "m"), [(9, 12), (2, 40), (12, 500), (500, 12), (40, 9)])
-def test_fewer_rows_than_dimensions_is_the_nuclear_norm_in_sample_space(n, m):
+def test_fewer_rows_than_dimensions_equals_the_nuclear_norm_in_sample_space(n, m):
     a, b = features(0, n, 40), features(1, m, 40)
     ca, cb = (a - a.mean(0)) / np.sqrt(n - 1), (b - b.mean(0)) / np.sqrt(m - 1)
     nuclear = np.linalg.norm(ca @ cb.T, "nuc")
@@ -83,7 +83,7 @@ SMALL = np.logspace(0, -14, 30)
     "other", [SMALL, 4 * SMALL, np.ones(30), np.linspace(2, 1, 30)], ids=["same", "4", "1", "line"]
 )
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_ill_conditioned_covariances_go_by_the_exact_route_and_are_right(other, shift):
+def test_ill_conditioned_covariances_are_solved_by_the_exact_method(other, shift):
     a, b, expected = commuting(SMALL, other, shift)
     distance = frechet_distance(a, b)
     np.testing.assert_allclose(distance.value, expected, rtol=1e-9, atol=1e-9)
@@ -103,13 +103,13 @@ def test_singular_covariances_are_right(zeros, scale):
     assert frechet_distance(constant, constant).value == 0
 
 
-def test_dimensions_that_are_copies_do_not_leave_rounding_in_the_root():
+def test_copied_dimensions_leave_no_rounding_error_in_the_root():
     fours = np.kron(np.eye(16), np.full((4, 4), 4.0))  # eigenvalues 16, of 48 copies 0; its Cholesky meets an exact 0
     distance = frechet_distance(Gaussian.given(np.zeros(64), fours), Gaussian.given(np.zeros(64), 9 * np.eye(64)))
     np.testing.assert_allclose(distance.value, 16 * (4 - 3) ** 2 + 48 * 9, rtol=1e-10)
 
 
-def test_a_dead_dimension_needs_eigenvectors_and_changes_nothing():
+def test_a_constant_dimension_needs_eigenvectors_and_changes_nothing():
     x, y = features(0, 100, 5), features(1, 80, 5)
     dead = [np.insert(z, 2, 7.0, axis=1) for z in (x, y)]
     distance = frechet_distance(fitted(dead[0]), fitted(dead[1]))
@@ -118,7 +118,7 @@ def test_a_dead_dimension_needs_eigenvectors_and_changes_nothing():
 
 
 @pytest.mark.parametrize(("n", "m"), [(50, 60), (6, 60), (6, 9)])
-def test_symmetric_and_blind_to_a_common_rotation_and_shift(n, m):
+def test_the_distance_is_symmetric_and_invariant_to_a_common_rotation_and_shift(n, m):
     x, y = features(0, n, 12), features(1, m, 12)
     value = frechet_distance(fitted(x), fitted(y)).value
     q, shift = rotation(12), np.arange(12.0)
@@ -128,7 +128,7 @@ def test_symmetric_and_blind_to_a_common_rotation_and_shift(n, m):
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e-6, 1e-3])
-def test_never_negative(size):
+def test_the_distance_is_never_negative(size):
     rng = np.random.default_rng(0)
     for n in (5, 30, 200):
         x = features(0, n, 20)
@@ -136,7 +136,7 @@ def test_never_negative(size):
             assert frechet_distance(fitted(x), fitted(x + size * rng.normal(size=x.shape))).value >= 0
 
 
-def test_the_solver_names_its_factors_and_its_route():
+def test_the_solver_states_its_factors_and_its_method():
     rows, full = fitted(features(0, 8, 12)), fitted(features(1, 400, 12))
     singular = Gaussian.given(np.zeros(12), np.diag(np.arange(12.0)))
     solvers = [frechet_distance(a, b).solver for a, b in [(full, full), (rows, full), (rows, singular), (rows, rows)]]
@@ -148,14 +148,14 @@ def test_the_solver_names_its_factors_and_its_route():
     assert "eigenvalues" in solvers[0]
 
 
-def test_other_dimensions_are_refused():
+def test_different_dimensions_are_refused():
     with pytest.raises(ValueError, match="3 and of 4 dimensions"):
         frechet_distance(fitted(features(0, 9, 3)), fitted(features(0, 9, 4)))
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spread", [1.0, 1.2])
-def test_extrapolation_is_nearer_the_truth_than_all_samples(spread, seed):
+def test_the_extrapolation_is_closer_to_the_truth_than_the_distance_of_all_samples(spread, seed):
     d = 48
     x = spread * np.random.default_rng(seed).normal(size=(1000, d))
     truth = d * (spread - 1) ** 2
@@ -175,7 +175,7 @@ def test_extrapolation_is_nearer_the_truth_than_all_samples(spread, seed):
 
 
 @pytest.mark.parametrize(("n", "least"), [(20, 20), (20, 21), (20, 1)])
-def test_extrapolation_refuses_too_few(n, least):
+def test_the_extrapolation_refuses_too_few_images(n, least):
     x = features(0, n, 3)
     with pytest.raises(ValueError, match=f"more than {least} images, got {n}"):
         extrapolated(x, fitted(x), 0, least)

@@ -57,7 +57,7 @@ def test_psnr_and_ssim_equal_scikit_image(size, channels):
         np.testing.assert_allclose(image.ssim(a, b), [ssim], rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_flat_images_by_hand():
+def test_flat_images_equal_a_calculation_by_hand():
     a = np.full((1, 16, 16, 1), 100, np.uint8)
     np.testing.assert_allclose(image.psnr(a, a + 51), -10 * np.log10(0.2**2), atol=1e-5)
     x, y = 100 / 255, 151 / 255  # only the luminance term of SSIM is not 1
@@ -65,7 +65,7 @@ def test_flat_images_by_hand():
 
 
 @pytest.mark.parametrize("shape", [(2, 28, 28, 3), (1, 176, 176, 1)])
-def test_identical_images(shape):
+def test_identical_images_have_infinite_psnr_and_ssim_one(shape):
     for a in (noise(0, shape), smooth(shape), np.full(shape, 200, np.uint8), np.zeros(shape, np.uint8)):
         assert (image.psnr(a, a) == np.inf).all()
         np.testing.assert_allclose(image.ssim(a, a), 1, atol=1e-6)
@@ -73,18 +73,18 @@ def test_identical_images(shape):
             np.testing.assert_allclose(image.ms_ssim(a, a), 1, atol=1e-6)
 
 
-def test_the_sides_do_not_matter():
+def test_the_metrics_are_symmetric():
     a = noise(0, (1, 176, 176, 1))
     b = nearby(a, 40)
     for metric in (image.psnr, image.ssim, image.ms_ssim):
         np.testing.assert_allclose(metric(a, b), metric(b, a), rtol=1e-6)
 
 
-def test_every_image_has_its_own_value_in_batches_too(monkeypatch):
+def test_every_image_has_its_own_value_in_batches(monkeypatch):
     a, b = noise(0, (7, 12, 12, 1)), noise(1, (7, 12, 12, 1))
     single = [(image.psnr(a[i : i + 1], b[i : i + 1])[0], image.ssim(a[i : i + 1], b[i : i + 1])[0]) for i in range(7)]
     assert len(set(single)) == 7
-    monkeypatch.setattr(image, "VALUES", 3 * 144)
+    monkeypatch.setattr(image, "BATCH_VALUES", 3 * 144)
     np.testing.assert_allclose(np.stack([image.psnr(a, b), image.ssim(a, b)], axis=1), single, rtol=1e-6)
 
 
@@ -120,7 +120,7 @@ def mean_of_channels(metric, a, b, *args):
 
 
 @pytest.mark.parametrize(("side", "window"), [(8, 7), (9, 9), (10, 9), (11, 11), (40, 11)])
-def test_ssim_of_small_images_has_the_largest_odd_window(side, window):
+def test_ssim_of_small_images_uses_the_largest_odd_window(side, window):
     assert image.ssim_window(side, 40) == image.ssim_window(40, side) == window
     a = noise(0, (1, side, 40, 2))
     b = nearby(a, 30)
@@ -129,7 +129,7 @@ def test_ssim_of_small_images_has_the_largest_odd_window(side, window):
 
 
 @pytest.mark.parametrize("shape", [(1, 176, 176, 1), (1, 181, 202, 2)])
-def test_ms_ssim_equals_a_plain_one(shape):
+def test_ms_ssim_equals_a_plain_implementation(shape):
     for name, (a, b) in pairs(shape).items():
         expected = mean_of_channels(plain_ms_ssim, a, b)
         np.testing.assert_allclose(image.ms_ssim(a, b), [expected], rtol=0, atol=1e-4, err_msg=name)
@@ -142,7 +142,7 @@ def test_ms_ssim_refuses_images_whose_coarsest_scale_is_under_the_window(size):
 
 
 @pytest.mark.parametrize("metric", [image.psnr, image.ssim, image.ms_ssim])
-def test_pairs_that_are_none_are_refused(metric):
+def test_images_that_do_not_form_pairs_are_refused(metric):
     a = noise(0, (3, 176, 176, 1))
     for b in (a[:2], a[:, :-1], a.repeat(3, -1)):
         with pytest.raises(ValueError, match="shapes"):

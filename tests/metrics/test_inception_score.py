@@ -25,13 +25,13 @@ def plain(logits, splits):
 
 @pytest.mark.parametrize("batch", [1, 7, 103, 1000])
 @pytest.mark.parametrize("splits", [1, 4, 10, 103])
-def test_equals_the_plain_formula_in_any_batching(splits, batch):
+def test_the_score_equals_the_plain_formula_in_any_batching(splits, batch):
     logits = 3 * np.random.default_rng(0).normal(size=(103, 12))
     np.testing.assert_allclose(score(logits, splits, batch), plain(logits, splits), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("splits", [1, 4, 10])
-def test_batches_in_any_order_and_parts_merge_to_the_same(splits):
+def test_batches_in_any_order_and_merged_parts_give_the_same_score(splits):
     rng = np.random.default_rng(0)
     logits = 3 * rng.normal(size=(103, 12))
     starts = np.arange(0, 103, 7)
@@ -50,7 +50,7 @@ def test_float32_logits_are_summed_in_float64():
     np.testing.assert_allclose(score(logits), plain(logits.astype(np.float64), SPLITS), rtol=1e-10)
 
 
-def test_splits_are_ten_runs_of_as_many_images():
+def test_splits_are_ten_runs_of_equally_many_images():
     # ten runs, each of one certain class: within a run all alike
     logits = 1000 * np.repeat(np.eye(10), 5, axis=0)
     assert score(logits) == pytest.approx((1, 0), abs=1e-12)
@@ -59,30 +59,30 @@ def test_splits_are_ten_runs_of_as_many_images():
 
 @pytest.mark.parametrize("classes", [2, 5, 1008])
 @pytest.mark.parametrize("certainty", [50.0, 1e4])
-def test_certain_and_balanced_is_the_number_of_classes(classes, certainty):
+def test_certain_and_balanced_predictions_score_the_number_of_classes(classes, certainty):
     images = np.tile(np.eye(classes), (2, 1))
     assert score(certainty * images, 2) == pytest.approx((classes, 0), rel=1e-9, abs=1e-9)
 
 
-def test_uniform_and_all_alike_are_one():
+def test_uniform_or_equal_predictions_score_one():
     assert score(np.full((20, 7), 3.0)) == pytest.approx((1, 0), abs=1e-12)
     assert score(np.tile(np.arange(7.0), (20, 1))) == pytest.approx((1, 0), abs=1e-12)
 
 
-def test_blind_to_a_constant_in_the_logits_and_to_the_names_of_classes():
+def test_the_score_ignores_a_constant_in_the_logits_and_the_order_of_classes():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(40, 6))
     moved = (logits + 100 * rng.normal(size=(40, 1)))[:, rng.permutation(6)]
     np.testing.assert_allclose(score(moved), score(logits), rtol=1e-10)
 
 
-def test_deviation_is_over_splits():
+def test_the_deviation_is_over_splits():
     # one split of two certain classes in balance, one of a single class: scores 2 and 1
     logits = 1000 * np.eye(2)[[0, 1, 0, 1, 0, 0, 0, 0]]
     assert score(logits, 2) == pytest.approx((1.5, 0.5), abs=1e-12)
 
 
-def test_adding_leaves_the_sums_before_it_alone():
+def test_adding_does_not_change_earlier_sums():
     empty = ScoreSums.empty(4, 3, 2)
     first = empty.add(np.eye(3))
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_adding_leaves_the_sums_before_it_alone():
     assert (first.seen, first.counts.sum()) == (3, 3)
 
 
-def test_refusals():
+def test_impossible_splits_counts_and_logits_are_refused():
     with pytest.raises(ValueError, match="10 splits"):
         ScoreSums.empty(9, 5)
     with pytest.raises(ValueError, match="0 splits"):
@@ -106,9 +106,9 @@ def test_refusals():
             sums.add(np.full((1, 5), value))
 
 
-def test_parts_of_other_sets_and_places_taken_twice_are_refused():
+def test_parts_of_other_sets_and_images_added_twice_are_refused():
     half = ScoreSums.empty(10, 3, 2).add(np.zeros((5, 3)), 0)
-    with pytest.raises(ValueError, match="do not merge"):
+    with pytest.raises(ValueError, match="cannot be merged"):
         half.merge(ScoreSums.empty(12, 3, 2))
     with pytest.raises(ValueError, match="twice"):
         half.merge(half).result()

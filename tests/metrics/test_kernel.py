@@ -18,7 +18,7 @@ def by_loops(x, y):
     return among(x) + among(y) - 2 * np.mean([k(u, v) for u in x for v in y])
 
 
-def test_two_points_by_hand():
+def test_two_points_equal_a_calculation_by_hand():
     x, y = np.array([[1.0, 1.0], [1.0, 3.0]]), np.array([[2.0, 0.0], [0.0, 0.0]])
     # x1.x2 / 2 + 1 = 3; y1.y2 / 2 + 1 = 1; x.y / 2 + 1 = 2, 1, 2, 1
     assert mmd2(x, y) == pytest.approx(27 + 1 - 2 * (8 + 1 + 8 + 1) / 4)
@@ -26,7 +26,7 @@ def test_two_points_by_hand():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [2, 9])
-def test_equals_the_definition_by_loops_on_the_same_subsets(size, dtype):
+def test_the_distance_equals_the_definition_by_loops_on_the_same_subsets(size, dtype):
     a, b = normal(0, 20, dtype=dtype) + dtype(2), normal(1, 15, dtype=dtype) + dtype(2)
     rng = np.random.default_rng(5)
     rows_a, rows_b = subset_indices(20, 8, size, rng), subset_indices(15, 8, size, rng)
@@ -36,13 +36,13 @@ def test_equals_the_definition_by_loops_on_the_same_subsets(size, dtype):
     np.testing.assert_allclose(found, (np.mean(expected), np.std(expected)), rtol=1e-6)
 
 
-def test_float32_features_do_not_cancel():
+def test_float32_features_lose_no_digits_by_cancellation():
     a, b = normal(0, 40, 64, np.float32) + np.float32(30), normal(1, 40, 64, np.float32) + np.float32(30)
     # terms of 1e9 whose sum is about 1e5
     np.testing.assert_allclose(mmd2(a, b), by_loops(a, b), rtol=1e-6)
 
 
-def test_subsets_of_all_images_are_all_the_same():
+def test_subsets_of_all_images_give_equal_distances():
     a, b = normal(0, 12), normal(1, 12) + 1
     done = []
     found = kernel_distance(a, b, 5, 12, advance=done.append)
@@ -51,7 +51,7 @@ def test_subsets_of_all_images_are_all_the_same():
     assert found.std == pytest.approx(0, abs=1e-9)
 
 
-def test_subsets_draw_every_row_without_replacement():
+def test_subsets_are_drawn_without_replacement_from_all_rows():
     rows = subset_indices(10, 200, 7, np.random.default_rng(0))
     assert rows.shape == (200, 7)
     assert all(len(set(subset)) == 7 for subset in rows.tolist())
@@ -61,7 +61,7 @@ def test_subsets_draw_every_row_without_replacement():
     assert len({tuple(sorted(subset)) for subset in rows.tolist()}) > 60  # of the 120 there are
 
 
-def test_unbiased_between_equal_distributions_and_positive_between_others():
+def test_the_estimate_is_unbiased_for_equal_distributions_and_positive_for_different_ones():
     values = [mmd2(normal(2 * s, 30), normal(2 * s + 1, 30)) for s in range(400)]
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values)) < 4 * error
@@ -69,7 +69,7 @@ def test_unbiased_between_equal_distributions_and_positive_between_others():
     assert mmd2(normal(0, 30), normal(1, 30) + 1) > 20 * error
 
 
-def test_one_seed_repeats_and_another_does_not():
+def test_equal_seeds_give_equal_distances_and_different_seeds_do_not():
     a, b = normal(0, 50), normal(1, 40)
     assert kernel_distance(a, b, 10, 20, seed=3) == kernel_distance(a, b, 10, 20, seed=3)
     assert kernel_distance(a, b, 10, 20, seed=3) != kernel_distance(a, b, 10, 20, seed=4)
@@ -81,7 +81,7 @@ def test_subsets_that_cannot_be_drawn_are_refused(n, m, size):
         kernel_distance(normal(0, n), normal(1, m), 5, size)
 
 
-def test_the_usual_subsets_are_of_a_thousand():
+def test_subsets_have_a_thousand_images_by_default():
     with pytest.raises(ValueError, match="subsets of 1000"):
         kernel_distance(normal(0, 999), normal(1, 1000))
 

@@ -14,7 +14,7 @@ def maps(seed, batch=2):
 WEIGHTS = [jnp.array([0.5, 1.0, 2.0]), jnp.arange(6.0)]
 
 
-def test_one_tap_of_one_pixel_by_hand():
+def test_one_tap_of_one_pixel_equals_a_calculation_by_hand():
     a, b = jnp.array([3.0, 4.0]).reshape(1, 1, 1, 2), jnp.array([5.0, 0.0]).reshape(1, 1, 1, 2)
     # of unit length: (0.6, 0.8) and (1, 0)
     np.testing.assert_allclose(distance([a], [b], [jnp.array([2.0, 10.0])]), 2 * 0.4**2 + 10 * 0.8**2, rtol=1e-6)
@@ -30,14 +30,14 @@ def test_pixels_are_averaged_and_taps_are_summed():
     np.testing.assert_allclose(distance(maps(0), maps(7), WEIGHTS), expected, rtol=1e-5)
 
 
-def test_zero_for_equal_maps_and_symmetric_and_blind_to_scale():
+def test_the_distance_is_zero_for_equal_maps_symmetric_and_independent_of_scale():
     a, b = maps(0), maps(7)
     np.testing.assert_array_equal(distance(a, a, WEIGHTS), 0)
     np.testing.assert_allclose(distance(a, b, WEIGHTS), distance(b, a, WEIGHTS), rtol=1e-6)
     np.testing.assert_allclose(distance([3 * x for x in a], b, WEIGHTS), distance(a, b, WEIGHTS), rtol=1e-5)
 
 
-def test_a_pixel_where_nothing_fires_has_no_direction():
+def test_a_pixel_whose_channels_are_all_zero_has_the_direction_zero():
     a, b = jnp.zeros((1, 1, 1, 2)), jnp.array([0.0, 7.0]).reshape(1, 1, 1, 2)
     np.testing.assert_allclose(distance([a, a], [a, b], [jnp.ones(2)] * 2), 1, rtol=1e-6)
 

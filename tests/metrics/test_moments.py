@@ -35,7 +35,7 @@ def assert_fits(gaussian, x, offset=0.0):
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 @pytest.mark.parametrize("n", [2, D - 1, D, D + 1, 50])
 @pytest.mark.parametrize("join", [merged, in_pairs])
-def test_any_grouping_in_any_order_is_one_pass(join, n, offset):
+def test_any_grouping_in_any_order_equals_one_pass(join, n, offset):
     rng = np.random.default_rng(n)
     x = rows(n) + offset
     assert_fits(Moments.of(x).gaussian(), x, offset)
@@ -51,7 +51,7 @@ def test_parts_merge_on_both_sides_of_the_switch_to_the_scatter(first, second):
 
 
 @pytest.mark.parametrize("n", [0, 1, D - 1, D, D + 1, 3 * D])
-def test_memory_is_that_of_the_rows_or_of_a_scatter_whichever_is_smaller(n):
+def test_the_rows_or_the_scatter_are_kept_whichever_is_smaller(n):
     x = rows(n)
     for moments in (Moments.of(x), merged([Moments.of(x[:0]), *(Moments.of(row) for row in x[:, None])])):
         kept = moments.scatter if moments.rows is None else moments.rows
@@ -91,14 +91,14 @@ def test_narrow_features_are_summed_in_float64(n, dtype):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("n", [5, 20])
-def test_a_feature_that_is_not_finite_is_refused_by_its_image(n, value):
+def test_a_feature_that_is_not_finite_is_refused_and_its_image_is_named(n, value):
     x = rows(n)
     x[3, -1] = x[4, 0] = value
     with pytest.raises(ValueError, match=rf"2 of {n} images are not finite, first of image 3"):
         Moments.of(x)
 
 
-def test_other_dimensions_and_nothing_are_refused():
+def test_different_dimensions_and_missing_features_are_refused():
     with pytest.raises(ValueError, match="3 and of 4 dimensions"):
         Moments.of(np.ones((2, 3))).merge(Moments.of(np.ones((2, 4))))
     with pytest.raises(ValueError, match=r"\[N, d\]"):
@@ -129,6 +129,6 @@ def test_given_statistics_are_kept_and_made_symmetric():
         (np.array([0.0, np.inf]), np.eye(2), "finite"),
     ],
 )
-def test_given_statistics_that_are_none_are_refused(mean, covariance, why):
+def test_invalid_statistics_are_refused(mean, covariance, why):
     with pytest.raises(ValueError, match=why):
         Gaussian.given(mean, covariance)

@@ -28,14 +28,14 @@ def integers(seed, n, high, d=3):
 @pytest.mark.parametrize(
     ("n", "m", "k", "block"), [(21, 13, 3, 5), (13, 21, 3, 8), (9, 14, 1, 1), (8, 16, 1, 8), (21, 13, 3, 64)]
 )
-def test_equal_brute_force_on_integers_in_any_blocks(n, m, k, block):
+def test_metrics_equal_brute_force_on_integers_in_any_blocks(n, m, k, block):
     for high in (2, 4, 9):  # many ties and copies, some, few
         real, fake = integers(high, n, high), integers(high + 1, m, high)
         np.testing.assert_array_equal(radii(real, k, block), brute_radii(real, k))
         np.testing.assert_allclose(manifolds(real, fake, k, block), brute(real, fake, k), rtol=1e-12)
 
 
-def test_the_usual_blocks_and_neighbours():
+def test_metrics_equal_brute_force_with_default_blocks_and_neighbours():
     real, fake = integers(0, 60, 30), integers(1, 50, 30)
     np.testing.assert_allclose(manifolds(real, fake), brute(real, fake, 3), rtol=1e-12)
 
@@ -47,7 +47,7 @@ def test_progress_counts_every_real_twice_and_every_fake_once(block):
     assert sum(done) == 2 * 21 + 13
 
 
-def test_by_hand_on_a_line():
+def test_points_on_a_line_equal_a_calculation_by_hand():
     real = np.array([[0.0], [1.0], [3.0], [10.0]])  # to the nearest other: 1, 1, 2, 7
     fake = np.array([[4.0], [5.0], [20.0]])  # 1, 1, 15
     np.testing.assert_array_equal(radii(real, 1), np.array([1.0, 1.0, 2.0, 7.0]) ** 2)
@@ -57,7 +57,7 @@ def test_by_hand_on_a_line():
 
 
 @pytest.mark.parametrize("block", [5, 8, 64])
-def test_a_set_against_itself_and_against_one_far_away(block):
+def test_a_set_equals_itself_and_shares_nothing_with_a_distant_one(block):
     x = integers(0, 21, 100)
     same = manifolds(x, x[::-1].copy(), 3, block)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
@@ -65,7 +65,7 @@ def test_a_set_against_itself_and_against_one_far_away(block):
     assert manifolds(x, x + 1000, 3, block) == (0, 0, 0, 0)
 
 
-def test_padding_at_the_origin_is_no_point():
+def test_zeros_that_pad_a_block_are_not_points():
     far = integers(0, 11, 5) + 50
     near = integers(1, 9, 5)  # around the zeros that pad a block
     assert manifolds(far, near, 3, 8) == (0, 0, 0, 0)
@@ -73,7 +73,7 @@ def test_padding_at_the_origin_is_no_point():
     np.testing.assert_array_equal(radii(near, 3, 8), brute_radii(near, 3))
 
 
-def test_copies_of_one_image_have_no_recall_where_reals_differ():
+def test_copies_of_one_image_have_no_recall_if_real_images_differ():
     real = integers(0, 20, 100)
     collapsed = np.tile(real[:1], (15, 1))
     found = manifolds(real, collapsed)
@@ -82,7 +82,7 @@ def test_copies_of_one_image_have_no_recall_where_reals_differ():
     assert found.coverage < 0.5
 
 
-def test_sides_change_places():
+def test_exchanging_the_sets_exchanges_precision_and_recall():
     x, y = integers(0, 20, 6), integers(1, 14, 6)
     forth, back = manifolds(x, y, 3, 8), manifolds(y, x, 3, 8)
     assert (forth.precision, forth.recall) == (back.recall, back.precision)
@@ -90,7 +90,7 @@ def test_sides_change_places():
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 9), (9, 3)])
-def test_too_few_are_refused(n, m):
+def test_too_few_images_are_refused(n, m):
     with pytest.raises(ValueError, match="3 nearest neighbours need more than 3 images, got 3"):
         manifolds(integers(0, n, 9), integers(1, m, 9))
 

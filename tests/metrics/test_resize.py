@@ -56,26 +56,26 @@ def both(kind, image, size):
 
 @pytest.mark.parametrize("content", [noise, bars])
 @pytest.mark.parametrize(("shape", "size"), SIZES)
-def test_clean_is_pillows_bicubic_of_float_channels_clipped(shape, size, content):
+def test_clean_equals_pillows_bicubic_on_float_channels_clipped(shape, size, content):
     image = content((*shape, 3))
     for found in both("clean", image, size):
         np.testing.assert_allclose(found, pillow(image, size), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("shape", "size"), SIZES)
-def test_tf1_is_two_taps_a_side_from_the_corner(shape, size):
+def test_tf1_is_two_taps_per_axis_without_half_pixel_offset(shape, size):
     image = noise((*shape, 3))
     for found in both("tf1", image, size):
         np.testing.assert_allclose(found, gather_and_lerp(image, size), rtol=0, atol=1e-3)
 
 
-def test_tf1_by_hand():
+def test_tf1_equals_a_calculation_by_hand():
     row = np.array([10, 20, 40, 80], np.uint8)[None, :, None].repeat(4, 0)
     np.testing.assert_allclose(resize_on_host("tf1", row, 8)[0, :, 0], [10, 15, 20, 30, 40, 60, 80, 80])
     np.testing.assert_allclose(resize_on_host("tf1", row, 2)[1, :, 0], [10, 40])  # no antialiasing: pixels are dropped
 
 
-def test_the_two_differ_by_several_grey_levels_at_32_pixels():
+def test_the_two_resizes_differ_by_several_grey_levels_at_32_pixels():
     x = jnp.asarray(noise((1, 32, 32, 3)))
     assert float(jnp.abs(resize("tf1", x, 299) - resize("clean", x, 299)).mean()) > 5
 
@@ -91,7 +91,7 @@ def test_device_and_host_agree_on_every_image_of_a_batch(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", RESIZES)
-def test_the_same_size_is_the_same_image_and_flat_stays_flat(kind):
+def test_resizing_to_the_same_size_is_the_identity_and_flat_images_stay_flat(kind):
     image = noise((31, 31, 3))
     for found in both(kind, image, 31):
         np.testing.assert_allclose(found, image, atol=1e-4)
@@ -100,7 +100,7 @@ def test_the_same_size_is_the_same_image_and_flat_stays_flat(kind):
             np.testing.assert_allclose(found, np.full((size, size, 1), 200), atol=1e-3)
 
 
-def test_unknown_ways_are_refused():
+def test_unknown_resizes_are_refused():
     image = noise((8, 8, 3))
     with pytest.raises(ValueError, match="unknown resize 'bilinear'; there are tf1, clean"):
         resize("bilinear", jnp.asarray(image)[None], 16)

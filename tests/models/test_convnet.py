@@ -5,7 +5,7 @@ import numpy as np
 from genmodels.models.convnet import ConvNet
 
 
-def test_layers_have_the_sizes_they_say_and_dropout_needs_keys():
+def test_layers_have_the_stated_sizes_and_dropout_needs_keys():
     model = ConvNet(num_classes=10, dropout=0.5)
     x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
     variables = jax.jit(model.init)(jax.random.key(1), x)

@@ -53,7 +53,7 @@ def test_sngan_has_the_layers_of_its_table():
     assert sizes(Networks((32, 32, 3), 0, **SNGAN)) == [generator, discriminator] == [4_276_739, 1_053_825]
 
 
-def test_classes_add_a_scale_and_shift_a_norm_and_one_embedding():
+def test_classes_add_a_scale_and_shift_to_every_norm_and_one_embedding():
     plain, conditional = (sizes(Networks((32, 32, 3), classes, **SNGAN)) for classes in (0, 10))
     assert conditional[0] - plain[0] == 6 * 2 * 256 * 9  # the two norms of each block; the last one has no classes
     assert conditional[1] - plain[1] == 10 * 128
@@ -77,7 +77,7 @@ def test_classes_add_a_scale_and_shift_a_norm_and_one_embedding():
         (64, {"architecture": "resnet", "channels": (64, 64, 32, 16, 8)}),
     ],
 )
-def test_images_come_out_in_the_size_of_the_data(side, settings):
+def test_generated_images_have_the_size_of_the_data(side, settings):
     (images, params), (scores, _) = shaped(Networks((side, side, 1), 10, **settings))
     assert (images.shape, images.dtype) == ((2, side, side, 1), jnp.float32)
     assert (scores.shape, scores.dtype) == ((2,), jnp.float32)
@@ -85,7 +85,7 @@ def test_images_come_out_in_the_size_of_the_data(side, settings):
     assert params["project"]["kernel"].shape[1] == base * base * settings["channels"][0]
 
 
-def test_a_class_is_projected_on_the_features():
+def test_the_class_adds_the_projection_of_the_features_on_its_embedding():
     features, head = jax.random.normal(jax.random.key(0), (5, 8)), Head(3, True, jax.nn.initializers.normal(1.0))
     variables = head.init(jax.random.key(1), features, jnp.zeros(5, jnp.int32))
     embedding = np.asarray(variables["params"]["label"]["embedding"])
@@ -96,7 +96,7 @@ def test_a_class_is_projected_on_the_features():
     np.testing.assert_allclose(scores[0] - features @ embedding[0], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_shortcut_alone_doubles_and_halves():
+def test_blocks_with_zero_branches_double_and_halve_by_their_shortcut():
     """With silent branches and the identity as 1x1 convolution, blocks repeat and average pixels."""
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
 
@@ -132,18 +132,18 @@ def test_a_shortcut_alone_doubles_and_halves():
         ((32, 32, 1), {"channels": ()}, "at least 1"),
         ((32, 32, 1), {"latent": 0}, "at least 1"),
         ((32, 32, 1), {"norm_rows": -1}, "norm_rows"),
-        ((32, 32, 1), {"architecture": "resnet", "discriminator_norm": "batch"}, "of architecture=dcgan"),
-        ((32, 32, 1), {"discriminator_halvings": 1}, "of architecture=resnet"),
+        ((32, 32, 1), {"architecture": "resnet", "discriminator_norm": "batch"}, "needs architecture=dcgan"),
+        ((32, 32, 1), {"discriminator_halvings": 1}, "needs architecture=resnet"),
         ((32, 32, 1), {"architecture": "resnet", "channels": (8, 8), "discriminator_halvings": 3}, "as many"),
     ],
 )
-def test_what_does_not_fit_is_named(shape, settings, words):
+def test_settings_that_do_not_fit_are_refused_by_name(shape, settings, words):
     with pytest.raises(ValueError, match=words):
         Networks(shape, 0, **settings)
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_a_conditional_network_wants_its_labels(player):
+def test_a_conditional_network_requires_labels(player):
     networks = Networks((8, 8, 1), 10, channels=(4,), latent=3)
     x = jnp.zeros((2, 3)) if player == "generator" else jnp.zeros((2, 8, 8, 1))
     with pytest.raises(ValueError, match="num_classes=10 got labels=False"):

@@ -39,7 +39,7 @@ def test_the_convolutions_have_as_many_parameters_as_those_of_keras(whole):
     assert sum(leaf.size for leaf in jax.tree.leaves(whole[2]["fc"])) == 2048 * 1008 + 1008
 
 
-def test_layers_are_those_of_the_reference(whole, shared):
+def test_layers_have_the_names_and_the_number_of_parameters_of_the_reference(whole, shared):
     keys = json.loads((shared / "golden" / "fid_inception_state_keys.json").read_text())
     stems = {key.removesuffix(".conv.weight") for key in keys if key.endswith(".conv.weight")}
     assert whole[2].keys() == {stem.replace(".", "_") for stem in stems} | {"fc"}
@@ -47,7 +47,7 @@ def test_layers_are_those_of_the_reference(whole, shared):
     assert sum(leaf.size for leaf in jax.tree.leaves(whole[2])) == sum(map(math.prod, kept))
 
 
-def test_grids_are_the_published_ones(whole):
+def test_feature_maps_have_the_published_sizes(whole):
     assert whole[1]["Conv2d_1a_3x3"] == (149, 149, 32)
     assert whole[1]["Conv2d_2a_3x3"] == (147, 147, 32)
     assert whole[1]["Conv2d_4a_3x3"] == (71, 71, 192)
@@ -56,12 +56,12 @@ def test_grids_are_the_published_ones(whole):
             assert whole[1][f"{name}_branch1x1"][:2] == whole[1][f"{name}_branch_pool"][:2] == (side, side)
 
 
-def test_taps_have_their_width(whole):
+def test_taps_have_the_widths_of_their_layers(whole):
     assert whole[0] == Taps(
         *(jax.ShapeDtypeStruct((2, n), jnp.float32) for n in (64, 192, 768, 2048, 2023, 1008, 1008))
     )
 
 
 @pytest.mark.parametrize(("side", "last"), [(75, 1), (74, 0)])
-def test_the_smallest_image_that_leaves_something_to_average(side, last):
+def test_small_images_leave_at_least_one_position_in_the_last_feature_map(side, last):
     assert shapes(side)[1]["Mixed_7c_branch1x1"] == (last, last, 320)

@@ -45,7 +45,7 @@ def test_bfloat16_keeps_parameters_and_output_in_float32_and_agrees(options):
     assert 0 < np.abs(a - b).max() < 0.05 * np.abs(a).max()
 
 
-def test_a_fresh_network_predicts_zero_and_the_label_and_time_matter_later():
+def test_a_new_network_predicts_zero_and_with_other_weights_depends_on_label_and_time():
     model = UNet(1, num_classes=3, **NARROW)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     t = jnp.array([5, 5])

@@ -16,7 +16,7 @@ def test_published_parameter_count():
     assert size(Autoencoder(MNIST, moments=2, learns_std=False)) == 652_824  # pytorch/examples, 784-400-20
 
 
-def test_convolutions_have_the_sizes_they_say():
+def test_convolutions_have_the_stated_sizes():
     model = Autoencoder((16, 16, 3), 2, True, "conv", channels=(4, 8), blocks=1, latent_dim=5)
     block = 2 * (9 * 8 * 8 + 8) + 2 * 2 * 8
     encoder = (9 * 3 * 4 + 4) + (9 * 4 * 8 + 8) + block + 2 * 8 + (4 * 4 * 8 * 10 + 10)
@@ -41,7 +41,7 @@ def test_latents_and_images_have_their_shapes(shape, grid):
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, moments, decoded))} == {jnp.dtype("float32")}
 
 
-def test_sizes_that_the_strides_do_not_fit_are_refused_with_one_that_they_do():
+def test_image_sizes_that_do_not_halve_are_refused_and_one_that_does_is_suggested():
     with pytest.raises(ValueError, match=r"30x30 does not divide.*config\.data\.size=32"):
         Autoencoder((30, 30, 1), 2, False, "conv", channels=(4, 4, 4))
     Autoencoder((32, 32, 1), 2, False, "conv", channels=(4, 4, 4))
@@ -57,6 +57,6 @@ def test_sizes_that_the_strides_do_not_fit_are_refused_with_one_that_they_do():
         ({"activation": "gelu"}, "there are relu, tanh, swish"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Autoencoder(MNIST, 2, False, **settings)

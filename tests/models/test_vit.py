@@ -24,11 +24,11 @@ def size(model, *shape):
     ],
     ids=["Ti", "S", "B", "L"],
 )
-def test_published_sizes(settings, published):
+def test_networks_have_the_published_numbers_of_parameters(settings, published):
     assert size(ViT(1000, **settings), 224, 224, 3) == published
 
 
-def test_what_options_take_away():
+def test_options_remove_the_parameters_that_they_make_superfluous():
     whole = size(ViT(10, **SMALL), 8, 12, 1)
     assert whole - size(ViT(10, **SMALL, pooling="mean"), 8, 12, 1) == 2 * 16  # the class token and its position
     assert whole - size(ViT(10, **SMALL, positions="sincos"), 8, 12, 1) == (2 * 3 + 1) * 16
@@ -50,7 +50,7 @@ def test_features_are_pooled_tokens_and_the_head_is_linear_in_them(pooling):
     assert (np.abs(features.std(-1) - 1) < 1e-3).all() == (pooling == "class")
 
 
-def test_only_positions_tell_patches_apart():
+def test_without_positions_the_order_of_patches_does_not_matter():
     """Without them, patches in another order are the same set of tokens."""
     swapped = jnp.concatenate([IMAGES[:, 4:], IMAGES[:, :4]], axis=1)
     model = ViT(10, **SMALL, pooling="mean")
@@ -61,7 +61,7 @@ def test_only_positions_tell_patches_apart():
         assert (np.abs(features[0] - features[1]).max() < 1e-5) == same
 
 
-def test_keys_turn_on_what_is_drawn_for_each_example_alone():
+def test_keys_turn_on_dropout_and_each_example_depends_on_its_own_key_only():
     model = ViT(10, **SMALL, dropout=0.2, stochastic_depth=0.5)
     variables = model.init(jax.random.key(1), IMAGES)
     keys = jax.random.split(jax.random.key(2), 2)
@@ -70,7 +70,7 @@ def test_keys_turn_on_what_is_drawn_for_each_example_alone():
     np.testing.assert_allclose(model.apply(variables, IMAGES[1:], keys[1:])[1][0], drawn[1], atol=1e-5)
 
 
-def test_bfloat16_computes_coarsely_and_keeps_parameters_and_outputs_float32():
+def test_bfloat16_rounds_the_computation_and_keeps_parameters_and_outputs_in_float32():
     model, coarse = (ViT(10, **SMALL, dtype=dtype) for dtype in ("float32", "bfloat16"))
     variables = coarse.init(jax.random.key(1), IMAGES)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}

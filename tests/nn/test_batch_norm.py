@@ -46,7 +46,7 @@ def test_the_group_is_the_batch_over_all_devices_by_default():
         np.testing.assert_allclose(statistics[name], np.broadcast_to(value, (8, 4)), rtol=1e-5)
 
 
-def test_groups_of_rows_are_normalised_by_themselves_on_any_number_of_devices():
+def test_each_group_of_rows_is_normalised_separately_on_any_number_of_devices():
     y, seen = trained(BatchNorm(rows=2), X)
     pairs = np.asarray(X, np.float64).reshape(8, 2, 3, 5, 4)
     np.testing.assert_allclose(y, np.concatenate([normalised(pair) for pair in pairs]), atol=1e-5)
@@ -68,7 +68,7 @@ def test_gradients_pass_between_devices():
     np.testing.assert_allclose(spread.reshape(X.shape), body(X, weights, alone), atol=1e-5)
 
 
-def test_evaluation_uses_the_statistics_it_is_given():
+def test_evaluation_uses_the_stored_statistics():
     norm = BatchNorm()
     variables = norm.init(jax.random.key(1), X)
     given = {"mean": jnp.arange(4.0), "variance": jnp.full(4, 4 - EPSILON)}
@@ -77,7 +77,7 @@ def test_evaluation_uses_the_statistics_it_is_given():
     np.testing.assert_array_equal(norm.apply(variables | {COLLECTION: given}, X[3:4])[0], y[3])
 
 
-def test_every_class_has_its_scale_and_shift():
+def test_every_class_has_its_own_scale_and_shift():
     norm = BatchNorm(num_classes=3)
     variables = norm.init(jax.random.key(1), X, LABELS)
     scale, bias = jax.random.normal(jax.random.key(3), (2, 3, 4))
@@ -102,6 +102,6 @@ def test_statistics_of_bfloat16_are_float32():
         (BatchNorm(rows=3), None, "3 rows"),
     ],
 )
-def test_what_does_not_fit_is_refused(norm, labels, words):
+def test_groups_and_labels_that_do_not_fit_are_refused(norm, labels, words):
     with pytest.raises(ValueError, match=words):
         norm.init(jax.random.key(0), X, labels, alone)

@@ -13,7 +13,7 @@ def changed(name, images=IMAGES):
     return np.asarray(jax.jit(lambda x, k: augment((name,), x, k))(images, KEYS))
 
 
-def test_translation_moves_up_to_an_eighth_and_lets_zeros_in():
+def test_translation_shifts_by_up_to_an_eighth_and_fills_with_zeros():
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (3, 3), (0, 0)))
     moves = {(a, b): padded[:, 2 - a : 18 - a, 3 - b : 27 - b] for a in range(-2, 3) for b in range(-3, 4)}
     moved, seen = changed("translation"), set()
@@ -23,7 +23,7 @@ def test_translation_moves_up_to_an_eighth_and_lets_zeros_in():
     assert seen == moves.keys()  # 400 draws of 35
 
 
-def test_cutout_sets_half_of_each_side_to_zero_centred_anywhere():
+def test_cutout_zeroes_a_rectangle_of_half_of_each_side_with_its_centre_anywhere():
     cut = changed("cutout") == 0
     assert (cut == cut[..., :1]).all()
     rows, columns = cut[..., 0].any(2), cut[..., 0].any(1)
@@ -34,7 +34,7 @@ def test_cutout_sets_half_of_each_side_to_zero_centred_anywhere():
     assert cut.any((0, 3)).all()
 
 
-def test_colours_shift_and_scale_about_means():
+def test_colour_changes_shift_and_scale_around_the_means():
     shift = changed("colour").mean((1, 2, 3)) - np.asarray(IMAGES).mean((1, 2, 3))
     assert -0.5 <= shift.min() < -0.45
     assert 0.45 < shift.max() <= 0.5
@@ -48,7 +48,7 @@ def test_colours_shift_and_scale_about_means():
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_an_example_is_changed_by_its_own_key_and_lets_gradients_through(name):
+def test_an_example_is_changed_by_its_own_key_and_gradients_pass(name):
     np.testing.assert_array_equal(changed(name)[3:5], augment((name,), IMAGES[3:5], KEYS[3:5]))
     weights = jax.random.normal(jax.random.key(2), IMAGES.shape)
 
@@ -60,5 +60,5 @@ def test_an_example_is_changed_by_its_own_key_and_lets_gradients_through(name):
     np.testing.assert_allclose(jnp.sum(slope * IMAGES), weighed(IMAGES) - rest, rtol=1e-3)
 
 
-def test_none_is_the_identity():
+def test_no_augmentation_is_the_identity():
     np.testing.assert_array_equal(augment((), IMAGES, KEYS), IMAGES)

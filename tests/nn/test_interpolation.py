@@ -17,7 +17,7 @@ def test_paths_begin_at_one_latent_and_end_at_the_other(kind):
     np.testing.assert_allclose(path[:, -1], B, atol=1e-6)
 
 
-def test_the_spherical_path_is_an_arc_walked_at_even_speed():
+def test_the_spherical_path_is_an_arc_with_constant_speed():
     a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (A, B))
     path = interpolate("spherical", a, b, FRAMES)
     np.testing.assert_allclose(jnp.linalg.norm(path, axis=-1), 1, rtol=1e-5)
@@ -36,12 +36,12 @@ def test_parallel_latents_and_zero_have_a_finite_path(other):
     )
 
 
-def test_an_unknown_kind_is_named():
+def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed():
     with pytest.raises(ValueError, match="linear, spherical"):
         interpolate("round", A, B, FRAMES)
 
 
 @pytest.mark.parametrize("frames", [1, 0, -3])
-def test_a_path_has_two_ends(frames):
+def test_a_path_of_fewer_than_two_frames_is_refused(frames):
     with pytest.raises(ValueError, match="at least 2"):
         interpolate("linear", A, B, frames)

@@ -14,7 +14,7 @@ class Two(nn.Module):
         return Dropout(0.25, name="first")(x, keys), Dropout(0.25, name="second")(x, keys)
 
 
-def test_dropout_keeps_the_mean_and_belongs_to_example_and_layer():
+def test_dropout_keeps_the_mean_and_its_mask_depends_on_example_and_layer_only():
     x = jnp.ones((8, 5000))
     keys = jax.random.split(jax.random.key(0), 8)
     first, second = Two().apply({}, x, keys)
@@ -25,13 +25,13 @@ def test_dropout_keeps_the_mean_and_belongs_to_example_and_layer():
     np.testing.assert_array_equal(Two().apply({}, x, None)[0], x)
 
 
-def test_sinusoidal_embedding_by_hand():
+def test_a_sinusoidal_embedding_equals_a_calculation_by_hand():
     embedding = sinusoidal_embedding(jnp.array([0, 10]), 4)
     np.testing.assert_allclose(embedding[0], [0, 0, 1, 1], atol=1e-7)
     np.testing.assert_allclose(embedding[1], [np.sin(10), np.sin(1e-3), np.cos(10), np.cos(1e-3)], atol=1e-6)
 
 
-def test_groups_are_ddpms_where_wide_and_never_instance_norms():
+def test_wide_networks_have_the_groups_of_ddpm_and_no_network_has_instance_norms():
     assert [num_groups(n) for n in (128, 256, 384)] == [32, 32, 32]
     for channels in range(1, 200):
         groups = num_groups(channels)

@@ -22,7 +22,7 @@ def test_a_token_is_a_linear_map_of_its_own_patch():
 @pytest.mark.parametrize(
     ("size", "patch", "fit"), [((8, 8), 3, "1, 2, 4, 8"), ((12, 8), 8, "1, 2, 4"), ((8, 8), 0, "1")]
 )
-def test_patches_that_do_not_tile_are_refused_with_those_that_do(size, patch, fit):
+def test_patch_sizes_that_do_not_tile_are_refused_and_those_that_do_are_listed(size, patch, fit):
     with pytest.raises(ValueError, match=rf"patch_size={patch} does not divide images of {size[0]}x{size[1]}.*: {fit}"):
         jax.eval_shape(PatchEmbedding(patch, 4, jnp.float32).init, jax.random.key(0), jnp.zeros((1, *size, 1)))
 
@@ -40,7 +40,7 @@ def test_sincos_positions_are_those_of_mae():
         sincos_2d(2, 2, 10)
 
 
-def test_resized_positions_keep_values_and_follow_the_cubic_of_torch():
+def test_resized_positions_keep_constants_and_use_the_cubic_weights_of_torch():
     grid = jax.random.normal(jax.random.key(0), (4, 6, 3))
     np.testing.assert_allclose(resize_positions(grid, 4, 6), grid, atol=1e-6)
     np.testing.assert_allclose(resize_positions(jnp.ones((4, 4, 2)), 7, 9), 1, atol=1e-6)

@@ -9,11 +9,11 @@ Z = jax.random.normal(jax.random.key(0), (40, 3))
 BOOK = Codebook.init(jax.random.key(1), 6, 3)
 
 
-def test_the_nearest_code_is_that_of_a_search_through_all():
+def test_the_nearest_code_equals_that_of_an_exhaustive_search():
     np.testing.assert_array_equal(nearest(BOOK.vectors, Z), cdist(Z, BOOK.vectors).argmin(axis=1))
 
 
-def test_values_are_the_codes_and_gradients_pass_them_by():
+def test_straight_through_returns_the_codes_and_passes_gradients_unchanged():
     codes = BOOK.vectors[nearest(BOOK.vectors, Z)]
     np.testing.assert_allclose(straight_through(Z, codes), codes, atol=1e-6)
     weights = jax.random.normal(jax.random.key(2), Z.shape)
@@ -26,7 +26,7 @@ def step(book, z, key=0, decay=0.9, revive_below=0.0):
     return update(book, used, z, jax.random.key(key), decay=decay, revive_below=revive_below)
 
 
-def test_codes_end_in_the_means_of_what_is_theirs():
+def test_codes_converge_to_the_means_of_the_latents_assigned_to_them():
     """The fixed point of the running means is that of k-means (Lloyd 1982): each code is its rows' mean."""
     book = BOOK
     for _ in range(200):
@@ -38,7 +38,7 @@ def test_codes_end_in_the_means_of_what_is_theirs():
         np.testing.assert_allclose(book.share[code], np.mean(codes == code), atol=1e-4)
 
 
-def test_a_code_that_nothing_is_near_keeps_its_place_unless_it_is_revived():
+def test_an_unused_code_keeps_its_vector_unless_it_is_revived():
     far = BOOK._replace(total=BOOK.total.at[2].set(jnp.full(3, 100 / 6)))  # a vector of 100s
     kept, revived = far, 0
     for _ in range(300):

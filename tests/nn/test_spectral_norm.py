@@ -29,7 +29,7 @@ def converged(params, times=200):
     return vectors
 
 
-def test_every_kernel_and_embedding_is_left_with_the_largest_singular_value_one():
+def test_every_normalised_kernel_and_embedding_has_the_largest_singular_value_one():
     vectors = converged(PARAMS)
     assert vectors.keys() == PATHS
     normal = spectral_norm.normalized(PARAMS, vectors)
@@ -43,7 +43,7 @@ def test_every_kernel_and_embedding_is_left_with_the_largest_singular_value_one(
     np.testing.assert_array_equal(normal["conv"]["bias"], 1)
 
 
-def test_fresh_vectors_are_near_and_iterations_bring_them_nearer_from_below():
+def test_initial_estimates_are_close_and_iterations_approach_sigma_from_below():
     kernel, vectors = PARAMS["conv"]["kernel"], spectral_norm.init(KEYS[3], PARAMS)
     u, found = vectors["conv/kernel"], []
     for _ in range(10):

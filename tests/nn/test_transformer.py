@@ -12,7 +12,7 @@ X = jax.random.normal(jax.random.key(0), (3, 5, 8))
 KEYS = jax.random.split(jax.random.key(7), 3)
 
 
-def test_attention_by_hand():
+def test_attention_equals_a_calculation_by_hand():
     q, k, v = (np.asarray(jax.random.normal(jax.random.key(i), (2, 5, 8)), np.float64) for i in range(3))
     found = attend(*map(jnp.float32, (q, k, v)), 2, "xla")
     for head in (slice(0, 4), slice(4, 8)):
@@ -21,14 +21,14 @@ def test_attention_by_hand():
         np.testing.assert_allclose(found[..., head], wanted, atol=1e-5)
 
 
-def test_gelu_is_the_exact_one():
+def test_gelu_is_exact_and_not_the_tanh_approximation():
     mlp = Mlp(8, 0.0, jnp.float32)
     eye = {"kernel": jnp.eye(8), "bias": jnp.zeros(8)}
     found = mlp.apply({"params": {"in": eye, "out": eye}}, X, None)
     np.testing.assert_allclose(found, X * (1 + erf(np.asarray(X) / np.sqrt(2))) / 2, atol=1e-6)
 
 
-def test_a_block_is_pre_norm_and_knows_no_order():
+def test_a_block_is_pre_norm_and_equivariant_to_the_order_of_tokens():
     block = EncoderBlock(2, 16)
     variables = block.init(jax.random.key(1), X)
     out = block.apply(variables, X)
@@ -37,7 +37,7 @@ def test_a_block_is_pre_norm_and_knows_no_order():
     np.testing.assert_allclose(block.apply(variables, X + 5) - (X + 5), out - X, atol=1e-4)
 
 
-def test_stochastic_depth_drops_whole_branches_and_keeps_the_mean():
+def test_stochastic_depth_drops_full_branches_and_keeps_the_mean():
     class Layer(nn.Module):
         @nn.compact
         def __call__(self, x, keys):
@@ -53,7 +53,7 @@ def test_stochastic_depth_drops_whole_branches_and_keeps_the_mean():
     np.testing.assert_array_equal(Layer().apply({}, x, None)[0], x)
 
 
-def test_a_dropped_branch_leaves_the_example_as_it_was():
+def test_a_dropped_branch_leaves_the_example_unchanged():
     block = EncoderBlock(2, 16, stochastic_depth=0.999)
     variables = block.init(jax.random.key(1), X)
     np.testing.assert_array_equal(block.apply(variables, X, KEYS), X)

@@ -7,14 +7,14 @@ from flax import linen as nn
 from genmodels.nn.transposed import DoublingConv, depth_to_space
 
 
-def test_depth_to_space_undoes_the_cutting_into_squares():
+def test_depth_to_space_is_the_inverse_of_cutting_into_squares():
     image = jnp.arange(2 * 6 * 4 * 3.0).reshape(2, 6, 4, 3)
     squares = image.reshape(2, 3, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 3, 2, 12)
     np.testing.assert_array_equal(depth_to_space(squares), image)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
-def test_it_is_flaxs_transposed_convolution_and_so_are_its_gradients(size):
+def test_outputs_and_gradients_equal_those_of_flax_conv_transpose(size):
     ours, theirs = DoublingConv(5, size), nn.ConvTranspose(5, (size, size), (2, 2))
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
     variables = theirs.init(jax.random.key(1), x)

@@ -25,9 +25,10 @@ def page(evaluated_run):
 
 def test_the_report_has_every_part_and_needs_no_other_file(page):
     warning = "20 generated images for 64 dimensions"
-    for title in ("Samples", "Denoising trajectory", "Nearest training images", "fd_digits", "learning_rate", warning):
+    pictures = ("Samples", "Denoising trajectory", "Nearest training images", "Denoised in one step")
+    for title in (*pictures, "fd_digits", "learning_rate", warning):
         assert title in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == len(pictures)
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
 
 
@@ -71,7 +72,7 @@ def test_the_page_ranks_no_two_protocols_in_one_column_and_says_why(several):
     page = html.render([html.run_section(run) for run in runs])
     assert "Side by side" in page
     assert "2 seeds" in page
-    assert "nll stands in 2 columns that do not compare: they differ in likelihood (vlb / ode)" in page
+    assert "nll has 2 columns that cannot be compared: they differ in likelihood (vlb / ode)" in page
     alone = html.render([html.run_section(runs[0])])
     assert "Side by side" not in alone
 
@@ -105,7 +106,7 @@ def test_a_browser_draws_the_whole_report(page, several, runs, width, tmp_path):
         check=True,
     )
     found = {key: int(value) for key, value in re.findall(r'data-(\w+)="(-?\d+)"', result.stdout)}
-    assert found["drawn"] == 3 * runs
+    assert found["drawn"] == 4 * runs
     assert found["curves"] >= 4
     assert found["overflow"] <= 0
 
@@ -193,7 +194,7 @@ def test_images_to_score_may_be_any_source(tmp_path):
             archive.write(file, file.name)
     np.testing.assert_array_equal(read_images("--reference", str(tmp_path / "out.zip")).images, pixels)
     files.write_images(tmp_path / "out" / "grey", pixels[..., :1], None, "")
-    with pytest.raises(DataError, match=r"--generated: .* stand beside"):
+    with pytest.raises(DataError, match=r"--generated: .* lie beside"):
         read_images("--generated", str(tmp_path / "out"))
     files.write_images(tmp_path / "two", np.zeros((1, 4, 4, 4), np.uint8), None, "")
     with pytest.raises(DataError, match=r"has transparency: convert=rgb.*write --generated='folder\("):

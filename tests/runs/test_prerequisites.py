@@ -18,7 +18,7 @@ from genmodels.nn.positions import resize_positions
 from genmodels.runs.experiment import load as load_experiment
 from genmodels.runs.inference import Run
 from genmodels.runs.workdir import read_json
-from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks import DataSpec, classifier, make_task
 from tests.helpers import ROOT, digest, experiment, final_state
 
 TRUNK = ("classifier/trunk/.*",)
@@ -174,7 +174,7 @@ def test_a_teacher_may_move_but_not_change(tmp_path):
 
 def test_predict_functions_get_the_networks_that_they_want(tmp_path, monkeypatch):
     """As a first stage will be used: here a predict function of the pupil hands on what the teacher says."""
-    make = tasks.TASKS["classifier"]
+    make = classifier.make
 
     def with_both(config, data, num_steps):
         task = make(config, data, num_steps)
@@ -184,7 +184,7 @@ def test_predict_functions_get_the_networks_that_they_want(tmp_path, monkeypatch
             task, pretrained=wanted, predict=task.predict | {"ask": ask} if wanted else task.predict
         )
 
-    monkeypatch.setitem(tasks.TASKS, "classifier", with_both)
+    monkeypatch.setattr(classifier, "make", with_both)
     teacher, run = tmp_path / "teacher", tmp_path / "run"
     assert loop.train(experiment("classifier_digits"), teacher) == 0
     assert loop.train(pupil(teacher), run) == 0

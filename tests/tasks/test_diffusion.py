@@ -24,7 +24,7 @@ def built(config):
     return task, state.replace(params=moved, ema_params=moved)
 
 
-def test_guidance_goes_from_the_null_label_through_the_condition_with_a_scale_for_every_sample():
+def test_guidance_extrapolates_from_the_null_label_with_a_scale_for_every_sample():
     task, state = built(experiment("ddpm_digits"))
     images = jax.random.uniform(jax.random.key(2), (6, 8, 8, 1), minval=-1)
     inputs = {"key": jax.random.split(jax.random.key(3), 6), "image": images}
@@ -40,7 +40,7 @@ def test_guidance_goes_from_the_null_label_through_the_condition_with_a_scale_fo
     none, full = guided(0.0), guided(1.0)
     np.testing.assert_allclose(full, denoise({"label": LABELS}), atol=1e-5)
     np.testing.assert_array_equal(none, guided(0.0, LABELS[::-1]))
-    for label in range(10):  # the null label is none of them
+    for label in range(10):  # the null label is none of the classes
         assert np.abs(none - denoise({"label": jnp.full(6, label)})).max() > 1e-3
     scales = jnp.linspace(-1, 3, 6)
     expected = none + scales[:, None, None, None] * (full - none)
@@ -84,14 +84,14 @@ SGD = {
 
 
 def last_layer_moves(small, **overrides):
-    """How one plain gradient step moves the last convolution: (of the prediction, of the variance)."""
+    """The change of the last convolution in one gradient step: (that of the prediction, that of the variance)."""
     task, state = built(small("ddpm_digits", **(LEARNED | SGD | overrides)))
     new, _ = stepped(task, state, LABELS[jnp.arange(64) % 6])
     moved = jax.tree.map(lambda a, b: a - b, new.params, state.params)["denoiser"]["conv_out"]["kernel"]
     return np.asarray(moved[..., :1]), np.asarray(moved[..., 1:])
 
 
-def test_in_the_hybrid_loss_the_bound_trains_the_variance_alone(small):
+def test_the_bound_in_the_hybrid_loss_trains_the_variance_alone(small):
     mean, variance = last_layer_moves(small)
     other_mean, other_variance = last_layer_moves(small, **{"diffusion.vlb_weight": 0.002})  # twice the default
     np.testing.assert_allclose(other_mean, mean, rtol=1e-4, atol=1e-6)
@@ -126,11 +126,11 @@ def test_importance_sampling_weights_each_loss_by_how_likely_its_timestep_was(sm
     history = new.extra["time_sampling"]
     drawn = np.asarray(history["counts"]) - 10
     assert drawn.sum() == 64
-    assert drawn.max() <= 10  # no loss of this batch has pushed out another
-    fresh = np.where(history["losses"] != seen, history["losses"], 0).sum(axis=1)
+    assert drawn.max() <= 10  # no step has more losses than its history holds
+    new_losses = np.where(history["losses"] != seen, history["losses"], 0).sum(axis=1)
     p = 0.999 * seen[:, 0] / seen[:, 0].sum() + 0.001 / 20
-    np.testing.assert_allclose(np.sum(fresh / (20 * p)) / 64, metrics["loss"], rtol=1e-5)
-    assert abs(fresh.sum() / 64 / metrics["loss"] - 1) > 1e-3  # which the weights have changed
+    np.testing.assert_allclose(np.sum(new_losses / (20 * p)) / 64, metrics["loss"], rtol=1e-5)
+    assert abs(new_losses.sum() / 64 / metrics["loss"] - 1) > 1e-3  # the weights have changed the loss
 
 
 def velocity_square(x2):
@@ -147,8 +147,8 @@ def velocity_square(x2):
         ("edm_cifar10", lambda x2: 1.0),  # of F's target, which has unit variance where the data has sigma_data
     ],
 )
-def test_a_fresh_network_predicts_zero_and_has_the_loss_that_follows(small, name, wanted):
-    """Its last layer is zero, so the loss is the mean square of the target."""
+def test_the_first_loss_is_the_mean_square_of_the_target(small, name, wanted):
+    """The last layer of a new network is zero, and with it its prediction."""
     std = 0.5
     images = std * jax.random.normal(jax.random.key(2), (1024, 8, 8, 1))
     batch = {"image": images, "label": jnp.zeros(1024, jnp.int32)}
@@ -190,19 +190,23 @@ def test_the_weighting_reaches_the_loss(small):
         (
             "ddpm_digits",
             LEARNED | {"diffusion.time_sampling": "logit_normal"},
-            "draws no estimate of the bound",
+            "gives no estimate of the bound",
         ),
         (
             "ddpm_digits",
             {"diffusion.weighting": "truncated_snr", "diffusion.parameterization": "epsilon"},
-            "grows without end",
+            "unbounded for epsilon",
         ),
-        ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.weighting": "snr"}, "loss=vlb has none"),
+        ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.weighting": "snr"}, "with loss=vlb set weighting=uniform"),
         ("ddpm_digits", {"diffusion.loss": "vlb", "diffusion.timesteps": 1}, "two or more timesteps"),
         ("ddpm_digits", {"diffusion.parameterization": "flow"}, "unknown config.diffusion.parameterization"),
         ("ddpm_digits", {"sampler.sampler": "dpmpp"}, "did you mean 'dpmpp_2m'"),
         ("ddpm_digits", {"sampler.spacing": "uniform"}, "config.sampler: unknown spacing 'uniform' for this process"),
-        ("ddpm_digits", {"sampler.sampler": "heun", "sampler.eta": 0.5}, "eta=0.5 is of sampler=ddim, heun has none"),
+        (
+            "ddpm_digits",
+            {"sampler.sampler": "heun", "sampler.eta": 0.5},
+            "eta=0.5 applies to sampler=ddim only; with sampler=heun set eta=0",
+        ),
         ("ddpm_digits", {"diffusion.snr_gamma": float("nan")}, "snr_gamma=nan must be positive"),
         ("ddpm_digits", {"diffusion.vlb_weight": float("inf")}, "vlb_weight=inf must be positive and finite"),
         (

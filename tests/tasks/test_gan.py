@@ -1,4 +1,4 @@
-"""The GAN task beyond what every task promises: the turns of both networks, their settings, alarms, and samples."""
+"""The GAN task beyond what every task promises: the updates of both networks, settings, warnings and samples."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from genmodels.core.state import Average
 from genmodels.errors import ConfigError
 from genmodels.nn import spectral_norm
 from genmodels.tasks import DataSpec, make_task
-from genmodels.tasks.gan import spread, watch
+from genmodels.tasks.gan_diagnostics import batch_variance, watch
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)
@@ -43,13 +43,13 @@ def after(task, state, steps, batch=None):
     """The state after some steps, and their metrics."""
     step, metrics = stepper(task), []
     for t in range(steps):
-        state, found = step(state, batch or batch_of(), jax.random.key(t))
+        state, step_metrics = step(state, batch or batch_of(), jax.random.key(t))
         state = state.replace(step=state.step + 1)
-        metrics.append(jax.device_get(found))
+        metrics.append(jax.device_get(step_metrics))
     return state, metrics
 
 
-def test_the_discriminator_moves_n_times_a_step_by_its_own_rate_and_has_its_own_statistics():
+def test_the_discriminator_is_updated_n_times_a_step_with_its_own_rate_and_statistics():
     rates = {"optim.generator.learning_rate": 0.25, "optim.discriminator.learning_rate": 0.5}
     norms = {"model.channels": (4, 4), "model.discriminator_channels": (4, 4), "model.discriminator_norm": "batch"}
     task, first = built(
@@ -67,7 +67,7 @@ def test_the_discriminator_moves_n_times_a_step_by_its_own_rate_and_has_its_own_
     assert set(state.variables()["params"]) == {"generator", "discriminator"}
 
 
-def test_every_row_of_the_batch_is_seen():
+def test_every_row_of_the_batch_reaches_the_discriminator():
     task, state = built(**{"gan.discriminator_steps": 2, "optim.generator.learning_rate": 0.0})
     step, batch = stepper(task), batch_of()
 
@@ -78,7 +78,7 @@ def test_every_row_of_the_batch_is_seen():
     assert all((one != after_step(batch)).any() for one in moved)
 
 
-def test_the_vectors_follow_the_kernels():
+def test_the_singular_vectors_follow_the_kernels():
     task, first = built(**{"optim.discriminator.learning_rate": 0.001})
     state, _ = after(task, first, 60)
     kernel = state.params["discriminator"]["down_0"]["kernel"]
@@ -90,7 +90,7 @@ def test_the_vectors_follow_the_kernels():
     assert then < 0.9 * largest
 
 
-def test_a_lazy_penalty_is_as_heavy_as_a_steady_one():
+def test_a_penalty_of_every_third_update_has_three_times_the_weight():
     settings = {"optim.name": "sgd", "optim.momentum": 0.0, "optim.discriminator.learning_rate": 0.01}
     settings |= {"gan.penalty": "r1", "model.discriminator_norm": "none"}
     moves = {}
@@ -103,41 +103,41 @@ def test_a_lazy_penalty_is_as_heavy_as_a_steady_one():
             assert metrics["penalty"].count == (t % interval == 0)
             before, now = (s.params["discriminator"]["head"]["score"]["kernel"] for s in (state, new))
             moves[interval, t] = np.asarray(now - before)
-    felt = moves[1, 0] - moves[3, 1]  # the latter is of the game alone
-    assert np.abs(felt).max() > 1e-5
+    penalty_move = moves[1, 0] - moves[3, 1]  # moves[3, 1] is that of the adversarial loss alone
+    assert np.abs(penalty_move).max() > 1e-5
     for t in (0, 3):
-        np.testing.assert_allclose(moves[3, t] - moves[3, 1], 3 * felt, rtol=1e-3, atol=1e-7)
+        np.testing.assert_allclose(moves[3, t] - moves[3, 1], 3 * penalty_move, rtol=1e-3, atol=1e-7)
 
 
-def test_spread_is_half_the_mean_squared_distance_of_pairs_on_any_number_of_devices():
+def test_batch_variance_is_half_the_mean_squared_distance_of_pairs_on_any_number_of_devices():
     images = jax.random.normal(jax.random.key(0), (16, 4, 4, 1))
     flat = np.asarray(images, np.float64).reshape(16, -1)
     wanted = np.square(flat[:, None] - flat[None]).sum(-1).mean() / 2
-    np.testing.assert_allclose(spread(images, whole_view(images)), wanted, rtol=1e-5)
+    np.testing.assert_allclose(batch_variance(images, whole_view(images)), wanted, rtol=1e-5)
     split = images.reshape(8, 2, 4, 4, 1)
-    found = jax.pmap(lambda x: spread(x, Dist(jnp.arange(2), "d")), axis_name="d")(split)
-    np.testing.assert_allclose(found, np.full(8, wanted), rtol=1e-5)
+    per_device = jax.pmap(lambda x: batch_variance(x, Dist(jnp.arange(2), "d")), axis_name="d")(split)
+    np.testing.assert_allclose(per_device, np.full(8, wanted), rtol=1e-5)
 
 
 def values_of(metrics, step):
-    """As the loop hands them to `watch`."""
+    """The metrics of the last step in the form in which the loop hands them to `watch`."""
     last = metrics[-1]
     return {"step": step} | {name: float(value) for name, value in last.items() if not isinstance(value, Average)}
 
 
-def test_a_generator_of_one_image_raises_both_alarms_and_a_fresh_one_none():
+def test_a_generator_of_one_image_causes_both_warnings_and_a_new_one_none():
     task, state = built(**{"optim.generator.learning_rate": 0.0, "optim.discriminator.learning_rate": 0.02})
     _, metrics = after(task, state, 1)
     assert not list(task.watch(values_of(metrics, step=1)))
-    silent = jax.tree.map(jnp.zeros_like, state.params["generator"])
-    stuck = state.replace(params=state.params | {"generator": silent})
-    _, metrics = after(task, stuck, 40)
+    constant = jax.tree.map(jnp.zeros_like, state.params["generator"])
+    collapsed = state.replace(params=state.params | {"generator": constant})
+    _, metrics = after(task, collapsed, 40)
     assert metrics[-1]["sample_diversity"] < 1e-5
-    kinds = [line.partition(":")[0] for line in task.watch(values_of(metrics, step=1000))]
-    assert kinds == ["collapse", "discriminator"]
+    subjects = [line.partition(":")[0] for line in task.watch(values_of(metrics, step=1000))]
+    assert subjects == ["collapse", "discriminator"]
 
 
-def test_a_discriminator_that_calls_everything_real_is_named():
+def test_a_discriminator_that_calls_everything_real_causes_a_warning():
     task, state = built(**{"optim.generator.learning_rate": 0.0, "optim.discriminator.learning_rate": 0.0})
     state.params["discriminator"]["head"]["score"]["bias"] += 100
     _, metrics = after(task, state, 1)
@@ -149,12 +149,14 @@ def test_a_discriminator_that_calls_everything_real_is_named():
         )
     )
     assert len(lines) == 1
-    assert lines[0].startswith("discriminator: right on 100% of real and 0% of fake images: it tells nothing apart")
+    assert lines[0].startswith(
+        "discriminator: right on 100% of real and 0% of fake images, so it cannot tell them apart"
+    )
 
 
-def test_a_critic_of_the_wasserstein_distance_may_be_certain():
+def test_a_critic_may_be_right_on_all_images():
     values = {"step": 1000, "sample_diversity": 0.9}
-    values |= {f"discriminator_accuracy_{kind}": 1.0 for kind in ("real", "fake")}
+    values |= {f"discriminator_accuracy_{label}": 1.0 for label in ("real", "fake")}
     assert len(list(watch(values, boundary=0.0))) == 1
     assert not list(watch(values, boundary=None))
 
@@ -166,9 +168,9 @@ def drawn(task, state, name, keys, **inputs):
     )
 
 
-def test_a_sample_is_its_keys_and_labels_alone():
+def test_a_sample_depends_on_its_key_and_label_alone():
     task, state = built(**{"gan.conditional": True, "optim.generator.learning_rate": 0.05})
-    state, _ = after(task, state, 3)  # the classes' norms begin alike
+    state, _ = after(task, state, 3)  # the norms of all classes begin with the same values
     keys, labels = jax.random.split(jax.random.key(5), 6), jnp.arange(6, dtype=jnp.int32)
     images = drawn(task, state, "sample", keys, label=labels)["image"]
     some = drawn(task, state, "sample", keys[2:4], label=labels[2:4])["image"]
@@ -186,12 +188,12 @@ def test_a_sample_is_its_keys_and_labels_alone():
 def test_samples_use_the_average_of_batch_statistics():
     task, state = built(**{"ema.horizon": 0.0, "optim.generator.learning_rate": 0.0})
     state, _ = after(task, state, 60)
-    found = state.extra["generator"]["batch_stats"]["norm_0"]
+    statistics = state.extra["generator"]["batch_stats"]["norm_0"]
     # The first norm sees a linear map of standard normal latents.
     kernel = np.asarray(state.params["generator"]["project"]["kernel"], np.float64)
     variance = np.square(kernel).sum(0).reshape(-1, 4).mean(0)
-    np.testing.assert_allclose(found["variance"], variance, rtol=0.3)
-    np.testing.assert_allclose(found["mean"], 0, atol=0.3 * np.sqrt(variance.max()))
+    np.testing.assert_allclose(statistics["variance"], variance, rtol=0.3)
+    np.testing.assert_allclose(statistics["mean"], 0, atol=0.3 * np.sqrt(variance.max()))
 
 
 def test_a_residual_network_trains_in_bfloat16_with_float32_parameters():
@@ -220,8 +222,8 @@ def test_a_residual_network_trains_in_bfloat16_with_float32_parameters():
         ({"gan.penalty_weight": -1.0}, "config.gan: penalty_weight=-1.0 must be finite and not negative"),
         ({"gan.discriminator_steps": 0}, "discriminator_steps=0 must be at least 1"),
         ({"gan.penalty_interval": 0}, "penalty_interval=0 must be at least 1"),
-        ({"train.accumulate": 2}, "config.train.accumulate=2: .* so a GAN takes 1"),
-        ({"gan.penalty": "r1", "model.discriminator_norm": "batch"}, "config.model.discriminator_norm=batch couples"),
+        ({"train.accumulate": 2}, "config.train.accumulate=2: a GAN does not accumulate gradients"),
+        ({"gan.penalty": "r1", "model.discriminator_norm": "batch"}, "config.model.discriminator_norm=batch mixes"),
         ({"model.channels": (8,) * 4}, "config.model: images of side 8 do not halve 4 times.* sizes that do: 16, 32"),
         ({"optim.generatr": {}}, "config.optim.generatr 'generatr': did you mean 'generator'"),
         ({"optim.generator": {"rate": 1.0}}, r"config\.optim\.generator\.rate"),
@@ -236,12 +238,12 @@ def test_bad_settings_are_named(overrides, words):
         make_task(config, SPEC, 10)
 
 
-def test_a_conditional_model_wants_labelled_data():
+def test_a_conditional_model_needs_labelled_data():
     with pytest.raises(ConfigError, match=r"has no labels, which config\.gan\.conditional=True needs"):
         make_task(experiment("gan_digits", **{"gan.conditional": True}), DataSpec((8, 8, 1), 0), 10)
 
 
-def test_what_only_the_loop_can_see_is_named_before_anything_is_written(tmp_path):
+def test_settings_that_only_the_loop_can_check_are_refused_before_anything_is_written(tmp_path):
     for overrides, words in (
         ({"gan.discriminator_steps": 3}, "batch_size=16 must be a multiple of 8 devices x 3"),
         ({"model.norm_rows": 4}, "batch_size=16 must be a multiple of 8 devices x 4"),
@@ -252,6 +254,6 @@ def test_what_only_the_loop_can_see_is_named_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_another_methods_work_directory_is_left_alone(trained):
+def test_the_work_directory_of_another_task_is_refused(trained):
     with pytest.raises(ConfigError, match=r"config\.task was diffusion, is gan"):
         loop.train(experiment("gan_digits"), trained)

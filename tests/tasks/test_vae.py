@@ -15,7 +15,7 @@ from genmodels.errors import ConfigError
 from genmodels.models.vae import Decoded
 from genmodels.tasks import DataSpec, make_task
 from genmodels.tasks.vae import watch
-from genmodels.tasks.vae_predict import predict_functions
+from genmodels.tasks.vae_predict import VAEFunctions
 from genmodels.tasks.vae_settings import Model, VAEConfig
 from tests.helpers import experiment
 
@@ -26,9 +26,9 @@ LOADING = np.float32([0.3, -0.2, 0.1, 0.25])  # of x = LOADING z + noise, images
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """Stands for the network: a linear Gaussian model, whose posterior and likelihood are known."""
+    """A linear Gaussian model in place of the network; its posterior and its likelihood are known."""
 
-    exact: bool  # encodes to the posterior, else to the prior
+    exact: bool  # whether it encodes to the posterior, or to the prior
     image_shape = (2, 2, 1)
     latent_shape = (1,)
     latent_dim = 1
@@ -50,41 +50,41 @@ LOG_P = stats.multivariate_normal(np.zeros(4), np.outer(LOADING, LOADING) + STD*
 
 
 def bounds(name, exact, samples, rows=40):
-    predict = predict_functions(Model(Linear(exact), VAEConfig(likelihood="gaussian")))[name]
+    predict = VAEFunctions(Model(Linear(exact), VAEConfig(likelihood="gaussian"))).by_name()[name]
     inputs = {"image": IMAGES[:rows], "key": jax.random.split(jax.random.key(0), len(IMAGES))[:rows]}
     return predict.fn({"params": {"autoencoder": {}}, "extra": {}}, {}, inputs, None, samples=samples)
 
 
 def test_both_bounds_are_the_likelihood_where_the_posterior_is_exact():
     for name, samples in (("elbo", 2000), ("iwae", 1), ("iwae", 7)):
-        found = bounds(name, exact=True, samples=samples)
+        bound = bounds(name, exact=True, samples=samples)
         tolerance = 0.1 if name == "elbo" else 1e-3  # the ELBO's decoder term is a mean over draws
-        np.testing.assert_allclose(-found["nats"], LOG_P, atol=tolerance)
-        np.testing.assert_allclose(found["nll"], found["nats"] / (4 * math.log(2)), rtol=1e-5)
+        np.testing.assert_allclose(-bound["nats"], LOG_P, atol=tolerance)
+        np.testing.assert_allclose(bound["nll"], bound["nats"] / (4 * math.log(2)), rtol=1e-5)
 
 
 def test_the_importance_weighted_bound_closes_the_gap_of_a_wrong_posterior():
-    """With the prior for an encoder the ELBO is E_z log p(x | z), in closed form; more latents come nearer to log p."""
+    """With the prior as encoder the ELBO is E_z log p(x | z), in closed form; more latents bring it nearer to log p."""
     x = IMAGES.reshape(-1, 4)
-    spread = (np.sum(np.square(x), axis=1) + LOADING @ LOADING) / STD**2
-    elbo = -0.5 * spread - 2 * np.log(2 * np.pi * STD**2) + 4 * math.log(LEVEL)
-    found = {samples: -bounds("iwae", False, samples)["nats"] for samples in (1, 20, 5000)}
+    squares = (np.sum(np.square(x), axis=1) + LOADING @ LOADING) / STD**2
+    elbo = -0.5 * squares - 2 * np.log(2 * np.pi * STD**2) + 4 * math.log(LEVEL)
+    iwae = {samples: -bounds("iwae", False, samples)["nats"] for samples in (1, 20, 5000)}
     averaged = -bounds("elbo", False, 5000)["nats"]
-    np.testing.assert_allclose(averaged, elbo, atol=0.4)  # the spread of 5,000 draws for one image
+    np.testing.assert_allclose(averaged, elbo, atol=0.4)  # the error of 5,000 draws for one image
     np.testing.assert_allclose(averaged.mean(), elbo.mean(), atol=0.05)
-    assert elbo.mean() < found[20].mean() < found[5000].mean() + 0.01
-    np.testing.assert_allclose(found[5000], LOG_P, atol=0.4)
-    np.testing.assert_allclose(found[5000].mean(), LOG_P.mean(), atol=0.03)
+    assert elbo.mean() < iwae[20].mean() < iwae[5000].mean() + 0.01
+    np.testing.assert_allclose(iwae[5000], LOG_P, atol=0.4)
+    np.testing.assert_allclose(iwae[5000].mean(), LOG_P.mean(), atol=0.03)
     assert (LOG_P - elbo).mean() > 1
 
 
 def test_bounds_do_not_depend_on_how_many_images_are_decoded_at_once():
-    many, one = bounds("iwae", False, 61), bounds("iwae", False, 61, rows=1)  # in two parts of 51, the last cut; in one
-    np.testing.assert_allclose(many["nats"][:1], one["nats"], rtol=1e-5)
+    many, single = bounds("iwae", False, 61), bounds("iwae", False, 61, rows=1)  # two chunks of 51 draws; one of 61
+    np.testing.assert_allclose(many["nats"][:1], single["nats"], rtol=1e-5)
 
 
-def test_samples_reconstructions_and_paths_of_a_linear_model():
-    predict = predict_functions(Model(Linear(True), VAEConfig(likelihood="gaussian")))
+def test_samples_reconstructions_and_paths_of_a_linear_model_have_their_closed_forms():
+    predict = VAEFunctions(Model(Linear(True), VAEConfig(likelihood="gaussian"))).by_name()
     variables = {"params": {"autoencoder": {}}, "extra": {}}
     keys = jax.random.split(jax.random.key(1), 4000)
     drawn = predict["sample"].fn(variables, {}, {"key": keys}, None)["image"].reshape(-1, 4)
@@ -94,15 +94,15 @@ def test_samples_reconstructions_and_paths_of_a_linear_model():
         frames = predict["interpolate"].fn(variables, {}, ends, None, frames=6, kind=kind)["frames"]
         assert frames.shape == (5, 6, 2, 2, 1)
         for side, images in zip((0, -1), ends.values(), strict=True):
-            again = predict["reconstruct"].fn(variables, {}, {"image": images}, None)["image"]
-            np.testing.assert_allclose(frames[:, side], again, atol=1e-5)
+            reconstruction = predict["reconstruct"].fn(variables, {}, {"image": images}, None)["image"]
+            np.testing.assert_allclose(frames[:, side], reconstruction, atol=1e-5)
 
 
 def test_binarising_models_encode_greys_as_probabilities():
     model = Model(Linear(True), VAEConfig(binarize="dynamic"))
     variables = {"params": {"autoencoder": {}}, "extra": {}}
-    found = predict_functions(model)["encode"].fn(variables, {}, {"image": IMAGES}, None)["latent"]
-    np.testing.assert_allclose(found, model.encode({}, (IMAGES + 1) / 2)[0], atol=1e-6)
+    latent = VAEFunctions(model).by_name()["encode"].fn(variables, {}, {"image": IMAGES}, None)["latent"]
+    np.testing.assert_allclose(latent, model.encode({}, (IMAGES + 1) / 2)[0], atol=1e-6)
 
 
 def built(**overrides):
@@ -122,9 +122,9 @@ SGD = {"optim.name": "sgd", "optim.warmup": 0, "optim.clip_norm": 0.0, "optim.le
 MLP = {"model.network": "mlp", "model.hidden": (16,), **SGD}
 
 
-def test_binarised_images_are_drawn_anew_with_the_greys_as_probabilities():
+def test_every_binarisation_is_a_new_draw_with_the_greys_as_probabilities():
     model = Model(Linear(True), VAEConfig(binarize="dynamic"))
-    grey = jnp.full((5000, 1, 1, 1), -0.4)  # 0.3 of white
+    grey = jnp.full((5000, 1, 1, 1), -0.4)  # a probability of 0.3 to be white
     first, second = (model.target(grey, jax.random.split(jax.random.key(seed), 5000)) for seed in range(2))
     assert set(np.unique(first)) == {0, 1}
     np.testing.assert_allclose(first.mean(), 0.3, atol=0.03)
@@ -141,11 +141,11 @@ def test_beta_weighs_the_kl_and_rises_with_the_warm_up():
         np.testing.assert_allclose(metrics["bits_per_dim"], -metrics["elbo"] / (64 * math.log(2)), rtol=1e-5)
 
 
-def test_bits_that_are_free_have_no_gradient():
+def test_free_bits_have_no_gradient():
     free, none = (built(**MLP, **changes) for changes in ({"vae.free_bits": 1e3}, {"vae.beta": 0.0}))
     for a, b in zip(*(jax.tree.leaves(step(state)[0].params) for _, state, step in (free, none)), strict=True):
         np.testing.assert_array_equal(a, b)
-    _, state, step = built(**MLP, **{"vae.free_bits": 1e-6})  # of which there are enough
+    _, state, step = built(**MLP, **{"vae.free_bits": 1e-6})  # every dimension has more
     plain = built(**MLP)
     for a, b in zip(*(jax.tree.leaves(s(z)[0].params) for _, z, s in ((0, state, step), plain)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -156,14 +156,14 @@ def test_noise_reaches_the_encoder_and_not_the_target():
     changed = step(state, 1)[1]["reconstruction"]
     assert step(state)[1]["reconstruction"] != changed
     network = state.params["autoencoder"]
-    deaf = {"autoencoder": network | {"decoder": jax.tree.map(jnp.zeros_like, network["decoder"])}}
-    first, second = (step(state.replace(params=deaf), seed)[1]["reconstruction"] for seed in range(2))
-    assert first == second  # a decoder that hears nothing is compared with the same images
+    constant_decoder = {"autoencoder": network | {"decoder": jax.tree.map(jnp.zeros_like, network["decoder"])}}
+    first, second = (step(state.replace(params=constant_decoder), seed)[1]["reconstruction"] for seed in range(2))
+    assert first == second  # the output does not depend on the input, so the targets are the same
     images = jnp.zeros((2000, 8, 8, 1))
     inputs = {"image": images, "key": jax.random.split(jax.random.key(0), 2000)}
     seen = task.predict["reconstruct"].fn(state.variables(), {}, inputs, None, noise=0.5)["seen"]
     np.testing.assert_allclose(seen.std(), 0.5, rtol=0.02)
-    assert "sample" not in task.predict  # nothing to draw latents from
+    assert "sample" not in task.predict  # its latents have no distribution
 
 
 def test_codes_follow_the_encoder_and_dead_ones_are_revived():
@@ -178,14 +178,14 @@ def test_codes_follow_the_encoder_and_dead_ones_are_revived():
     np.testing.assert_allclose(metrics["loss"], metrics["reconstruction"] + 0.25 * metrics["commitment"], rtol=1e-5)
     assert sum(revived) > 0
     inputs = {"image": jax.random.uniform(jax.random.key(2), (16, 8, 8, 1), minval=-1)}
-    found = task.predict["encode"].fn(before.variables(), {}, inputs, None)
+    encoded = task.predict["encode"].fn(before.variables(), {}, inputs, None)
     vectors = before.extra["codebook"].vectors
-    np.testing.assert_array_equal(found["latent"], vectors[found["code"]])
-    shares = np.bincount(found["code"].reshape(-1), minlength=64) / found["code"].size
+    np.testing.assert_array_equal(encoded["latent"], vectors[encoded["code"]])
+    shares = np.bincount(encoded["code"].reshape(-1), minlength=64) / encoded["code"].size
     np.testing.assert_allclose(metrics["perplexity"], math.exp(stats.entropy(shares)), rtol=1e-4)
 
 
-def test_it_warns_of_latents_that_say_nothing_and_codes_that_are_not_used():
+def test_warnings_name_unused_latents_and_unused_codes():
     assert not list(watch({"active_units": 3.0, "perplexity": 12.0, "loss": 1.0}))
     assert [line.partition(":")[0] for line in watch({"active_units": 0.0, "perplexity": 1.1})] == [
         "posterior collapse",
@@ -207,18 +207,18 @@ def test_bfloat16_trains_with_float32_parameters(latent):
     [
         ({"vae.binarize": "dynamic"}, "config.vae: binarize=dynamic makes black and white"),
         ({"vae.latent": "vq"}, r"codebook follows the encoder.*config\.ema\.horizon=0\.0"),
-        ({"vae.latent": "vq", "vae.beta": 2.0}, "beta weighs the KL, which latent=vq does not have"),
+        ({"vae.latent": "vq", "vae.beta": 2.0}, "beta applies to the KL, which latent=vq does not have"),
         ({"vae.latent": "vae"}, r"unknown config\.vae\.latent 'vae'.*gaussian, none, vq"),
         ({"vae.likelihood": "bernouli"}, "did you mean 'bernoulli'"),
-        ({"vae.noise": -1.0}, "noise=-1.0: must be finite and not negative"),
+        ({"vae.noise": -1.0}, "noise=-1.0 must be finite and not negative"),
         ({"vae.codebook_decay": 1.0}, "codebook_decay within"),
-        ({"vae.free_bits": 0.1, "train.accumulate": 2}, "free_bits is of a whole batch"),
+        ({"vae.free_bits": 0.1, "train.accumulate": 2}, "free_bits needs the mean KL of the whole batch"),
         ({"model.channels": (4, 4, 4, 4)}, "8x8 does not divide"),
         ({"model.grid": True, "model.network": "mlp"}, "grid needs network=conv"),
         ({"model.dtype": "float16"}, "there are bfloat16, float32"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused_in_one_line(changes, words):
+def test_contradictory_settings_are_refused_in_one_line(changes, words):
     with pytest.raises(ConfigError, match=words) as caught:
         make_task(experiment("vae_digits", **changes), SPEC, 10)
     assert "\n" not in str(caught.value)

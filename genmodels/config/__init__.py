@@ -1,0 +1,39 @@
+"""Configuration: what an experiment file starts from and what can be asked of the config that it returns.
+
+An experiment calls `defaults(task)` and sets what differs. `sections` holds the keys that every config has, the task's
+own dataclasses hold the rest; defaults, types, `validate` and `train --describe` all read them there.
+"""
+
+from genmodels.config.defaults import arranged, defaults, sections, settings, switches
+from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
+from genmodels.config.sections import OptimOfNetwork
+from genmodels.config.settings import Setting, build, fits, settings_of
+from genmodels.config.stored import ORIGINS, conflicts, flatten, from_json, to_json
+from genmodels.config.validation import check_patterns, check_seed, total_steps, validate
+
+__all__ = [
+    "ORIGINS",
+    "TINY",
+    "OptimOfNetwork",
+    "Setting",
+    "Variant",
+    "arranged",
+    "build",
+    "check_patterns",
+    "check_seed",
+    "check_variant",
+    "conflicts",
+    "defaults",
+    "fits",
+    "flatten",
+    "from_json",
+    "promise",
+    "sections",
+    "settings",
+    "settings_of",
+    "switches",
+    "tiny",
+    "to_json",
+    "total_steps",
+    "validate",
+]

@@ -1,0 +1,71 @@
+"""A config as JSON, and what may differ between the config of a run and the one that resumes it."""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+ORIGINS = "origins"  # a section that config.json has besides: the identity of every run that this one came from
+
+# Sections and keys that may differ when a work directory is resumed: how long the run lasts, on what, and what it
+# writes. A new length moves a decaying learning rate and the EMA's horizon; the loop says so. The data and the teacher
+# may have moved: they are known by their contents.
+RESUMABLE = (
+    "train.steps",
+    "train.epochs",
+    "train.examples",
+    "parallel",
+    "shard_parameters",
+    "data.source",
+    "data.memory_gb",
+    "data.workers",
+)
+MOVABLE = "distill.teacher"  # may have another place, but not come or go
+RESUMABLE_SECTIONS = ("log", "checkpoint", "eval", "likelihood", "expect", ORIGINS)
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as indented JSON."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True, allow_nan=False)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config that `to_json` wrote; JSON lists become tuples again."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {key: tuples(item) for key, item in value.items()}
+        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(json.loads(text)))
+
+
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """{"a.b": value} for every leaf of a config or of plain nested dictionaries."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, (Mapping, ConfigDict)):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
+    """The keys, as "config.a.b was X, is Y", whose change would make a resumed run another experiment.
+
+    Args:
+      absent: {"a.b": value} that a config without the key means, so that runs begun before there was one go on.
+    """
+    before, after = (dict(absent) | flatten(from_json(to_json(config))) for config in (old, new))
+    missing = "absent"
+    return [
+        f"config.{key} was {before.get(key, missing)}, is {after.get(key, missing)}"
+        for key in sorted(before.keys() | after.keys(), key=lambda key: (key != "task", key))  # which says most
+        if before.get(key, missing) != after.get(key, missing)
+        and key not in RESUMABLE
+        and not (key == MOVABLE and before.get(key) and after.get(key))
+        and key.split(".")[0] not in RESUMABLE_SECTIONS
+    ]

@@ -1,0 +1,150 @@
+"""Checks of a config before anything is built, and the length of a run."""
+
+import math
+import operator
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genmodels.config.defaults import common_settings, sections
+from genmodels.config.sections import COMMON
+from genmodels.config.settings import check_section, fits
+from genmodels.config.stored import ORIGINS, flatten
+from genmodels.errors import ConfigError, choose
+
+DURATIONS = ("steps", "epochs", "examples")
+
+
+def total_steps(config: ConfigDict, num_examples: int) -> int:
+    """The length of the run in steps, from whichever of steps, epochs and examples is set.
+
+    Raises:
+      ConfigError: none or several of them are set, or one is negative.
+    """
+    train = config.train
+    chosen = [name for name in DURATIONS if train[name]]
+    if len(chosen) != 1 or not 0 < train[chosen[0]] < math.inf:
+        given = ", ".join(f"{name}={train[name]}" for name in DURATIONS)
+        raise ConfigError(f"exactly one of config.train.steps, .epochs and .examples must be positive; got {given}")
+    examples = {"steps": train.steps * train.batch_size, "epochs": train.epochs * num_examples}
+    return max(1, round(examples.get(chosen[0], train.examples) / train.batch_size))
+
+
+POSITIVE = (
+    "train.batch_size",
+    "train.accumulate",
+    "train.max_bad_steps",
+    "checkpoint.keep",
+    "eval.batch_size",
+    "eval.num_samples",
+    "eval.subsets",
+    "eval.neighbours",
+    "eval.splits",
+)
+NOT_NEGATIVE = (
+    "data.workers",
+    "eval.likelihood_images",
+    "log.every",
+    "log.samples_every",
+    "checkpoint.every",
+    "optim.warmup",
+    "optim.learning_rate",
+    "optim.clip_norm",
+    "optim.weight_decay",
+    "optim.eps",
+)
+FRACTIONS = ("optim.b1", "optim.b2", "optim.momentum", "ema.decay")
+
+
+PATTERNS = ("init_fresh", "frozen", "optim.no_decay")
+
+
+def _with_networks(flat: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """The values of these keys, and those set for one network in their place: optim.NETWORK.learning_rate."""
+    alike = {key: f"optim.{key.split('.')[2]}" for key in flat if key.startswith("optim.") and key.count(".") == 2}
+    found = [(key, flat[key]) for key in keys] + [(key, flat[key]) for key, shared in alike.items() if shared in keys]
+    return [(key, value) for key, value in found if value is not None]
+
+
+def _check_keys(config: ConfigDict) -> None:
+    """Raises ConfigError for a section or key that the config cannot have, or a common value of another type."""
+    hints: dict[str, dict[str, Any]] = {section: {} for section in COMMON}
+    for key, setting in common_settings().items():
+        section, _, name = key.rpartition(".")
+        hints[section][name] = setting.hint
+    parts = {section: operator.attrgetter(section)(config) if section else config for section in COMMON}
+    for name, part in config.optim.items():
+        if isinstance(part, ConfigDict):
+            parts[f"optim.{name}"] = part
+            hints[f"optim.{name}"] = {key: hint | None for key, hint in hints["optim"].items()}
+    for section, part in parts.items():
+        values = {key: value for key, value in part.items() if not isinstance(value, ConfigDict)}
+        check_section(section, values, hints[section])
+    own = sections(config)
+    if own is not None:
+        known = {section.partition(".")[0] for section in [*COMMON, *own, ORIGINS]} - {""}
+        for name in (name for name, part in config.items() if isinstance(part, ConfigDict)):
+            choose("section config." + name, name, known)
+
+
+def check_patterns(name: str, patterns: Any) -> None:
+    """Raises ConfigError unless `patterns` is a tuple of regular expressions."""
+    if not fits(patterns, tuple[str, ...]):
+        raise ConfigError(f"{name}={patterns!r}: must be a tuple of regular expressions")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"{name}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises ConfigError unless `seed` is an unsigned 32-bit number, which random generators take."""
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"{name}={seed}: must be within [0, {2**32})")
+
+
+def validate(config: ConfigDict, num_devices: int) -> None:
+    """Checks the values that can be wrong before anything is built.
+
+    Raises:
+      ConfigError: names the key and what it may be.
+    """
+    _check_keys(config)
+    choose("config.parallel", config.parallel, ("pmap", "sharded"))
+    if config.shard_parameters and config.parallel != "sharded":
+        raise ConfigError("config.shard_parameters needs config.parallel=sharded")
+    batch, accumulate = config.train.batch_size, config.train.accumulate
+    flat = flatten(config)
+    for key in POSITIVE:
+        if flat[key] < 1:
+            raise ConfigError(f"config.{key} must be at least 1, got {flat[key]}")
+    for key, value in _with_networks(flat, NOT_NEGATIVE):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"config.{key} must be finite and not negative, got {value}")
+    for key, value in _with_networks(flat, FRACTIONS):
+        if not 0 <= value < 1:
+            raise ConfigError(f"config.{key} must be within [0, 1), got {value}")
+    if not 0 <= config.ema.horizon <= 1:
+        raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")
+    choose("config.eval.split", config.eval.split, ("train", "test"))
+    for key, value in _with_networks(flat, PATTERNS):
+        check_patterns(f"config.{key}", value)
+    if config.init_fresh and not config.init_from:
+        raise ConfigError("config.init_fresh needs config.init_from")
+    for key in ("seed", "eval.seed"):
+        check_seed(f"config.{key}", flat[key])
+    for promise in config.expect:
+        if not isinstance(promise, Mapping | ConfigDict) or not {"metric", "value", "tolerance"} <= set(promise):
+            raise ConfigError(
+                f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
+            )
+        if not all(fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
+            raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
+    if batch % (num_devices * accumulate):
+        raise ConfigError(
+            f"config.train.batch_size={batch} does not divide into {num_devices} devices x "
+            f"config.train.accumulate={accumulate}"
+        )
