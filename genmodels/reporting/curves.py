@@ -77,7 +77,7 @@ def group(records: Sequence[Mapping[str, Any]], curves: Iterable[Curve]) -> list
     groups = []
     for curve in [*known, *(Curve(name, (name,)) for name in others)]:
         series = {
-            name: [(record["step"], record[name]) for record in records if _is_number(record.get(name))]
+            name: [(float(record["step"]), float(record[name])) for record in records if _is_number(record.get(name))]
             for name in names
             if _belongs(name, curve)
         }

@@ -44,11 +44,11 @@ def _training_svgs(workdir: pathlib.Path, records: list[dict[str, Any]]) -> list
 
 def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
     """The pictures of the results that have a curve."""
-    found = [result["curve"] for result in results if "curve" in result]
-    return [
-        plot(c["title"], c["x_label"], c["y_label"], {c["title"]: list(zip(c["x"], c["y"], strict=True))}, "xy")
-        for c in found
-    ]
+    pictures = []
+    for curve in (result["curve"] for result in results if "curve" in result):
+        points = list(zip(map(float, curve["x"]), map(float, curve["y"]), strict=True))
+        pictures.append(plot(curve["title"], curve["x_label"], curve["y_label"], {curve["title"]: points}, "xy"))
+    return pictures
 
 
 def _with_shares(counts: list[int]) -> list[tuple[int, float]]:

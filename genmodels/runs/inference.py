@@ -217,7 +217,7 @@ class Run:
             "sha256": total.hexdigest(),
         }
 
-    def predict(self, name: str, num: int, inputs: dict[str, np.ndarray] | None = None, *, seed: int = 0, **options):
+    def predict(self, name: str, num: int, inputs: dict[str, Any] | None = None, *, seed: int = 0, **options):
         """Runs the predict function `name`; see `Predictor`."""
         return self.predictor(self.variables, name, num, inputs, seed=seed, **options)
 

@@ -60,7 +60,7 @@ class Predictor:
         variables: Any,
         name: str,
         num: int,
-        inputs: dict[str, np.ndarray] | None = None,
+        inputs: dict[str, Any] | None = None,
         *,
         seed: int = 0,
         **options,
