@@ -2,6 +2,7 @@
 
 import functools
 import logging as standard_logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -68,5 +69,8 @@ def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> Non
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:  # the reader of the output, such as `head`, has left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
 
     app.run(call, flags_parser=functools.partial(_parse, check=check))
