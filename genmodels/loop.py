@@ -171,7 +171,7 @@ class Session:
         batch = pipeline.make_batch(self.plan.source, config.seed, step - 1, config.train.batch_size)
         path = self.workdir / f"bad_batch_{step - 1:06d}.npz"
         with atomic_path(path) as temporary:
-            np.savez(temporary, **batch)
+            np.savez(temporary, allow_pickle=False, **batch)
         self.writer.say(
             f"step {step}: the update was not finite and was skipped ({in_row} in a row); batch saved in {path}"
         )

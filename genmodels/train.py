@@ -26,7 +26,7 @@ flags.register_multi_flags_validator(
 
 def main() -> int:
     """Trains and, on a finished run, prints the commands that usually follow."""
-    if DESCRIBE.value:
+    if DESCRIBE.value or WORKDIR.value is None:  # the validator above allows no directory for --describe only
         print(*experiment.describe(CONFIG.value, experiment.overrides(CONFIG)), sep="\n")
         return 0
     from genmodels import loop

@@ -39,7 +39,7 @@ def _resolved(reader: type | str) -> type:
 
 
 def _settings(sections: Mapping[str, Any]) -> dict[str, Setting]:
-    found = {}
+    found: dict[str, Setting] = {}
     for section, readers in sections.items():
         prefix = f"{section}." if section else ""
         for reader in readers if isinstance(readers, tuple) else (readers,):

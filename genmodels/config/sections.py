@@ -1,6 +1,7 @@
 """The sections that every config has, whatever its task: their keys with default, type and meaning."""
 
 import dataclasses
+import typing
 
 from genmodels.config.settings import meanings
 
@@ -103,7 +104,7 @@ def _doc_of_network() -> str:
 # `config.optim.NETWORK` of a task with several networks: each key follows `config.optim` until it is set.
 OptimOfNetwork = dataclasses.make_dataclass(
     "OptimOfNetwork",
-    [(field.name, field.type | None, None) for field in dataclasses.fields(Optim)],
+    [(name, hint | None, None) for name, hint in typing.get_type_hints(Optim).items()],
     namespace={"__doc__": _doc_of_network()},
     frozen=True,
 )

@@ -68,7 +68,8 @@ def meanings(cls: type) -> dict[str, str]:
     """The text of each field in the `Attributes:` of a class's docstring and of those that it inherits from."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        inside, names = False, []
+        inside = False
+        names: list[str] = []
         for line in inspect.cleandoc(base.__doc__ or "").splitlines():
             entry = ENTRY.fullmatch(line)
             if not line.startswith(" "):

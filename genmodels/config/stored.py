@@ -44,7 +44,7 @@ def from_json(text: str) -> ConfigDict:
 
 def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """{"a.b": value} for every leaf of a config or of plain nested dictionaries."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, (Mapping, ConfigDict)):
             flat |= flatten(value, f"{prefix}{key}.")

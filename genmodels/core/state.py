@@ -69,7 +69,7 @@ class Average(NamedTuple):
     """The mean total / count, kept as two numbers so that means over groups of unequal size merge exactly."""
 
     total: Float[Array, ""]
-    count: Float[Array, ""]
+    count: Float[Array, ""]  # type: ignore[assignment]  # hides tuple.count, which nothing calls
 
 
 class PerRow(NamedTuple):

@@ -61,7 +61,8 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
         )
     if images.shape[-1] not in (1, 3, 4):
         raise DataError(f"{where}: images must have 1 (grey), 3 (RGB) or 4 (RGBA) channels, got {images.shape[-1]}")
-    notes, known = (), None
+    known = None
+    notes: tuple[str, ...] = ()
     height, width, _ = found = images.shape[1:]
     rule = settings.rule
     if rule.size and height != width and not rule.crop:
@@ -134,7 +135,8 @@ IDX_STEMS = {"train": "train", "test": "t10k"}
 def load_idx(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, height, width] and labels [N] of {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz."""
     stem = IDX_STEMS[split]
-    return tuple(_read_idx(pathlib.Path(path), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    images, labels = (_read_idx(pathlib.Path(path), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    return images, labels
 
 
 def _read_idx(folder: pathlib.Path, name: str) -> np.ndarray:

@@ -44,7 +44,7 @@ class Augment:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
+    def check(self, image_shape: tuple[int, ...]) -> None:
         """Raises ValueError when these settings do not suit images of this shape."""
         height, width, channels = image_shape
         if (self.saturation or self.hue) and channels != 3:

@@ -191,7 +191,7 @@ class Source:
           changes: fields of the new source that are not simply the rows of the old one.
         """
         pick = lambda values: values and tuple(values[i] for i in indices)  # noqa: E731
-        rows = {
+        rows: dict[str, Any] = {
             "pixels": Chosen(self.pixels, indices),
             "labels": None if self.labels is None else self.labels[indices],
             "captions": pick(self.captions),

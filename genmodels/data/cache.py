@@ -81,7 +81,7 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
         folder.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
-            np.savez(temporary / "table.npz", **arrays)
+            np.savez(temporary / "table.npz", allow_pickle=False, **arrays)
             if images is not None:
                 np.save(temporary / "images.npy", images)
             found = None if images is None else checksum(images)

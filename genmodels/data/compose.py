@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.data.base import Pair, Source
+from genmodels.data.base import DataSource, Pair, Source
 from genmodels.data.pixels import Joined
 from genmodels.data.table import Table
 from genmodels.errors import ConfigError, DataError
@@ -81,8 +81,15 @@ def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
     )
 
 
+def _labels(source: Source) -> np.ndarray:
+    if source.labels is None:
+        raise DataError(f"{source.name}: has no labels")
+    return source.labels
+
+
 def _renumbered(source: Source, number: dict[str, int]) -> np.ndarray:
-    return np.array([number[each] for each in source.class_names], np.int32)[source.labels] if number else source.labels
+    labels = _labels(source)
+    return np.array([number[each] for each in source.class_names], np.int32)[labels] if number else labels
 
 
 def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int = 0) -> Source:
@@ -99,16 +106,17 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
     classes = classes if isinstance(classes, tuple | list) else (classes,)
     if not classes and not count:
         raise ConfigError(f"{name}: name the images to keep: classes=(...) or count=N")
-    chosen, changes = np.arange(len(source)), {}
+    chosen = np.arange(len(source))
+    changes: dict[str, Any] = {}
     if classes:
         numbers = [_class_number(name, source, each) for each in classes]
         if len(set(numbers)) < len(numbers):
             raise ConfigError(f"{name}: classes={tuple(classes)} names a class twice")
-        chosen = np.flatnonzero(np.isin(source.labels, numbers))
+        chosen = np.flatnonzero(np.isin(_labels(source), numbers))
         renumber = np.full(source.num_classes, -1, np.int32)
         renumber[numbers] = np.arange(len(numbers))
         changes = {
-            "labels": renumber[source.labels],
+            "labels": renumber[_labels(source)],
             "num_classes": len(numbers),
             "class_names": tuple(source.class_names[n] for n in numbers) if source.class_names else (),
         }
@@ -155,4 +163,4 @@ def split(name: str, split: str, part: Open, *, test: float, seed: int = 0) -> S
     return source.choose(chosen, name, split=split)
 
 
-COMBINATIONS = {"pair": pair, "concat": concat, "subset": subset, "split": split}
+COMBINATIONS: dict[str, Callable[..., DataSource]] = {"pair": pair, "concat": concat, "subset": subset, "split": split}

@@ -7,7 +7,9 @@ grey; neither changes a pixel. Everything that does change pixels must be asked 
 
 import dataclasses
 import io
+import math
 import struct
+import typing
 import warnings
 import zlib
 from collections.abc import Callable
@@ -145,7 +147,8 @@ def _orientation(image: Image.Image, tail: bytes) -> int:
 
 
 def _kind(image: Image.Image) -> str:
-    args = image.tile[0].args if image.tile else ""
+    tile = getattr(image, "tile", ())  # an image that Pillow opened from a file has one
+    args = tile[0].args if tile else ""
     raw = str(args if isinstance(args, str) else args[0])  # the layout of a pixel in the file
     if image.mode.startswith("I") or ";16B" in raw:
         return "16-bit"
@@ -156,7 +159,7 @@ def _kind(image: Image.Image) -> str:
 
 def _open(file: io.IOBase) -> Image.Image:
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(typing.cast(typing.IO[bytes], file), formats=FORMATS)  # Pillow takes any readable file
     except BOMB as error:
         raise ValueError(f"it has too many pixels ({error}); scale it down first") from error
     frames = getattr(image, "n_frames", 1)
@@ -203,7 +206,7 @@ def _is_plain_png(data: bytes, rule: Rule) -> bool:
         and data[24:26] in PLAIN
         and (not rule.convert or PLAIN[data[24:26]] == CHANNELS[rule.convert])
         and (not rule.size or width == height == rule.size)
-        and width * height <= Image.MAX_IMAGE_PIXELS
+        and width * height <= (Image.MAX_IMAGE_PIXELS or math.inf)
         and _chunks(data) <= HARMLESS
     )
 
@@ -213,7 +216,8 @@ def _chunks(data: bytes) -> set[bytes]:
 
     libspng does not check the checksums.
     """
-    found, start = set(), 8
+    start = 8
+    found: set[bytes] = set()
     while b"IEND" not in found:
         length = int.from_bytes(data[start : start + 4], "big")
         body, check = data[start + 4 : start + 8 + length], data[start + 8 + length : start + 12 + length]

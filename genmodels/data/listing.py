@@ -85,7 +85,8 @@ def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
         role: next((f"{folder}/" for name in names for folder in sorted(folders) if folder.lower() == name), None)
         for role, names in SPLIT_FOLDERS.items()
     }
-    if found["train"] is None:
+    training, chosen = found["train"], found[split]
+    if training is None:
         if found["test"] and len(folders) == 1 and all("/" in name for name in images):
             raise DataError(
                 f"{where}: has a folder {found['test']} but no train/ beside it; name the folder {found['test']} itself"
@@ -98,11 +99,11 @@ def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:
     if strangers:
         raise DataError(
             f"{where}: {', '.join(strangers[:3])} {'lies' if len(strangers) == 1 else 'lie'} beside the folder "
-            f"{found['train']}: move it out; or rename the folder, if train is the name of a class"
+            f"{training}: move it out; or rename the folder, if train is the name of a class"
         )
-    if found[split] is None:
+    if chosen is None:
         raise DataError(f"{where}: no {split} images: it has no folder test, val or validation{no_test(where)}")
-    return found[split], found["train"]
+    return chosen, training
 
 
 def _suffix(name: str) -> str:
@@ -129,7 +130,7 @@ def _below(store: ImageStore, root: str, images: list[str], prefix: str, trainin
             f"{store.where}: {len(chosen) - len(deep)} images ({flat} ...) lie beside class folders "
             f"({deep[0].split('/')[0]} ...): move them into a class folder, or name the folder that you mean"
         )
-    labels, class_names = None, ()
+    labels, class_names = None, tuple[str, ...]()
     if deep:
         named = {name.removeprefix(training).split("/")[0] for name in images if name.startswith(training)}
         class_names = tuple(sorted(named))

@@ -33,6 +33,14 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def _contents(tar: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
+    """The bytes of a member, which must be a file or a link to one."""
+    file = tar.extractfile(member)
+    if file is None:
+        raise OSError(f"{member} is not a file")
+    return file.read()
+
+
 def _check_names(where: str, names: list[str]) -> list[str]:
     """The sorted names of an archive's members, without hidden ones.
 
@@ -191,7 +199,7 @@ class Tar(ImageStore):
                 if len(tar.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
                     raise EOFError("it ends without the closing blocks of a tar")
         places = {member.name: (member.offset_data, member.size) for member in members if member.isfile()}
-        links = {}
+        links: dict[str, str] = {}
         for member in members:
             if not member.isfile():
                 beside = posixpath.dirname(member.name) if member.issym() else ""
@@ -219,7 +227,7 @@ class Tar(ImageStore):
         if not self.sequential:
             return io.BytesIO(os.pread(self._file.fileno(), size, offset))
         with _reading(self.where), tarfile.open(self.path) as tar:
-            return io.BytesIO(tar.extractfile(name).read())
+            return io.BytesIO(_contents(tar, name))
 
     def in_order(self, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
         """Yields (name, function that opens the file); a compressed tar is read in one pass, in its own order."""
@@ -234,7 +242,7 @@ class Tar(ImageStore):
             for member in tar:
                 if member.name in wanted and member.isfile():
                     small = member.size <= MAX_FILE_BYTES
-                    data = tar.extractfile(member).read() if small else b""
+                    data = _contents(tar, member) if small else b""
                     opener = functools.partial(io.BytesIO, data) if small else functools.partial(self.open, member.name)
                     yield from ((name, opener) for name in wanted[member.name])
 

@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import grain
@@ -99,7 +99,7 @@ def batches(
     process_count: int = 1,
     prefetch: int = 4,
     workers: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The batches of the steps first .. last-1. Closing the iterator ends the workers.
 
     Args:

@@ -144,7 +144,7 @@ class Chosen:
     indices: Integer[np.ndarray, " N"]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(number of indices, height, width, channel)."""
         return (len(self.indices), *self.pixels.shape[1:])
 
@@ -162,7 +162,7 @@ class Joined:
     parts: tuple[Pixels, ...]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(number of rows of all parts, height, width, channel)."""
         return (len(self), *self.parts[0].shape[1:])
 

@@ -272,7 +272,7 @@ def _check(where: str, names: Sequence[str], headers: list[Header], rule: Rule) 
 
 def _group(names: Sequence[str], values: list[Any]) -> dict[Any, tuple[int, str]]:
     """{value: (count, name of the first image with it)}, the most frequent value first."""
-    first = {}
+    first: dict[Any, str] = {}
     for name, value in zip(names, values, strict=True):
         first.setdefault(value, name)
     return {value: (count, first[value]) for value, count in collections.Counter(values).most_common()}

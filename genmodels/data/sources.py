@@ -144,7 +144,8 @@ def _arrays(scheme: str, load: Callable, text: str, split: str, settings: Settin
     if scheme != "digits":
         kind, is_there = ("folder", pathlib.Path.is_dir) if scheme == "idx" else ("file", pathlib.Path.is_file)
         _check_path(scheme, text, is_there, kind)
-    return arrays.from_arrays(where, split, *load(os.path.expanduser(text), split), settings)
+    images, labels = load(os.path.expanduser(text), split)
+    return arrays.from_arrays(where, split, images, labels, settings)
 
 
 SCHEMES: dict[str, Callable[..., Source]] = {
@@ -196,8 +197,8 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
 
 def _labelled_by_name(source: Source) -> Source:
     """The source with the labels in its file names, where all of them have one."""
-    matches = [LABEL.search(pathlib.Path(file).stem) for file in source.files]
-    if not matches or not all(matches):
+    found = [match for file in source.files if (match := LABEL.search(pathlib.Path(file).stem))]
+    if not found or len(found) < len(source.files):
         return source
-    labels = np.array([int(match[1]) for match in matches], np.int32)
+    labels = np.array([int(match[1]) for match in found], np.int32)
     return dataclasses.replace(source, labels=labels, num_classes=int(labels.max()) + 1, class_names=())

@@ -58,17 +58,23 @@ def parse(text: str, key: str = "config.data.source", example: str = 'folder("ph
 def _call(node: ast.AST) -> Call:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(f"{ast.unparse(node)} is not a call")
-    for arg in node.args:
-        if not isinstance(arg, ast.Call) and not (isinstance(arg, ast.Constant) and isinstance(arg.value, str)):
-            raise ValueError(f"{ast.unparse(arg)} must be in quotes, or a call")
-    args = tuple(_call(arg) if isinstance(arg, ast.Call) else arg.value for arg in node.args)
-    if any(keyword.arg is None for keyword in node.keywords):
-        raise ValueError("** is not allowed")
-    names = [keyword.arg for keyword in node.keywords]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{ast.unparse(node)} gives an option twice")
-    options = {keyword.arg: _value(keyword) for keyword in node.keywords}
+    args = tuple(_argument(arg) for arg in node.args)
+    options: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise ValueError("** is not allowed")
+        if keyword.arg in options:
+            raise ValueError(f"{ast.unparse(node)} gives an option twice")
+        options[keyword.arg] = _value(keyword)
     return Call(node.func.id, args, options, ast.unparse(node))
+
+
+def _argument(node: ast.expr) -> str | Call:
+    if isinstance(node, ast.Call):
+        return _call(node)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise ValueError(f"{ast.unparse(node)} must be in quotes, or a call")
 
 
 def _value(keyword: ast.keyword) -> Any:

@@ -48,7 +48,7 @@ def known_names() -> set[str]:
     They are read from the files of its package, because its registry needs TensorFlow.
     """
     spec = importlib.util.find_spec("tensorflow_datasets")
-    if spec is None:
+    if spec is None or spec.origin is None:
         return set()
     package = pathlib.Path(spec.origin).parent
     checksums = {path.stem for path in (package / "url_checksums").glob("*.txt")}

@@ -64,7 +64,7 @@ def gather(
     inputs = {field: source.pixels[:rows] for field, source in sources.items()}
     if labels is None and "label" in predict.inputs:
         stored = [source.labels for source in sources.values() if source.labels is not None]
-        labels = stored[0][:rows] if stored else None
+        labels = stored[0][:rows].tolist() if stored else None
         if labels is None and sources:
             raise ConfigError(f"--predict={name} needs the labels of the images, which have none: give --labels")
     if "label" in predict.inputs:

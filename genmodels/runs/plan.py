@@ -81,7 +81,8 @@ def make_plan(config: ConfigDict) -> Plan:
     print("\n".join(f"data: {line}" for line in preflight.describe(source)))
     _check_augment(augment, source.image_shape)
     last_step = config_lib.total_steps(config, len(source))
-    data = DataSpec(source.image_shape, source.num_classes, source.fields)
+    height, width, channels = source.image_shape
+    data = DataSpec((height, width, channels), source.num_classes, source.fields)
     task = make_task(config, data, last_step)
     check_predict_inputs(config.task, task, data)
     _check_batch_size(config, task, len(parallel.devices))
@@ -90,7 +91,7 @@ def make_plan(config: ConfigDict) -> Plan:
     return Plan(config, parallel, source, data, augment, task, state, last_step)
 
 
-def _check_augment(augment: Augment, image_shape: tuple[int, int, int]) -> None:
+def _check_augment(augment: Augment, image_shape: tuple[int, ...]) -> None:
     try:
         augment.check(image_shape)
     except ValueError as error:
