@@ -90,8 +90,7 @@ class _Parts:
         lists = ("features", "classes", "histograms")
         named = {f"{kind}.{i}": x for kind in lists for i, x in enumerate(getattr(self, kind))}
         for kind, part in (("moments", self.moments), ("scores", self.scores)):
-            for key, value in {} if part is None else vars(part).items():
-                named |= {} if value is None else {f"{kind}.{key}": np.asarray(value)}
+            named |= {} if part is None else {f"{kind}.{key}": np.asarray(value) for key, value in vars(part).items()}
         return named
 
     @classmethod
@@ -104,7 +103,7 @@ class _Parts:
 
         moments, scores = fields("moments"), fields("scores")
         return cls(
-            Moments(**({"rows": None, "scatter": None} | moments)) if moments else None,
+            Moments(**moments) if moments else None,
             ScoreSums(**scores) if scores else None,
             list(fields("features").values()),
             list(fields("classes").values()),
