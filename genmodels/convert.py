@@ -25,18 +25,18 @@ def main() -> None:
     from genmodels.interop import diffusers, transformers
 
     workdir = pathlib.Path(WORKDIR.value)
-    if bool(DIFFUSERS.value) == bool(TRANSFORMERS.value):
-        raise ConfigError("exactly one of --diffusers and --transformers must name a folder")
-    if TRANSFORMERS.value:
+    if TRANSFORMERS.value and not DIFFUSERS.value:
         if NULL_LABEL.value is not None:
             raise ConfigError("--null_label applies to --diffusers only")
         transformers.read(pathlib.Path(TRANSFORMERS.value), workdir, SOURCE.value)
         print(f"{workdir}: holds the weights of {TRANSFORMERS.value} at step 0")
         print(f"next: train with --config.init_from={workdir} or --config.distill.teacher={workdir}")
-        return
-    diffusers.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
-    print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
-    print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")
+    elif DIFFUSERS.value and not TRANSFORMERS.value:
+        diffusers.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
+        print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
+        print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")
+    else:
+        raise ConfigError("exactly one of --diffusers and --transformers must name a folder")
 
 
 if __name__ == "__main__":

@@ -26,20 +26,22 @@ for module in (sampling_flags, metric_flags, code_flags):
     flags.adopt_module_key_flags(module)
 
 
-def check_flags(out: pathlib.Path, only_with_workdir: dict) -> None:
-    """Raises ConfigError unless the flags ask for the evaluation of a run, or of one set of images against another."""
+def read_flags(out: pathlib.Path, only_with_workdir: dict) -> str | tuple[str, str]:
+    """The --workdir, or --generated and --reference; raises ConfigError if the flags ask for neither or for both."""
     from genmodels.errors import ConfigError
 
-    between_paths = GENERATED.value is not None and REFERENCE.value is not None
-    if bool(WORKDIR.value) == between_paths or (WORKDIR.value and (GENERATED.value or REFERENCE.value)):
-        raise ConfigError("give either --workdir, or both --generated and --reference")
+    workdir, generated, reference = WORKDIR.value, GENERATED.value, REFERENCE.value
     if out.suffix != ".json":
         raise ConfigError(f"--out={out}: must end in .json")
-    misplaced = [name for name, value in only_with_workdir.items() if value and between_paths]
-    if misplaced:
-        raise ConfigError(f"--{misplaced[0]} goes with --workdir")
-    if between_paths and not METRICS.value:
+    if workdir and not generated and not reference:
+        return workdir
+    if workdir or generated is None or reference is None:
+        raise ConfigError("give either --workdir, or both --generated and --reference")
+    for name in (name for name, value in only_with_workdir.items() if value):
+        raise ConfigError(f"--{name} goes with --workdir")
+    if not METRICS.value:
         raise ConfigError("--generated needs --metrics=a,b")
+    return generated, reference
 
 
 def main() -> int:
@@ -51,21 +53,20 @@ def main() -> int:
     from genmodels.reporting.files import read_results, write_results
     from genmodels.runs import workdir
 
-    out, sampling = pathlib.Path(OUT.value), sampling_flags.given()
+    out, sampling, options = pathlib.Path(OUT.value), sampling_flags.given(), metric_flags.given()
     outside_calls = r",(?![^(]*\))"  # commas that separate likelihoods, not the arguments of one
     likelihoods = tuple(re.split(outside_calls, LIKELIHOODS.value)) if LIKELIHOODS.value else None
-    check_flags(out, {"check": CHECK.value} | sampling | {"likelihoods": likelihoods})
+    scored = read_flags(out, {"check": CHECK.value} | sampling | {"likelihoods": likelihoods})
     metrics = None if METRICS.value is None else tuple(METRICS.value)
-    options = metric_flags.given()
     check_writable(out)
-    if not WORKDIR.value:
-        results = scoring.of_paths(GENERATED.value, REFERENCE.value, metrics, options)
+    if isinstance(scored, tuple):
+        results = scoring.of_paths(*scored, metrics or (), options)
     else:
-        expect = workdir.read_config(pathlib.Path(WORKDIR.value)).expect
+        expect = workdir.read_config(pathlib.Path(scored)).expect
         if CHECK.value and not expect:
-            raise ConfigError(f"--check: config.expect of {WORKDIR.value} is empty, so there is nothing to check")
+            raise ConfigError(f"--check: config.expect of {scored} is empty, so there is nothing to check")
         chosen = (NUM.value, CHECKPOINT.value, SPLIT.value, sampling, likelihoods, options)
-        results = scoring.of_run(WORKDIR.value, metrics, *chosen, allow_code=code_flags.ALLOW_CODE.value)
+        results = scoring.of_run(scored, metrics, *chosen, allow_code=code_flags.ALLOW_CODE.value)
     write_results(out, results)
     print(f"results in {out}")
     if not CHECK.value:

@@ -21,7 +21,7 @@ flags.adopt_module_key_flags(code_flags)
 def main() -> None:
     """Writes the averaged parameters where the run keeps them; an .npz names them as the checkpoint does."""
     from genmodels.core.checkpoint import flat
-    from genmodels.core.files import atomic_path
+    from genmodels.core.files import write_arrays
     from genmodels.errors import ConfigError
     from genmodels.interop import diffusers
     from genmodels.runs.inference import Run
@@ -36,8 +36,7 @@ def main() -> None:
         diffusers.write(run, out)
         print(f"{out}: {run.weights} weights of step {run.step}, a UNet2DModel and its scheduler for diffusers")
         return
-    with atomic_path(out) as temporary:
-        np.savez(temporary, **{name: np.asarray(leaf) for name, leaf in flat(run.variables["params"]).items()})
+    write_arrays(out, {name: np.asarray(leaf) for name, leaf in flat(run.variables["params"]).items()})
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     print(f"{out}: {run.weights} weights of step {run.step}, {out.stat().st_size:,} bytes, sha256 {digest}")
 

@@ -34,7 +34,7 @@ from genmodels.evaluators import (
     resolve,
     statistics,
 )
-from genmodels.evaluators.features import MOMENTS, summarise
+from genmodels.evaluators.features import MOMENTS, present, summarise
 from genmodels.evaluators.likelihood import resolve_likelihoods
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import pictures
@@ -102,7 +102,8 @@ def of_paths(
     check_paths(metrics, shapes, files)
     counts = [len(one) if isinstance(one, ImageSet) else one.gaussian.count for one in sets.values()]
     check_counts(metrics, options, *counts)
-    return _collect(metrics, Context(**sets, protocol={"versions": _versions()}, options=options))
+    context = Context(sets["generated"], sets["reference"], protocol={"versions": _versions()}, options=options)
+    return _collect(metrics, context)
 
 
 def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[str, np.ndarray]:
@@ -117,8 +118,8 @@ def statistics_of(images: str, extractor: str, resize: str, layer: str) -> dict[
     if source.image_shape:
         extractor_spec.check(source.image_shape)
     one = ImageSet(source.pixels, source.labels, {}, source.fingerprint)
-    gaussian = summarise("--images", one, network, {MOMENTS}, splits=1).gaussian
-    return statistics.arrays(gaussian, network, source.fingerprint)
+    summary = summarise("--images", one, network, {MOMENTS}, splits=1)
+    return statistics.arrays(present(summary.gaussian), network, source.fingerprint)
 
 
 def _as_set(source: DataSource | None, role: str, lazy: bool) -> ImageSet | None:
@@ -227,7 +228,7 @@ def of_run(
     load_weights(metrics, options)
     reference, training = _data_of(run, metrics, split)
     num = num or settings.num_samples
-    check_counts(metrics, options, num, reference and len(reference))
+    check_counts(metrics, options, num, None if reference is None else len(reference))
     protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
     generated, drawing = None, need(metrics, "generated")
     shown = [name for name, one in pictures.pictured(predict).items() if one.images or drawing or not metrics]

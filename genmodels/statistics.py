@@ -5,7 +5,6 @@ python -m genmodels.statistics --images=PATH --out=FILE.npz --extractor=inceptio
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from genmodels import cli
@@ -20,7 +19,7 @@ LAYER = flags.DEFINE_string("layer", "", "Layer of the FID Inception; default: p
 def main() -> None:
     """Passes over the images once; genmodels.evaluate takes the file as --reference or --generated."""
     from genmodels import scoring
-    from genmodels.core.files import atomic_path, check_writable
+    from genmodels.core.files import check_writable, write_arrays
     from genmodels.errors import ConfigError
 
     out = pathlib.Path(OUT.value)
@@ -28,8 +27,7 @@ def main() -> None:
         raise ConfigError(f"--out={out}: must end in .npz")
     check_writable(out)
     arrays = scoring.statistics_of(IMAGES.value, EXTRACTOR.value, RESIZE.value, LAYER.value)
-    with atomic_path(out) as temporary:
-        np.savez(temporary, **arrays)
+    write_arrays(out, arrays)
     print(f"{out}: mu and sigma of {arrays['count']:,} images, {len(arrays['mu'])} dimensions, {arrays['extractor']}")
 
 

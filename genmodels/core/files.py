@@ -5,6 +5,9 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 from genmodels.errors import StorageError
 
@@ -56,3 +59,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file atomically, see `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text)
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = False) -> None:
+    """Writes arrays by name to an .npz atomically, see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        (np.savez_compressed if compress else np.savez)(temporary, **arrays)

@@ -263,8 +263,9 @@ def evaluate(metrics: Metrics, context: Context) -> Iterator[Result]:
     ]
     summaries = Summaries(context, wanted)
     for metric in metrics.values():
-        paired = context.predict is None and metric.between_paths is not None
         if metric.extractor_spec is not None:
             yield from metric.evaluate(context, summaries)
+        elif context.predict is None and metric.between_paths is not None:
+            yield from metric.between_paths(context)
         else:
-            yield from (metric.between_paths if paired else metric.evaluate)(context)
+            yield from metric.evaluate(context)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.data.pixels import Mixed, Pixels
+from genmodels.data.pixels import Mixed, Pixels, gather
+from genmodels.errors import ConfigError
 from genmodels.metrics.moments import Gaussian
 
 
@@ -32,6 +33,22 @@ class ImageSet:
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def gathered(self) -> UInt8[np.ndarray, "N height width channel"]:
+        """All images as one array."""
+        return gather(self.images)
+
+    def require_labels(self) -> Int[np.ndarray, " N"]:
+        """The labels.
+
+        Raises:
+          ConfigError: the set has none.
+        """
+        if self.labels is None:
+            raise ConfigError(
+                f"a metric needs labels, but {next(iter(self.origin.values()), 'a set of images')} has none"
+            )
+        return self.labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +134,7 @@ class Context:
     """Everything that an evaluator may use; what is not available is None or empty.
 
     Attributes:
-      generated: samples of the model, or images at a path.
+      generated: samples of the model, or images or a statistics file at a path.
       reference: held-out images of the data set, or images or a statistics file at a path.
       training: the images on which the model was trained.
       predict: calls a predict function of the run: (name, num, inputs, seed, **options), see inference.Predictor.
@@ -130,7 +147,7 @@ class Context:
       seed: of all random choices.
     """
 
-    generated: ImageSet | None = None
+    generated: ImageSet | Statistics | None = None
     reference: ImageSet | Statistics | None = None
     training: ImageSet | None = None
     predict: Callable[..., dict[str, np.ndarray]] | None = None
@@ -141,3 +158,35 @@ class Context:
     likelihoods: tuple[Likelihood, ...] = ()
     options: Options = Options()
     seed: int = 0
+
+    def require_set(self, role: str) -> ImageSet | Statistics:
+        """The set "generated", "reference" or "training".
+
+        Raises:
+          ConfigError: it is not available.
+        """
+        found = {"generated": self.generated, "reference": self.reference, "training": self.training}[role]
+        if found is None:
+            raise ConfigError(f"a metric needs {role} images, which are not given; set `{role}` of the Context")
+        return found
+
+    def require_images(self, role: str) -> ImageSet:
+        """The set "generated", "reference" or "training", which must be images.
+
+        Raises:
+          ConfigError: it is not available, or is a statistics file.
+        """
+        found = self.require_set(role)
+        if isinstance(found, Statistics):
+            raise ConfigError(f"a metric needs the {role} images themselves, but a file of their statistics is given")
+        return found
+
+    def call(self, function: str, num: int, inputs: Mapping[str, Any], **options: Any) -> dict[str, np.ndarray]:
+        """The outputs of a predict function of the run for `num` rows of inputs.
+
+        Raises:
+          ConfigError: no run is given.
+        """
+        if self.predict is None:
+            raise ConfigError(f"a metric needs a run with its function {function!r}; set `predict` of the Context")
+        return self.predict(function, num, inputs, seed=self.seed, **options)

@@ -32,13 +32,12 @@ def _table(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> d
 
 def accuracy(context: Context) -> Iterator[Result]:
     """The share of reference images whose largest logit is that of their label; its table is the confusion matrix."""
-    reference = context.reference
-    logits = context.predict("classify", len(reference.images), {"image": reference.images}, seed=context.seed)[
-        "logits"
-    ]
+    reference = context.require_images("reference")
+    labels = reference.require_labels()
+    logits = context.call("classify", len(reference), {"image": reference.images})["logits"]
     predicted, classes = np.argmax(logits, -1), logits.shape[-1]
-    protocol = {**context.protocol, **reference.origin, "n_reference": len(reference.images)}
+    protocol = {**context.protocol, **reference.origin, "n_reference": len(reference)}
     numbers = tuple(map(str, range(classes)))
     names = reference.class_names if len(reference.class_names) == classes else numbers
-    table = _table(reference.labels, predicted, names) if classes <= MAX_TABLE_CLASSES else None
-    yield Result("accuracy", float(np.mean(predicted == reference.labels)), protocol, table=table)
+    table = _table(labels, predicted, names) if classes <= MAX_TABLE_CLASSES else None
+    yield Result("accuracy", float(np.mean(predicted == labels)), protocol, table=table)

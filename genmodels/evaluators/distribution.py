@@ -18,7 +18,7 @@ import numpy as np
 from genmodels.cli.progress import progress
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
-from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary
+from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary, present
 from genmodels.extractors import NAMES, Extractor, ExtractorSpec, inception, is_published
 from genmodels.metrics import frechet, kernel, precision_recall
 from genmodels.metrics.moments import COVARIANCE_DIVISOR
@@ -53,7 +53,7 @@ def _deficient(dimension: int, **counts: int | None) -> dict[str, str]:
 
 
 def _fd(context: Context, generated: Summary, reference: Summary) -> Measured:
-    a, b = generated.gaussian, reference.gaussian
+    a, b = present(generated.gaussian), present(reference.gaussian)
     distance = frechet.frechet_distance(a, b)
     return distance.value, {
         "covariance_divisor": COVARIANCE_DIVISOR,
@@ -64,25 +64,24 @@ def _fd(context: Context, generated: Summary, reference: Summary) -> Measured:
 
 
 def _fd_infinity(context: Context, generated: Summary, reference: Summary) -> Measured:
-    features = generated.features
+    features, gaussian = present(generated.features), present(reference.gaussian)
     min_size = max(2, min(len(features) // 10, 5000))
     with progress("FD of subsets", frechet.POINTS) as bar:
-        extrapolated = frechet.extrapolated(features, reference.gaussian, context.seed, min_size, bar.update)
+        extrapolated = frechet.extrapolated(features, gaussian, context.seed, min_size, bar.update)
     return extrapolated.value, {
         "covariance_divisor": COVARIANCE_DIVISOR,
         "extrapolation": "line in 1/N through random subsets of the generated images, at 1/N = 0",
         "fitted_to_n": list(extrapolated.sizes),
         "seed": context.seed,
-        **_deficient(features.shape[1], subset=min_size, reference=reference.gaussian.count),
+        **_deficient(features.shape[1], subset=min_size, reference=gaussian.count),
     }
 
 
 def _kd(context: Context, generated: Summary, reference: Summary) -> Measured:
     subsets, size = context.options.subsets, context.options.subset_size
     with progress("subsets of the kernel distance", subsets) as bar:
-        distance = kernel.kernel_distance(
-            generated.features, reference.features, subsets, size, context.seed, bar.update
-        )
+        x, y = present(generated.features), present(reference.features)
+        distance = kernel.kernel_distance(x, y, subsets, size, context.seed, bar.update)
     return distance.mean, {
         "kernel": "(x.y/d + 1)^3",
         "estimator": "unbiased MMD^2",
@@ -95,13 +94,13 @@ def _kd(context: Context, generated: Summary, reference: Summary) -> Measured:
 
 
 def _cs(context: Context, generated: Summary) -> Measured:
-    mean, std = generated.scores.result()
+    mean, std = present(generated.scores).result()
     return mean, {"splits": context.options.splits, "std_over_splits": std, "shuffled": False, "dtype": "float64"}
 
 
 @functools.lru_cache(maxsize=1)  # precision, recall, density and coverage come from the same computation
 def _manifolds(generated: Summary, reference: Summary, k: int) -> precision_recall.Manifolds:
-    real, fake = reference.features, generated.features
+    real, fake = present(reference.features), present(generated.features)
     with progress("nearest neighbours", 2 * len(real) + len(fake)) as bar:
         return precision_recall.manifolds(real, fake, k, advance=bar.update)
 
@@ -119,14 +118,14 @@ def _manifold(part: str) -> Callable[..., Measured]:
 
 
 def _agreement(context: Context, generated: Summary) -> Measured:
-    labels = context.generated.labels
+    labels = context.require_images("generated").labels
     if labels is None:
         raise ConfigError("needs labels: take samples of a conditional model, or an .npz that has `labels`")
-    return float(np.mean(generated.classes == labels)), {}
+    return float(np.mean(present(generated.classes) == labels)), {}
 
 
 def _class_share_min(context: Context, generated: Summary) -> Measured:
-    counts = generated.histogram
+    counts = present(generated.histogram)
     return float(counts.min() / counts.sum()), {"classes": len(counts), "histogram": counts.tolist()}
 
 
@@ -148,10 +147,15 @@ PUBLISHED = {family.published: name for name, family in FAMILIES.items() if fami
 PATTERN = re.compile(r"(?P<stem>\w+?)(\.(?P<layer>\w+))?(\[(?P<resize>\w+)\])?")
 
 
+def _parsed(name: str) -> tuple[str, str, str]:
+    """The stem, layer and resize in a metric's name; "" for each that it does not state."""
+    match = PATTERN.fullmatch(name)
+    return (match["stem"], match["layer"] or "", match["resize"] or "") if match else ("", "", "")
+
+
 def family_of(name: str) -> str | None:
     """The family to which a metric's name belongs; None if the name is not that of a distribution metric."""
-    match = PATTERN.fullmatch(name)
-    stem = match["stem"] if match else ""
+    stem, *_ = _parsed(name)
     if stem in PUBLISHED:
         return PUBLISHED[stem]
     matching = [family for family in FAMILIES if stem == family or stem.startswith(f"{family}_")]
@@ -214,12 +218,12 @@ def extractor_of(name: str, family: str, defaults: ExtractorDefaults) -> Extract
       ConfigError: no extractor is named, the name contradicts the defaults, or the name is reserved for the FID
         Inception and another extractor is chosen.
     """
-    match = PATTERN.fullmatch(name)
-    stem, layer, resize = match["stem"], match["layer"] or "", match["resize"] or "none"
+    stem, layer, resize = _parsed(name)
     for flag, in_name, default in (("resize", resize, defaults.resize), ("layer", layer, defaults.layer)):
         if in_name not in ("", "none") and default not in ("", "none", in_name):
             raise ConfigError(f"metric {name}: contradicts --{flag}={default}; leave one of the two out")
-    resize, layer, default_id = defaults.resize if resize == "none" else resize, layer or defaults.layer, defaults.id
+    resize = resize if resize not in ("", "none") else defaults.resize
+    layer, default_id = layer or defaults.layer, defaults.id
     if stem in PUBLISHED:
         if default_id not in ("", inception.ID):
             raise ConfigError(
@@ -301,7 +305,7 @@ def evaluate(
       ConfigError, DataError: the metric cannot be measured; the message names it and says why.
     """
     extractor = extractor_spec.load()
-    sets = {role: getattr(context, role) for role, wanted in wants(family).items() if wanted}
+    sets = {role: context.require_set(role) for role, parts in wants(family).items() if parts}
     full_name = result_name(family, extractor)
     undocumented = _undocumented(sets)
     if undocumented and full_name.partition("[")[0] in PUBLISHED:

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -16,21 +17,24 @@ from jaxtyping import Float32, Int
 
 from genmodels.cli.progress import progress
 from genmodels.core.parallel import gather_hosts
-from genmodels.errors import ConfigError, DataError
+from genmodels.errors import DataError
 from genmodels.evaluators import statistics
 from genmodels.evaluators.base import Context, ImageSet
-from genmodels.extractors import Extracted, Extractor, ExtractorSpec
+from genmodels.extractors import Extracted, Extractor, ExtractorSpec, logits_of
 from genmodels.metrics.inception_score import ScoreSums
 from genmodels.metrics.moments import Gaussian, Moments, merged
 
+T = TypeVar("T")
+
 MOMENTS, SCORES, FEATURES, CLASSES, HISTOGRAM = WANTS = ("moments", "scores", "features", "classes", "histogram")
+OF_LOGITS = frozenset({SCORES, CLASSES, HISTOGRAM})
 CHUNK_IMAGES = 512  # at most, read and extracted at a time
 CHUNK_BYTES = 2**27  # of pixels, at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
-    """What metrics want of a set of images; what none of them wants is None.
+    """What metrics want of a set of images; what none of them wants is None. Metrics read it by `present`.
 
     Attributes:
       gaussian: fitted to the features.
@@ -45,6 +49,17 @@ class Summary:
     features: Float32[np.ndarray, "N d"] | None = None
     classes: Int[np.ndarray, " N"] | None = None
     histogram: Int[np.ndarray, " class"] | None = None
+
+
+def present(part: T | None) -> T:
+    """A part of a summary, which is present if a metric wants it.
+
+    Raises:
+      LookupError: it is None, because the metric that reads it does not state that it wants it.
+    """
+    if part is None:
+        raise LookupError("a metric reads a part of a summary that it does not want; state it in its Family")
+    return part
 
 
 def _extract(what: str, extractor: Extractor, images, start: int) -> Extracted:
@@ -90,9 +105,24 @@ class _Parts:
         lists = ("features", "classes", "histograms")
         named = {f"{kind}.{i}": x for kind in lists for i, x in enumerate(getattr(self, kind))}
         for kind, part in (("moments", self.moments), ("scores", self.scores)):
-            for key, value in {} if part is None else vars(part).items():
-                named |= {} if value is None else {f"{kind}.{key}": np.asarray(value)}
+            named |= {} if part is None else {f"{kind}.{key}": np.asarray(value) for key, value in vars(part).items()}
         return named
+
+    def add_features(self, features: Float32[np.ndarray, "rows d"], wants: set[str]) -> None:
+        """Adds what is wanted of the features of more images."""
+        if MOMENTS in wants:
+            part = Moments.of(features)
+            self.moments = part if self.moments is None else self.moments.merge(part)
+        if FEATURES in wants:
+            self.features.append(features)
+
+    def add_classes(self, logits: Float32[np.ndarray, "rows classes"], wants: set[str]) -> None:
+        """Adds what is wanted of the most likely classes of more images."""
+        classes = np.argmax(logits, axis=-1)
+        if CLASSES in wants:
+            self.classes.append(classes)
+        if HISTOGRAM in wants:
+            self.histograms.append(np.bincount(classes, minlength=logits.shape[1]))
 
     @classmethod
     def unpacked(cls, named: Mapping[str, np.ndarray]) -> "_Parts":
@@ -104,7 +134,7 @@ class _Parts:
 
         moments, scores = fields("moments"), fields("scores")
         return cls(
-            Moments(**({"rows": None, "scatter": None} | moments)) if moments else None,
+            Moments(**moments) if moments else None,
             ScoreSums(**scores) if scores else None,
             list(fields("features").values()),
             list(fields("classes").values()),
@@ -125,18 +155,21 @@ def summarise(what: str, images: ImageSet, extractor: Extractor, wants: Iterable
       ConfigError: the extractor has no logits, but they are needed.
       DataError: features or logits are not finite or have a wrong shape, or there are too few images.
     """
+    if not len(images):
+        raise DataError(f"{what}: there are no images")
     wants = set(wants)
     alone = jax.process_count() == 1  # the cache is not read by several processes, because their disks may differ
     if alone and wants == {MOMENTS} and (known := statistics.load_moments(extractor, images.fingerprint)):
         return Summary(gaussian=_gaussian(what, known))
     mine = _pass(what, images, extractor, wants, splits)
     parts = [mine] if alone else [_Parts.unpacked(named) for named in gather_hosts(mine.packed()) if named]
-    moments = merged(part.moments for part in parts) if MOMENTS in wants else None
+    moments = merged(present(part.moments) for part in parts) if MOMENTS in wants else None
     if moments is not None:
         statistics.keep_moments(extractor, images.fingerprint, moments)
+    scores = (present(part.scores) for part in parts)
     return Summary(
         gaussian=None if moments is None else _gaussian(what, moments),
-        scores=functools.reduce(ScoreSums.merge, (part.scores for part in parts)) if SCORES in wants else None,
+        scores=functools.reduce(ScoreSums.merge, scores) if SCORES in wants else None,
         features=np.concatenate([rows for part in parts for rows in part.features]) if FEATURES in wants else None,
         classes=np.concatenate([rows for part in parts for rows in part.classes]) if CLASSES in wants else None,
         histogram=np.sum([counts for part in parts for counts in part.histograms], axis=0)
@@ -153,27 +186,22 @@ def _pass(what: str, images: ImageSet, extractor: Extractor, wants: set[str], sp
     for start in range(first, last, chunk):
         rows = images.images[np.arange(start, min(start + chunk, last))]
         found = _extract(what, extractor, rows, start)
-        if wants & {SCORES, CLASSES, HISTOGRAM} and found.logits is None:
-            raise ConfigError(f"the extractor {extractor.id} returns no logits, but metrics of classes need them")
-        if MOMENTS in wants:
-            part = Moments.of(found.features)
-            parts.moments = part if parts.moments is None else parts.moments.merge(part)
-        if SCORES in wants:
-            try:
-                sums = parts.scores or ScoreSums.empty(count, found.logits.shape[1], splits)
-            except ValueError as error:
-                raise DataError(f"{what}: {error}; set --splits") from error
-            parts.scores = sums.add(found.logits, start)
-        if FEATURES in wants:
-            parts.features.append(found.features)
-        if CLASSES in wants:
-            parts.classes.append(np.argmax(found.logits, axis=-1))
-        if HISTOGRAM in wants:
-            classes = found.logits.shape[-1]
-            parts.histograms.append(np.bincount(np.argmax(found.logits, axis=-1), minlength=classes))
+        parts.add_features(found.features, wants)
+        if wants & OF_LOGITS:
+            logits = logits_of(extractor, found)
+            parts.add_classes(logits, wants)
+            if SCORES in wants:
+                parts.scores = (parts.scores or _no_scores(what, count, logits.shape[1], splits)).add(logits, start)
         bar.update(len(rows))
     bar.close()
     return parts
+
+
+def _no_scores(what: str, count: int, classes: int, splits: int) -> ScoreSums:
+    try:
+        return ScoreSums.empty(count, classes, splits)
+    except ValueError as error:
+        raise DataError(f"{what}: {error}; set --splits") from error
 
 
 def _gaussian(what: str, moments: Moments) -> Gaussian:
@@ -202,7 +230,7 @@ class Summaries:
         """The summary of the set "generated" or "reference" with this extractor."""
         key = role, extractor_spec
         if key not in self._summaries:
-            images, extractor = getattr(self._context, role), extractor_spec.load()
+            images, extractor = self._context.require_set(role), extractor_spec.load()
             if isinstance(images, ImageSet):
                 summary = summarise(role, images, extractor, self._wants[key], self._context.options.splits)
             else:

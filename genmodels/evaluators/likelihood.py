@@ -83,14 +83,14 @@ def nll(context: Context) -> Iterator[Result]:
     Raises:
       DataError: a likelihood is not a number, for example because an ODE solver failed.
     """
-    reference = context.reference
+    reference = context.require_images("reference")
     for kind in context.likelihoods:
         name, kind_protocol = kind.name, kind.protocol
-        num = min(kind.images or len(reference.images), len(reference.images))
+        num = min(kind.images or len(reference), len(reference))
         inputs = {"image": reference.images[:num]}
         if context.conditional:
-            inputs["label"] = reference.labels[:num]
-        outputs = context.predict(name, num, inputs, seed=context.seed, **kind.options)
+            inputs["label"] = reference.require_labels()[:num]
+        outputs = context.call(name, num, inputs, **kind.options)
         values = outputs.pop("nll").astype(np.float64)
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])

@@ -17,19 +17,20 @@ def nn_distance_ratio(context: Context) -> Iterator[Result]:
     Raises:
       DataError: the sets have images of different shapes, or there are no training images.
     """
+    generated, reference, training = map(context.require_images, ("generated", "reference", "training"))
     try:
-        samples, _ = nearest_neighbours(context.generated.images, context.training.images)
-        held_out, _ = nearest_neighbours(context.reference.images, context.training.images)
+        samples, _ = nearest_neighbours(generated.gathered(), training.images)
+        held_out, _ = nearest_neighbours(reference.gathered(), training.images)
     except ValueError as error:
         raise DataError(f"nn_distance_ratio: {error}") from error
     protocol = {
         **context.protocol,
-        **context.generated.origin,
-        **context.reference.origin,
+        **generated.origin,
+        **reference.origin,
         "distance": "Euclidean over pixels",
         "n_generated": len(samples),
         "n_reference": len(held_out),
-        "n_training": context.training.images.shape[0],
+        "n_training": len(training),
         "mean_distance_generated": float(samples.mean()),
         "mean_distance_reference": float(held_out.mean()),
     }

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.data.pixels import gather
 from genmodels.errors import DataError
 from genmodels.evaluators.base import Context, Options, Result
 from genmodels.extractors import perceptual
@@ -28,11 +27,11 @@ def pair_results(
     Raises:
       DataError: shapes differ, images are too small, or the weights of LPIPS are missing.
     """
-    details = {"average": "mean of per-image values", "n_reference": len(b)}
+    details: dict[str, Any] = {"average": "mean of per-image values", "n_reference": len(b)}
     try:
         if name == "lpips":
             model = perceptual.load(options.lpips_trunk, options.lpips_linear)
-            values, details = model(a, b), details | model.protocol
+            values, details = model(a, b), {**details, **model.protocol}
         else:
             values = {"psnr": image.psnr, "ssim": image.ssim, "ms_ssim": image.ms_ssim}[name](a, b)
             details |= {"data_range": "255 (uint8)"}
@@ -46,9 +45,9 @@ def pair_results(
 
 
 def _between(name: str, context: Context) -> Iterator[Result]:
-    generated, reference = context.generated, context.reference
+    generated, reference = map(context.require_images, ("generated", "reference"))
     protocol = {**context.protocol, **generated.origin, **reference.origin}
-    yield from pair_results(name, gather(generated.images), gather(reference.images), protocol, context.options)
+    yield from pair_results(name, generated.gathered(), reference.gathered(), protocol, context.options)
 
 
 # Each measures the metric of its name between generated image i and reference image i.

@@ -11,18 +11,19 @@ from genmodels.evaluators.pairs import pair_results
 
 
 def _reconstructions(name: str, context: Context) -> Iterator[Result]:
-    reference = context.reference
-    inputs = {"image": reference.images}
+    reference = context.require_images("reference")
+    originals = reference.gathered()
+    inputs = {"image": originals}
     if context.conditional:
-        inputs["label"] = reference.labels
+        inputs["label"] = reference.require_labels()
     calls = [("denoise", {"timestep": timestep}, {"reconstruction": "one step"}) for timestep in context.timesteps]
     if "reconstruct" in context.functions:
         function = context.functions["reconstruct"]
         calls = [("reconstruct", dict(function.options), {"reconstruction": "latent", **function.protocol})]
     for function, options, entries in calls:
-        images = context.predict(function, len(reference), inputs, seed=context.seed, **options)["image"]
+        images = context.call(function, len(reference), inputs, **options)["image"]
         protocol = {**context.protocol, **reference.origin, **entries, **options}
-        yield from pair_results(name, images, reference.images, protocol, context.options)
+        yield from pair_results(name, images, originals, protocol, context.options)
 
 
 # Each measures the metric of its name: once for an autoencoder, at each of `context.timesteps` for a denoiser.

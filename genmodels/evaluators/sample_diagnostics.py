@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genmodels.errors import DataError
-from genmodels.extractors import ExtractorSpec
+from genmodels.extractors import ExtractorSpec, logits_of
 from genmodels.extractors.classifiers import SHIPPED
 
 Images = UInt8[np.ndarray, "N height width channel"]
@@ -42,7 +42,8 @@ def class_shares(images: Images, classifier: ExtractorSpec) -> dict[str, float]:
       `drawn_class_max`, the share of images in the most frequent class; `drawn_class_coverage`, the share of classes
       that occur at all; and for each class C `drawn_share_C`, its share of the images.
     """
-    logits = classifier.load()(images).logits
+    extractor = classifier.load()
+    logits = logits_of(extractor, extractor(images))
     shares = np.bincount(np.argmax(logits, -1), minlength=logits.shape[1]) / len(logits)
     totals = {"drawn_class_max": float(shares.max()), "drawn_class_coverage": float(np.mean(shares > 0))}
     return totals | {f"{CLASS_SHARE_PREFIX}{name}": float(share) for name, share in enumerate(shares)}

@@ -109,11 +109,10 @@ def load_moments(extractor: Extractor, fingerprint: str) -> Moments | None:
     if not entry:
         return None
     info, found, _ = entry
-    rows, scatter = found.get("rows"), found.get("scatter")
-    kept = rows if scatter is None else scatter
+    kept = found.get("scatter", found.get("rows"))
     if kept is None or cache.checksum(kept) != info.get("kept") or found["mean"].shape != (extractor.dimension,):
         return None
-    return Moments(info["count"], found["mean"], rows, scatter)
+    return Moments(info["count"], found["mean"], kept)
 
 
 def keep_moments(extractor: Extractor, fingerprint: str, moments: Moments) -> None:
@@ -121,6 +120,6 @@ def keep_moments(extractor: Extractor, fingerprint: str, moments: Moments) -> No
     name = _entry(extractor, fingerprint)
     if name is None:
         return
-    kept = {"rows": moments.rows} if moments.scatter is None else {"scatter": moments.scatter}
-    info = {"count": moments.count, "shape": [], "kept": cache.checksum(next(iter(kept.values())))}
-    cache.write(name, info, {"mean": moments.mean, **kept}, None)
+    info = {"count": moments.count, "shape": [], "kept": cache.checksum(moments.kept)}
+    kind = "rows" if moments.keeps_rows else "scatter"
+    cache.write(name, info, {"mean": moments.mean, kind: moments.kept}, None)

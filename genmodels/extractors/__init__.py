@@ -12,10 +12,10 @@ import functools
 from genmodels.core import user_code
 from genmodels.errors import ConfigError, choose
 from genmodels.extractors import classifiers, inception
-from genmodels.extractors.base import Extracted, Extractor, NetworkExtractor, check_shape
+from genmodels.extractors.base import Extracted, Extractor, NetworkExtractor, check_shape, logits_of
 from genmodels.metrics.resize import RESIZES
 
-__all__ = ["NAMES", "Extracted", "Extractor", "ExtractorSpec", "NetworkExtractor", "is_published"]
+__all__ = ["NAMES", "Extracted", "Extractor", "ExtractorSpec", "NetworkExtractor", "is_published", "logits_of"]
 
 NAMES = (*classifiers.SHIPPED, inception.ID, inception.UNVERIFIED)
 

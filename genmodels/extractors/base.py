@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Float32, UInt8
 
-from genmodels.errors import DataError
+from genmodels.errors import ConfigError, DataError
 from genmodels.metrics.resize import resize, resize_on_host
 
 Images = UInt8[np.ndarray, "N height width channel"]
@@ -31,24 +31,41 @@ class Extracted(NamedTuple):
 
 @runtime_checkable
 class Extractor(Protocol):
-    """A callable that maps images to features.
+    """A callable that maps images to features, with attributes that describe it; plain attributes will do."""
 
-    Attributes:
-      id: one word, which is part of the names of its metrics: fd_<id>.
-      sha256: of its weights.
-      layer: name of the layer whose output is the features.
-      dimension: length of a feature vector.
-      resize: how it resizes images to its input size: "none", "tf1", "clean" or a word of your own.
-    """
+    @property
+    def id(self) -> str:
+        """One word, which is part of the names of its metrics: fd_<id>."""
 
-    id: str
-    sha256: str
-    layer: str
-    dimension: int
-    resize: str
+    @property
+    def sha256(self) -> str:
+        """The hash of its weights."""
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer whose output is the features."""
+
+    @property
+    def dimension(self) -> int:
+        """The length of a feature vector."""
+
+    @property
+    def resize(self) -> str:
+        """How it resizes images to its input size: "none", "tf1", "clean" or a word of your own."""
 
     def __call__(self, images: Images) -> Extracted:
         """Features and logits of uint8 images."""
+
+
+def logits_of(extractor: Extractor, found: Extracted) -> Float32[np.ndarray, "N classes"]:
+    """The logits among an extractor's output.
+
+    Raises:
+      ConfigError: the extractor does not classify.
+    """
+    if found.logits is None:
+        raise ConfigError(f"the extractor {extractor.id} returns no logits, but metrics of classes need them")
+    return found.logits
 
 
 def check_shape(id: str, input_shape: tuple[int, ...], resize: str, image_shape: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ the same layout can be used as well, but numbers measured with them have another
 import functools
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +48,7 @@ def _layout() -> dict[str, tuple[int, ...]]:
     return layout
 
 
-def folded(state: Mapping[str, np.ndarray]) -> dict:
+def folded(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The parameters of `models.inception.Inception` from a PyTorch state dict.
 
     Batch norms are folded into the convolutions before them, in float64.
@@ -64,7 +65,7 @@ def folded(state: Mapping[str, np.ndarray]) -> dict:
     for name, shape in layout.items():
         if state[name].shape != shape:
             raise ValueError(f"the tensor {name} has shape {state[name].shape}, in the FID Inception it has {shape}")
-    params = {"fc": {"kernel": state["fc.weight"].T, "bias": state["fc.bias"]}}
+    params: dict[str, Any] = {"fc": {"kernel": state["fc.weight"].T, "bias": state["fc.bias"]}}
     for name in (name for name in layout if name.endswith(".conv.weight")):
         stem = name.removesuffix(".conv.weight")
         weight, bias, mean, variance = (state[f"{stem}.bn.{part}"].astype(np.float64) for part in NORM)
@@ -97,7 +98,7 @@ def load(path: str, resize: str, layer: str = DEFAULT_LAYER, verified: bool = Tr
     model = inception.Inception()
 
     def apply(variables, images):
-        taps = model.apply(variables, (images - 128) / 128)
+        taps: Any = model.apply(variables, (images - 128) / 128)
         return getattr(taps, layer), taps.unbiased
 
     return NetworkExtractor(

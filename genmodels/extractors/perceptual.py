@@ -102,7 +102,7 @@ def load(trunk: str, linear: str) -> Perceptual:
     if not (trunk and linear):
         raise DataError(HOW_TO_GET_WEIGHTS)
     paths = pathlib.Path(trunk), pathlib.Path(linear)
-    hashes = tuple(digest(path) for path in paths)
+    hashes = digest(paths[0]), digest(paths[1])
     kinds = [_kind_of(path, position, found) for position, (path, found) in enumerate(zip(paths, hashes, strict=True))]
     if kinds[0] != kinds[1]:
         raise DataError(
@@ -110,7 +110,7 @@ def load(trunk: str, linear: str) -> Perceptual:
             "both must be for the same network"
         )
     try:
-        return assembled(kinds[0], *(read_tensors(path) for path in paths), hashes)
+        return assembled(kinds[0], read_tensors(paths[0]), read_tensors(paths[1]), hashes)
     except ValueError as error:
         raise DataError(str(error)) from error
 

@@ -119,7 +119,15 @@ class _Reader(pickle._Unpickler):
     """An unpickler that knows only _KNOWN_NAMES and OPCODES. It records storages; the caller reads their bytes.
 
     It extends Python's own implementation, because the one in C allocates as much memory as a damaged file states.
+
+    Attributes:
+      stack, pop_mark: of the base class, where they are undocumented: the objects built so far, and a function that
+        removes and returns those since the last mark.
+      dispatch: the method that carries out each opcode.
     """
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
     def _leave_out_attributes(self) -> None:
         """Replaces the opcode BUILD: discards attributes of a dictionary, such as the versions of a state dict."""
@@ -138,7 +146,7 @@ class _Reader(pickle._Unpickler):
     def _refuse_opcode(self) -> None:
         raise _RefusedError("is a pickle of a kind that torch.save does not write")
 
-    dispatch: ClassVar = (
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = (
         dict.fromkeys(range(256), _refuse_opcode)
         | {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES}
         | {pickle.BUILD[0]: _leave_out_attributes, pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items}
@@ -244,7 +252,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     if _unpickled(file).get("little_endian") is not True:
         raise _RefusedError("was written on a big-endian machine")
     tensors = _tensors(_unpickled(file))
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    storages: dict[str | int, _Storage] = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     parts = {}
     for key in _unpickled(file):
         storage = storages.get(_key(key))

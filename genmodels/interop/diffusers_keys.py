@@ -54,6 +54,17 @@ def _attention_of(config: Mapping[str, Any], key: str, known: Mapping[str, bool]
     return found
 
 
+def _attention_resolutions(size: Any, levels: int, attention: list[bool]) -> tuple[int, ...]:
+    """The heights of the feature maps that have attention, for images of `size` pixels a side."""
+    if not any(attention):
+        return ()
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ValueError(
+            f"sample_size={size!r}: must be a whole number, which determines the resolutions that have attention"
+        )
+    return tuple(-(-size // 2**level) for level, has in zip(range(levels), attention, strict=False) if has)
+
+
 def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[str, Any]:
     """The settings of our `UNet`, including `out_channels` and `num_classes`, for a config.json of `UNet2DModel`.
 
@@ -94,12 +105,6 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
     down, up = _attention_of(config, "down_block_types", DOWN), _attention_of(config, "up_block_types", UP)
     if down != up[::-1]:
         raise ValueError("up_block_types must have attention at the same levels as down_block_types")
-    size = config.get("sample_size")
-    if any(down) and (isinstance(size, bool) or not isinstance(size, int)):
-        raise ValueError(
-            f"sample_size={size!r}: must be a whole number, which determines the resolutions that have attention"
-        )
-    heights = [-(-size // 2**level) for level in range(len(widths))] if any(down) else []
     head_channels = config.get("attention_head_dim", 8)
     classes = config.get("num_class_embeds") or 0
     return {
@@ -107,7 +112,7 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
         "channels": base,
         "multipliers": tuple(width // base for width in widths),
         "blocks": config.get("layers_per_block", 2),
-        "attention_resolutions": tuple(height for height, has in zip(heights, down, strict=False) if has),
+        "attention_resolutions": _attention_resolutions(config.get("sample_size"), len(widths), down),
         "heads": 1,
         "head_channels": head_channels or 0,
         "dropout": float(config.get("dropout", 0.0)),

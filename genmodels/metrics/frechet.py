@@ -39,12 +39,12 @@ class Distance(NamedTuple):
 
 def _factor(gaussian: Gaussian) -> tuple[Float64[np.ndarray, "k d"], str]:
     """F with covariance = F^T F, and the name of the method that found it."""
-    if gaussian.factor is not None:
-        return gaussian.factor, "rows"
+    if gaussian.factored:
+        return gaussian.matrix, "rows"
     try:
-        return np.linalg.cholesky(gaussian.covariance).T, "Cholesky"
+        return np.linalg.cholesky(gaussian.matrix).T, "Cholesky"
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(gaussian.covariance)
+        values, vectors = np.linalg.eigh(gaussian.matrix)
         kept = values > len(values) * np.finfo(np.float64).eps * values[-1]  # smaller ones are rounding errors
         return np.sqrt(values[kept])[:, None] * vectors[:, kept].T, "eigenvectors"
 

@@ -84,7 +84,7 @@ def _ssim(a, b, taps):
 
 @jax.jit
 def _ms_ssim(a, b):
-    count, value = len(a), 1.0
+    count, value = len(a), jnp.ones(())
     a, b = _planes(a), _planes(b)
     for scale, weight in enumerate(SCALE_WEIGHTS):
         luminance, structure = _ssim_maps(a, b, SSIM_WINDOW)

@@ -20,23 +20,23 @@ COVARIANCE_DIVISOR = "N-1"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gaussian:
-    """A Gaussian fitted to features; its covariance is stored either as a matrix or as a factor.
+    """A Gaussian fitted to features; its covariance is stored either as it is or as a factor.
 
     Attributes:
       mean: of the features.
-      covariance: the matrix, or None if `factor` is stored.
-      factor: F with covariance = F^T F, or None if `covariance` is stored.
+      matrix: the covariance [d, d], or if `factored` a factor F [k, d] with covariance = F^T F.
+      factored: whether `matrix` is a factor.
       count: number of rows to which it was fitted; None if a statistics file does not state it.
     """
 
     mean: Float64[np.ndarray, " d"]
-    covariance: Float64[np.ndarray, "d d"] | None
-    factor: Float64[np.ndarray, "k d"] | None
+    matrix: Float64[np.ndarray, "k d"]
+    factored: bool
     count: int | None
 
     def full(self) -> Float64[np.ndarray, "d d"]:
-        """The covariance as a matrix."""
-        return self.factor.T @ self.factor if self.covariance is None else self.covariance
+        """The covariance."""
+        return self.matrix.T @ self.matrix if self.factored else self.matrix
 
     @classmethod
     def given(
@@ -54,7 +54,7 @@ class Gaussian:
             raise ValueError("the mean or the covariance has values that are not finite")
         if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-5 * np.abs(covariance).max()):
             raise ValueError("the covariance is not symmetric")
-        return cls(mean, (covariance + covariance.T) / 2, None, count)
+        return cls(mean, (covariance + covariance.T) / 2, False, count)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,14 +64,12 @@ class Moments:
     Attributes:
       count: N.
       mean: over the rows.
-      rows: all rows if N <= d, otherwise None.
-      scatter: sum over rows of (x - mean)(x - mean)^T; None if `rows` are kept.
+      kept: all rows [N, d] if N <= d, otherwise their scatter [d, d], the sum of (x - mean)(x - mean)^T.
     """
 
     count: int
     mean: Float64[np.ndarray, " d"]
-    rows: Float64[np.ndarray, "N d"] | None
-    scatter: Float64[np.ndarray, "d d"] | None
+    kept: Float64[np.ndarray, "k d"]
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "N d"], mask: Bool[np.ndarray, " N"] | None = None) -> "Moments":
@@ -90,22 +88,21 @@ class Moments:
         if bad.size:
             raise ValueError(f"features of {len(bad)} of {len(rows)} images are not finite, first of image {bad[0]}")
         mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
-        moments = cls(len(rows), mean, rows, None)
-        if len(rows) <= moments.dimension:
-            return moments
-        return cls(len(rows), mean, None, moments.scattered())
+        return cls(len(rows), mean, rows if len(rows) <= len(mean) else _scatter(rows, mean))
 
     @property
     def dimension(self) -> int:
         """d, the number of features."""
         return len(self.mean)
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether `kept` are the rows, not their scatter."""
+        return self.count <= self.dimension
+
     def scattered(self) -> Float64[np.ndarray, "d d"]:
         """The scatter matrix, computed from the rows if these are kept."""
-        if self.rows is None:
-            return self.scatter
-        deviations = self.rows - self.mean
-        return deviations.T @ deviations
+        return _scatter(self.kept, self.mean) if self.keeps_rows else self.kept
 
     def merge(self, other: "Moments") -> "Moments":
         """The moments of the rows of both parts.
@@ -121,10 +118,10 @@ class Moments:
         shift = other.mean - self.mean
         mean = self.mean + shift * (other.count / count)
         if count <= self.dimension:
-            return Moments(count, mean, np.concatenate([self.rows, other.rows]), None)
+            return Moments(count, mean, np.concatenate([self.kept, other.kept]))  # both parts have fewer rows still
         scatter = self.scattered() + other.scattered()
         scatter += np.outer(shift, shift * (self.count * other.count / count))
-        return Moments(count, mean, None, scatter)
+        return Moments(count, mean, scatter)
 
     def gaussian(self) -> Gaussian:
         """The fitted Gaussian, whose covariance has the divisor N - 1.
@@ -134,10 +131,14 @@ class Moments:
         """
         if self.count < 2:
             raise ValueError(f"a covariance needs at least two images, got {self.count}")
-        if self.rows is None:
-            return Gaussian(self.mean, self.scatter / (self.count - 1), None, self.count)
-        factor = (self.rows - self.mean) / np.sqrt(self.count - 1)
-        return Gaussian(self.mean, None, factor, self.count)
+        if self.keeps_rows:
+            return Gaussian(self.mean, (self.kept - self.mean) / np.sqrt(self.count - 1), True, self.count)
+        return Gaussian(self.mean, self.kept / (self.count - 1), False, self.count)
+
+
+def _scatter(rows: Float64[np.ndarray, "N d"], mean: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "d d"]:
+    deviations = rows - mean
+    return deviations.T @ deviations
 
 
 def merged(parts: Iterable[Moments]) -> Moments:

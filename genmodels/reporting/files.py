@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.core.files import atomic_path, write_text
+from genmodels.core.files import atomic_path, write_arrays, write_text
 from genmodels.core.grids import save_grid, to_pil
 from genmodels.errors import ConfigError, StorageError
 from genmodels.evaluators.base import Result
@@ -46,8 +46,7 @@ def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N
       StorageError: the path cannot be written.
     """
     if path.suffix == ".npz":
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, images=images, **({} if labels is None else {"labels": labels}))
+        write_arrays(path, {"images": images} | ({} if labels is None else {"labels": labels}), compress=True)
     elif path.suffix == ".png":
         distinct = 10 if labels is None else len(np.unique(labels))
         save_grid(path, images, max(1, min(len(images), distinct)), "Samples", caption)
@@ -67,8 +66,8 @@ def write_outputs(out: pathlib.Path, name: str, predict: Predict, outputs: dict[
       ConfigError: `out` is not an .npz and the main output is not images.
     """
     if out.suffix == ".npz":
-        with atomic_path(out) as temporary:
-            np.savez_compressed(temporary, **{"images" if key == "image" else key: x for key, x in outputs.items()})
+        named = {"images" if key == "image" else key: x for key, x in outputs.items()}
+        write_arrays(out, named, compress=True)
         return
     images = outputs[predict.output]
     if images.dtype != np.uint8:

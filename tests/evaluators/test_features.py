@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from genmodels.data.sources import make_source
+from genmodels.errors import DataError
 from genmodels.evaluators import features
 from genmodels.evaluators.base import ImageSet
 from genmodels.extractors import ExtractorSpec
@@ -74,6 +75,19 @@ def test_parts_that_are_packed_and_unpacked_are_unchanged():
         assert other.scores.result() == one.scores.result()
         np.testing.assert_array_equal(np.concatenate(other.features), np.concatenate(one.features))
         np.testing.assert_array_equal(np.concatenate(other.classes), np.concatenate(one.classes))
+
+
+def test_a_part_that_no_metric_wants_cannot_be_read():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    found = summary(pixels, {features.FEATURES})
+    assert features.present(found.features).shape == (20, 64)
+    with pytest.raises(LookupError, match="does not want"):
+        features.present(found.gaussian)
+
+
+def test_a_set_without_images_is_refused():
+    with pytest.raises(DataError, match="generated: there are no images"):
+        summary(np.zeros((0, 8, 8, 1), np.uint8), {features.MOMENTS})
 
 
 TWO = """

@@ -7,9 +7,10 @@ import pytest
 
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
-from genmodels.evaluators import METRICS, Context, ImageSet, evaluate, resolve
+from genmodels.evaluators import METRICS, Context, ImageSet, Statistics, evaluate, resolve
 from genmodels.evaluators.base import Likelihood
 from genmodels.evaluators.likelihood import resolve_likelihoods
+from genmodels.metrics.moments import Gaussian
 from genmodels.tasks import Predict
 
 
@@ -65,6 +66,31 @@ def test_accuracy_is_the_share_of_largest_logits_at_the_label():
     np.testing.assert_array_equal(counts.sum(1), 2)  # rows are the true classes
     np.testing.assert_array_equal(counts.diagonal(), [2] * 5 + [1] * 5)
     assert [counts[5, 8], counts[8, 5], counts[9, 2], counts[2, 9]] == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "words"),
+    [
+        ("fd_digits", "generated", "needs generated images, which are not given"),
+        ("psnr", "reference", "needs reference images, which are not given"),
+        ("nn_distance_ratio", "training", "needs training images, which are not given"),
+        ("accuracy", "predict", "needs a run with its function 'classify'"),
+        ("accuracy", "labels", "needs labels, but DIR has none"),
+    ],
+)
+def test_a_metric_says_what_it_needs_of_the_context(name, missing, words):
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
+    one = ImageSet(images, None if missing == "labels" else labels, {"reference": "DIR"})
+    complete = {"generated": one, "reference": one, "training": one, "predict": lambda *args, **options: {}}
+    with pytest.raises(ConfigError, match=words):
+        value(name, **{role: part for role, part in complete.items() if role != missing})
+
+
+def test_a_metric_of_single_images_refuses_a_file_of_their_statistics():
+    images = image_set(np.zeros((4, 8, 8, 1), np.uint8))
+    gaussian = Gaussian.given(np.zeros(64), np.eye(64))
+    with pytest.raises(ConfigError, match="needs the reference images themselves"):
+        value("psnr", generated=images, reference=Statistics(gaussian, None, {}))
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -162,7 +188,7 @@ def test_likelihoods_are_chosen_by_name_or_as_calls():
         ("iwae(samples=0)", "samples=0 must be int and at least 1"),
         ("", "a name is missing beside a comma"),
         ("iwae('a')", "options have names"),
-        ("iwae(samples=", "likelihoods='iwae.samples=': .*a call is written as in Python"),
+        ("iwae(samples=", "likelihoods='iwae.samples=': .*write a call as in Python"),
     ],
 )
 def test_unknown_likelihoods_and_options_are_refused(wanted, words):

@@ -54,17 +54,18 @@ def test_parts_merge_on_both_sides_of_the_switch_to_the_scatter(first, second):
 def test_the_rows_or_the_scatter_are_kept_whichever_is_smaller(n):
     x = rows(n)
     for moments in (Moments.of(x), merged([Moments.of(x[:0]), *(Moments.of(row) for row in x[:, None])])):
-        kept = moments.scatter if moments.rows is None else moments.rows
-        assert kept.shape == (min(n, D), D)
-        assert (moments.rows is None) == (n > D)
-        assert (moments.scatter is None) == (n <= D)
+        assert moments.kept.shape == (min(n, D), D)
+        expected = x if n <= D else np.cov(x, rowvar=False) * (n - 1)
+        np.testing.assert_allclose(moments.kept, expected, rtol=1e-10, atol=1e-10)
+        assert moments.keeps_rows == (n <= D)
 
 
 def test_kept_rows_are_a_factor_and_a_scatter_is_a_covariance():
     few, many = Moments.of(rows(D)).gaussian(), Moments.of(rows(D + 1)).gaussian()
-    assert few.covariance is None
-    assert many.factor is None
-    np.testing.assert_allclose(few.factor.T @ few.factor, np.cov(rows(D), rowvar=False), rtol=1e-10)
+    assert few.factored
+    assert not many.factored
+    np.testing.assert_allclose(few.matrix.T @ few.matrix, np.cov(rows(D), rowvar=False), rtol=1e-10)
+    np.testing.assert_allclose(many.matrix, np.cov(rows(D + 1), rowvar=False), rtol=1e-10)
 
 
 @pytest.mark.parametrize("n", [5, 20])
