@@ -141,7 +141,7 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> Any:
+def build(cls: type, section: Mapping[str, Any] | ConfigDict, where: str, **fixed: Any) -> Any:
     """Instantiates the dataclass `cls` from a config section.
 
     Raises:

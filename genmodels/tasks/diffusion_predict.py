@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Integer, Key
 from genmodels.diffusion import guidance, likelihood, parameterization, process, samplers
 from genmodels.diffusion.bound import Bound
 from genmodels.diffusion.parameterization import Output
-from genmodels.models.unet import UNet
 from genmodels.tasks.base import Predict
 from genmodels.tasks.diffusion_settings import LikelihoodConfig, SamplerConfig, Settings
 
@@ -30,7 +29,7 @@ class Denoiser:
       num_classes: 0 is unconditional; the null label is `num_classes`.
     """
 
-    model: UNet
+    model: Any
     process: process.Process
     learns_variance: bool
     num_classes: int

@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -202,7 +201,7 @@ class LikelihoodConfig:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
 
 
-def read(config: Mapping[str, Any]) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
+def read(config: Any) -> tuple[Settings, Process, SamplerConfig, LikelihoodConfig]:
     """The three sections, checked, and the process they describe.
 
     Raises:

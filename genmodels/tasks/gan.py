@@ -271,7 +271,7 @@ def spread(images: jax.Array, dist: Any) -> jax.Array:
     return square - jnp.sum(jnp.square(centre))
 
 
-def _keys(keys: jax.Array, purpose: int) -> jax.Array:
+def _keys(keys: jax.Array, purpose: int | jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(keys, purpose)
 
 
