@@ -43,6 +43,7 @@ TWO := -n 2 --max-worker-restart=0
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/pytest $(TWO) --dist loadfile
 
 # TensorFlow, to prepare real TFDS data; torch and diffusers, to compare with. Where they cannot be installed, the tests
@@ -78,3 +79,4 @@ recipes: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/mypy

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from genmodels import config as config_lib
 from genmodels import evaluators
 from genmodels.core.checkpoint import Checkpoints, newest
-from genmodels.core.files import atomic_path, write_text
+from genmodels.core.files import write_arrays, write_text
 from genmodels.core.state import TrainState, guarded, parameter_table
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
@@ -170,8 +170,7 @@ class Session:
         config = self.plan.config
         batch = pipeline.make_batch(self.plan.source, config.seed, step - 1, config.train.batch_size)
         path = self.workdir / f"bad_batch_{step - 1:06d}.npz"
-        with atomic_path(path) as temporary:
-            np.savez(temporary, allow_pickle=False, **batch)
+        write_arrays(path, batch)
         self.writer.say(
             f"step {step}: the update was not finite and was skipped ({in_row} in a row); batch saved in {path}"
         )

@@ -4,8 +4,9 @@ import os
 import pathlib
 import shutil
 
-from genmodels.core import xla
-from tests import QUICK_COMPILE
+from jaxtyping import install_import_hook
+
+from tests import QUICK_COMPILE, typechecker
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -14,14 +15,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("GENMODELS_CACHE", str(ROOT / ".cache" / "genmodels"))
+install_import_hook("genmodels", f"{typechecker.__name__}.check")
+
+from genmodels.core import xla  # noqa: E402
+
 xla.configure(virtual_devices=8)
-
-from jaxtyping import install_import_hook  # noqa: E402
-
-install_import_hook(
-    [f"genmodels.{part}" for part in ("diffusion", "losses", "nn", "models", "metrics", "data")],
-    "beartype.beartype",
-)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

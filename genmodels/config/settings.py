@@ -11,6 +11,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from genmodels.errors import ConfigError, choose
 
 SCALARS = (int, float, bool, str)
@@ -117,7 +119,7 @@ def check_section(where: str, section: Mapping[str, Any], hints: Mapping[str, An
             raise ConfigError(f"{prefix}{key}={value!r}: must be {wanted.__name__ if wanted in SCALARS else wanted}")
 
 
-def build(cls: type, section: Mapping[str, Any], where: str, **fixed: Any) -> Any:
+def build(cls: type, section: Mapping[str, Any] | ConfigDict, where: str, **fixed: Any) -> Any:
     """Instantiates the dataclass `cls` from a config section.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float
 
 PyTree = Any
 
@@ -22,12 +22,12 @@ class TrainState(struct.PyTreeNode):
       skipped: {"total", "in_row"}: number of updates that the guard refused, over the run and since the last good one.
     """
 
-    step: Integer[Array, ""]
+    step: PyTree  # an int32 scalar, as those of `skipped`; `jax.tree.map` makes states of shardings and shapes, too
     params: dict[str, PyTree]
     opt_state: dict[str, PyTree]
     ema_params: dict[str, PyTree]
     extra: dict[str, PyTree]
-    skipped: dict[str, Integer[Array, ""]]
+    skipped: dict[str, PyTree]
 
     @classmethod
     def create(

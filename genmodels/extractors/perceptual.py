@@ -49,7 +49,7 @@ class Perceptual:
 
     kind: str
     variables: Any
-    linear: tuple[Float[np.ndarray, " channel"], ...]
+    linear: tuple[Float[np.ndarray, " _"], ...]
     protocol: Mapping[str, Any]
 
     @functools.cached_property
@@ -62,7 +62,7 @@ class Perceptual:
         return jax.jit(lambda v, linear, a, b: lpips.distance(taps(v, a), taps(v, b), linear))
 
     def __call__(
-        self, a: UInt8[np.ndarray, "N height width _"], b: UInt8[np.ndarray, "N height width _"]
+        self, a: UInt8[np.ndarray, "N height width _"], b: UInt8[np.ndarray, "_ _ _ _"]
     ) -> Float[np.ndarray, " N"]:
         """The distance of each pair, which is 0 for identical images; grey images are repeated for three channels.
 

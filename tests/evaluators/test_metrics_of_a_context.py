@@ -163,9 +163,9 @@ def test_nll_is_the_mean_over_images_with_its_standard_error_and_a_curve():
 
 
 FUNCTIONS = {
-    "elbo": Predict(None, ("image",), "nll", options={"samples": 1}, protocol={"likelihood": "elbo"}),
-    "iwae": Predict(None, ("image",), "nll", options={"samples": 500}, protocol={"likelihood": "iwae"}),
-    "encode": Predict(None, ("image",), "latent"),
+    "elbo": Predict(dict, ("image",), "nll", options={"samples": 1}, protocol={"likelihood": "elbo"}),
+    "iwae": Predict(dict, ("image",), "nll", options={"samples": 500}, protocol={"likelihood": "iwae"}),
+    "encode": Predict(dict, ("image",), "latent"),
 }
 
 
