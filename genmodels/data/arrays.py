@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import gzip
+import importlib.util
 import pathlib
 import zipfile
 import zlib
@@ -89,16 +90,17 @@ def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray |
 def load_digits(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's 1,797 handwritten digits, 8x8 with values 0-16, scaled to 0-255.
 
-    The split is fixed: of `RandomState(0).permutation(1797)` the first 1,500 train, the other 297 test.
+    The split is fixed: of `RandomState(0).permutation(1797)` the first 1,500 train, the other 297 test. scikit-learn is
+    not imported, which takes a second; its file has a row an image, 64 pixels and the digit.
     """
-    from sklearn.datasets import load_digits as sklearn_digits
-
     if path:
         raise ConfigError(f"the data source 'digits' takes no path, got 'digits:{path}'")
-    digits = sklearn_digits()
+    package = pathlib.Path(importlib.util.find_spec("sklearn").origin).parent
+    rows = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     order = np.random.RandomState(0).permutation(1797)
     order = order[:1500] if split == "train" else order[1500:]
-    return np.round(digits.images[order] * (255 / 16)).astype(np.uint8), digits.target[order]
+    rows = rows[order]
+    return np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), rows[:, -1].astype(int)
 
 
 NPZ_LAYOUTS = {

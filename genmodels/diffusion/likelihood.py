@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -86,6 +85,8 @@ def log_density(
     Raises:
       ValueError: an unknown trace.
     """
+    import diffrax  # here, because its import takes half a second of every command's start
+
     if trace not in TRACES:
         raise ValueError(f"unknown trace {trace!r}; there are {', '.join(TRACES)}")
     clean, noisy = process.log_ratio_range
