@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -69,9 +68,11 @@ def compose_step(task: Task, augment: Augment = NO_AUGMENTATION, name: str = "")
 
 def initial_state(task: Task, source: DataSource, seed: int, shardings: Any = None) -> TrainState:
     """The state of step 0, made where `shardings` say, so that it need not fit on one device."""
-    batch = transforms.normalize(jax.tree.map(jnp.asarray, pipeline.make_batch(source, seed, 0, 1)))
+    shapes = jax.eval_shape(transforms.normalize, pipeline.make_batch(source, seed, 0, 1))
+    batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    # What is traced is `task.init` itself, as it is for `abstract_state`, so that jax traces it once.
     return jax.jit(task.init, out_shardings=shardings, compiler_options=quick)(jax.random.key(seed), batch)
 
 

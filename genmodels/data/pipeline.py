@@ -20,7 +20,6 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from absl import flags
@@ -114,6 +113,8 @@ def batches(
     if source.in_memory:
         yield from (make(step=step) for step in range(first, last))
         return
+    import grain  # here, because its import slows every command's start
+
     steps = grain.MapDataset.range(first, last).map(lambda step: make(step=int(step)))
     ahead = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch))
     if workers:

@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -104,6 +103,8 @@ def log_density(
     Raises:
       ValueError: the trace is unknown.
     """
+    import diffrax  # here, because its import takes half a second of every command's start
+
     if trace not in TRACES:
         raise ValueError(f"unknown trace {trace!r}; there are {', '.join(TRACES)}")
     clean, noisy = process.log_ratio_range

@@ -30,10 +30,11 @@ def abstract_state(task: Task, data: DataSpec) -> TrainState:
     Raises:
       ConfigError: the network cannot be built with its settings for data of this shape.
     """
-    images = {field: jnp.zeros((1, *data.image_shape), jnp.uint8) for field in data.fields}
-    batch = transforms.normalize(images | ({"label": jnp.zeros(1, jnp.int32)} if data.num_classes else {}))
+    batch = {field: jax.ShapeDtypeStruct((1, *data.image_shape), jnp.uint8) for field in data.fields}
+    if data.num_classes:
+        batch["label"] = jax.ShapeDtypeStruct((1,), jnp.int32)
     try:
-        return jax.eval_shape(task.init, jax.random.key(0), batch)
+        return jax.eval_shape(task.init, jax.random.key(0), jax.eval_shape(transforms.normalize, batch))
     except (ValueError, RuntimeError) as error:  # RuntimeError: an attention kernel that this machine does not have
         raise ConfigError(f"config.model: {error}") from error
 
