@@ -14,7 +14,7 @@ MAX_ACCURACY = 0.98  # of the discriminator, on real or on fake images
 Images = Float[Array, "batch height width channel"]
 
 
-def watch(values: Mapping[str, float], boundary: float | None) -> Iterator[str]:
+def watch(values: Mapping[str, float | int], boundary: float | None) -> Iterator[str]:
     """The warnings of a GAN, see `Task.watch`.
 
     Args:

@@ -44,7 +44,7 @@ Rows = dict[str, Array]
 Metrics = dict[str, Any]
 
 
-def watch(values: Mapping[str, float]) -> Iterable[str]:
+def watch(values: Mapping[str, float | int]) -> Iterable[str]:
     """Warns of latents that carry no information about the image, and of a codebook that is hardly used."""
     if values.get("active_units", 1) < 0.5:
         yield (

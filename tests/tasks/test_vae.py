@@ -43,9 +43,9 @@ class Linear:
         return moments if self.exact else jnp.zeros_like(moments)
 
 
-IMAGES = np.float32(np.random.RandomState(0).choice(np.arange(100, 156), (40, 2, 2, 1)) / 127.5 - 1)
+IMAGES = jnp.float32(np.random.RandomState(0).choice(np.arange(100, 156), (40, 2, 2, 1)) / 127.5 - 1)
 LOG_P = stats.multivariate_normal(np.zeros(4), np.outer(LOADING, LOADING) + STD**2 * np.eye(4)).logpdf(
-    IMAGES.reshape(-1, 4)
+    np.asarray(IMAGES).reshape(-1, 4)
 ) + 4 * math.log(LEVEL)  # of the grey levels
 
 
@@ -65,7 +65,7 @@ def test_both_bounds_are_the_likelihood_where_the_posterior_is_exact():
 
 def test_the_importance_weighted_bound_closes_the_gap_of_a_wrong_posterior():
     """With the prior as encoder the ELBO is E_z log p(x | z), in closed form; more latents bring it nearer to log p."""
-    x = IMAGES.reshape(-1, 4)
+    x = np.asarray(IMAGES).reshape(-1, 4)
     squares = (np.sum(np.square(x), axis=1) + LOADING @ LOADING) / STD**2
     elbo = -0.5 * squares - 2 * np.log(2 * np.pi * STD**2) + 4 * math.log(LEVEL)
     iwae = {samples: -bounds("iwae", False, samples)["nats"] for samples in (1, 20, 5000)}
