@@ -1,11 +1,12 @@
 """genmodels: generative image models in JAX, from experiment file to metric report."""
 
+import pathlib
 from typing import Any
 
 __version__ = "0.1.0"
 
 
-def load(workdir: str, checkpoint: str | int = "latest", *, allow_code: bool = False) -> Any:
+def load(workdir: str | pathlib.Path, checkpoint: str | int = "latest", *, allow_code: bool = False) -> Any:
     """Loads a trained run: `genmodels.load("runs/ddpm_digits").sample(8, labels=[3], seed=0)`.
 
     Args:

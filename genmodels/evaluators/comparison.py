@@ -163,7 +163,7 @@ def _cells(metric: str, entries: Sequence[Entry]) -> dict[str, Cell]:
         cells[row] = Cell(float(over_seeds.mean()), std, len(over_seeds))
     if len(cells) > 1:
         best = (np.nanmin if lower_is_better(metric) else np.nanmax)([cell.value for cell in cells.values()])
-        cells = {row: dataclasses.replace(cell, best=cell.value == best) for row, cell in cells.items()}
+        cells = {row: dataclasses.replace(cell, best=bool(cell.value == best)) for row, cell in cells.items()}
     return cells
 
 
