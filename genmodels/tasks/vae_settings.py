@@ -31,7 +31,7 @@ class VAEConfig:
     Attributes:
       likelihood: of pixels: "bernoulli" on [0, 1]; "gaussian": the mass of one of 256 grey levels under a normal
         distribution whose standard deviation, one for all pixels, is learned (Rybkin et al. 2021).
-      binarize: of bernoulli: "none" takes greys as they are, "dynamic" draws black and white anew for every use
+      binarize: of bernoulli: "none" takes greys as they are, "dynamic" draws black and white pixels for every use
         (Burda et al. 2016).
       latent: "gaussian" is the VAE, "none" the plain autoencoder, "vq" quantises (van den Oord et al. 2017).
       beta: weight of the KL (Higgins et al. 2017).
