@@ -157,7 +157,7 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-    """`config.eval`: what `evaluate` measures unless its flags say otherwise.
+    """`config.eval`, beside `evaluators.base.Options`: what `evaluate` measures unless its flags say otherwise.
 
     Attributes:
       metrics: names as in `evaluate --metrics`.
@@ -171,12 +171,6 @@ class Eval:
       extractor: whose features metrics without one in their name use: fd is then fd_digits.
       resize: how images come to the extractor's size: none, tf1 or clean.
       layer: layer of the FID Inception; "" is pool3.
-      subsets: number of subsets that the kernel distance averages over.
-      subset_size: images in a subset of the kernel distance.
-      neighbours: number of nearest neighbours in precision, recall, density and coverage.
-      splits: parts of the samples that the classifier score averages over.
-      lpips_trunk: file with the weights of LPIPS's network.
-      lpips_linear: file with the weights of LPIPS's linear layers.
     """
 
     metrics: tuple[str, ...] = ()
@@ -190,15 +184,9 @@ class Eval:
     extractor: str = ""
     resize: str = "none"
     layer: str = ""
-    subsets: int = 100
-    subset_size: int = 1000
-    neighbours: int = 3
-    splits: int = 10
-    lpips_trunk: str = ""
-    lpips_linear: str = ""
 
 
-# Which dataclasses read a section, by its name; the data package is named by strings, because it imports this one.
+# Which dataclasses read a section, by its name. Packages that import this one are named by strings.
 COMMON = {
     "": (Common,),
     "data": (Data, "genmodels.data.base:Settings"),
@@ -208,5 +196,5 @@ COMMON = {
     "ema": (EMA,),
     "log": (Log,),
     "checkpoint": (Checkpoint,),
-    "eval": (Eval,),
+    "eval": (Eval, "genmodels.evaluators.base:Options"),
 }

@@ -97,11 +97,12 @@ class Options:
     """Settings of metrics, which are flags of evaluate and keys of config.eval with the same names.
 
     Attributes:
-      subsets: number of random subsets of the kernel distance.
-      subset_size: images in each of these subsets.
-      neighbours: nearest neighbours of precision, recall, density and coverage.
-      splits: number of splits of the classifier score.
-      lpips_trunk, lpips_linear: paths of LPIPS' two weights files.
+      subsets: number of random subsets that the kernel distance averages over.
+      subset_size: images in a subset of the kernel distance.
+      neighbours: number of nearest neighbours in precision, recall, density and coverage.
+      splits: parts of the samples that the classifier score averages over.
+      lpips_trunk: file with the weights of LPIPS's network.
+      lpips_linear: file with the weights of LPIPS's linear layers.
     """
 
     subsets: int = 100
