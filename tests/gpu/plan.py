@@ -17,7 +17,7 @@ class Entry:
       name: unique, with slashes.
       function: "module:function", called as function(toy, *arguments); it returns a dictionary of numbers and words.
       arguments: plain values.
-      box: seconds it may take; an entry that takes longer has failed.
+      box: seconds it may take on an accelerator; an entry that takes longer has failed.
       worker: SHARED, OWN or DETERMINISTIC.
       counterpart: the name of the entry that it is compared with.
     """
