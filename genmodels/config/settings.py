@@ -101,7 +101,7 @@ def settings_of(cls: type) -> dict[str, Setting]:
     return found
 
 
-def check_section(where: str, section: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+def check_section(where: str, section: Mapping[str, Any] | ConfigDict, hints: Mapping[str, Any]) -> None:
     """Checks the keys and the types of a section's values.
 
     Args:

@@ -43,7 +43,7 @@ def entries(path: pathlib.Path) -> tuple[str, list[Entry]]:
     return title, found
 
 
-def expected(promises: Iterable[Mapping[str, Any]]) -> str:
+def expected(promises: Iterable[Any]) -> str:
     """Promises in one line: "fd_digits 11 (tolerance 4), nll 4.6 (tolerance 0.15)"."""
     return ", ".join(f"{one['metric']} {one['value']:g} (tolerance {one['tolerance']:g})" for one in promises)
 

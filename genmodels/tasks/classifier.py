@@ -166,7 +166,7 @@ class Classifier:
 SWITCHES = {"network": "model.name"}
 
 
-def sections(config: Mapping[str, Any]) -> dict[str, type | tuple[type, ...]]:
+def sections(config: Any) -> dict[str, type | tuple[type, ...]]:
     """The dataclasses that read each section of a classifier's config.
 
     Raises:

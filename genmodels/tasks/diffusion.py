@@ -9,7 +9,6 @@ from the example's own key. The predict functions of a trained network are in `d
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -150,7 +149,7 @@ class Diffusion:
 SWITCHES = {"process": "diffusion.process"}
 
 
-def sections(config: Mapping[str, Any]) -> dict[str, type]:
+def sections(config: Any) -> dict[str, type]:
     """The dataclass that reads each section of a diffusion model's config; the process decides on two of them."""
     return {"model": UNet} | diffusion_settings.sections(config)
 

@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -285,11 +284,11 @@ class LikelihoodConfig:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
 
 
-def _process_name(config: Mapping[str, Any]) -> str:
+def _process_name(config: Any) -> str:
     return choose("config.diffusion.process", config.get("diffusion", {}).get("process", "ddpm"), PROCESSES)
 
 
-def sections(config: Mapping[str, Any]) -> dict[str, type]:
+def sections(config: Any) -> dict[str, type]:
     """The dataclasses that read the three sections, for `config.diffusion.process`.
 
     Raises:

@@ -282,7 +282,7 @@ class GAN:
         return state, metrics | generator_metrics
 
 
-def sections(config: Mapping[str, Any]) -> dict[str, type]:
+def sections(config: Any) -> dict[str, type]:
     """The dataclass that reads each section of a GAN's config."""
     networks = {f"optim.{network}": OptimOfNetwork for network in (GENERATOR, DISCRIMINATOR)}
     return {"gan": GANConfig, "model": Networks, **networks}

@@ -193,7 +193,7 @@ class VAE:
         return state, metrics | norms
 
 
-def sections(config: Mapping[str, Any]) -> dict[str, type]:
+def sections(config: Any) -> dict[str, type]:
     """The dataclass that reads each section of an autoencoder's config."""
     return {"vae": VAEConfig, "model": Autoencoder}
 
