@@ -44,7 +44,7 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(TWO) --dist loadfile
+	$(BIN)/pytest $(TWO) --dist worksteal
 
 # TensorFlow, to prepare real TFDS data; torch and diffusers, to compare with. Where they cannot be installed, the tests
 # that need them skip and say so.

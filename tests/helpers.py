@@ -79,12 +79,32 @@ def final_state(workdir):
     return jax.device_get(state)
 
 
+def lower_step(task, state, spec, platforms, frozen):
+    """The step that a task's run compiles, lowered for `platforms` without one of their devices."""
+    from genmodels import loop
+    from genmodels.core.parallel import whole_view
+
+    step = loop.compose_step(task)
+    rows = 8 * task.row_multiple
+    batch = {field: jnp.zeros((rows, *spec.image_shape), jnp.uint8) for field in spec.fields}
+    batch |= {"label": jnp.zeros(rows, jnp.int32)} if spec.num_classes else {}
+    return jax.export.export(jax.jit(lambda s, f, b, r: step(s, f, b, r, whole_view(b))), platforms=platforms)(
+        state, frozen, batch, jax.random.key(0)
+    )
+
+
 def command(module, *args, quick=True):
     """Starts `python -m genmodels.<module>` as a user would, on one CPU device; `quick` spares compilation."""
+    return started("-m", f"genmodels.{module}", *map(str, args), quick=quick)
+
+
+def started(*args, quick=True):
+    """Starts Python with these arguments, on one CPU device."""
     env = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PJRT_NPROC")}
     env |= {"XLA_FLAGS": QUICK_COMPILE} if quick else {}
-    launch = [sys.executable, "-m", f"genmodels.{module}", *map(str, args)]
-    return subprocess.Popen(launch, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, *args], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def finish(process, timeout=600):

@@ -119,7 +119,7 @@ def test_task_sections_are_checked_with_suggestions():
         ({"sampler.clip": -1.0}, "clip must be"),
         ({"model.dropout": 1.0}, "dropout"),
         ({"model.attention_resolutions": (4.0,)}, "attention_resolutions"),
-        ({"eval.timesteps": (20,)}, r"eval\.timesteps: 20 is not within \[0, 20\)"),
+        ({"eval.timesteps": (20,)}, r"eval\.timesteps: 20 must be within \[0, 20\)"),
         ({"task": "diffusoin"}, "did you mean 'diffusion'"),
     ]:
         with pytest.raises(ConfigError, match=words):

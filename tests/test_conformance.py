@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import deque
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,15 @@ import pytest
 from genmodels import loop, scoring
 from genmodels.core import parameters
 from genmodels.core.checkpoint import Checkpoints
-from genmodels.core.parallel import AXIS, Parallel, device_view, whole_view
+from genmodels.core.parallel import AXIS, Parallel, whole_view
 from genmodels.core.state import Average
-from genmodels.data import pipeline, transforms
+from genmodels.data import pipeline
 from genmodels.data.sources import make_source
 from genmodels.runs.inference import Run, abstract_state
 from genmodels.runs.prerequisites import Prerequisites
 from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
-from tests.helpers import EXPERIMENTS, digest, experiment, final_state
+from tests.helpers import digest, experiment, final_state, lower_step
 
 RUNS = {  # task, and after a slash what is special about the row; of diffusion it has a stand-in for its network
     "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
@@ -91,10 +92,11 @@ MORE = {  # what couples the rows of a batch besides, or draws more
     ),
 }
 
-# On eight devices a real U-Net takes minutes to compile; in `make test` diffusion/learned stands for it.
+# A real U-Net takes minutes to compile in all these ways; `make test` lowers it, and trains diffusion/learned.
 BRIEF = [pytest.param(name, marks=pytest.mark.slow) if name == "diffusion" else name for name in RUNS]
 
-SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "folder": (64, 64, 3)}  # by a word in the experiment's name
+SGD = {"optim.name": "sgd", "optim.learning_rate": 0.01, "optim.warmup": 0}  # see the test that compares devices
+STEPS = 6  # of a comparison: two lazy penalties, and a wrong mean shows in the first
 
 
 @pytest.fixture
@@ -139,23 +141,39 @@ def test_every_task_has_a_row():
     assert {name.split("/")[0] for name in RUNS} == TASKS.keys()
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_resume_is_exact(config_of, name, tmp_path):
-    whole = config_of(name, **{"train.steps": 6})
-    assert loop.train(whole, tmp_path / "whole") == 0
-    wanted = digest(final_state(tmp_path / "whole"))
+@pytest.fixture(scope="session")
+def kept():
+    """What several tests of a row look at, by its name and what it is."""
+    return {}
 
+
+@pytest.fixture
+def whole(config_of, kept, tmp_path_factory):
+    """The final state of a row's run of 6 steps that nothing interrupted: a function of its name."""
+
+    def made(name):
+        if (name, "whole") not in kept:
+            workdir = tmp_path_factory.mktemp("whole") / "run"
+            assert loop.train(config_of(name, **{"train.steps": 6}), workdir) == 0
+            kept[name, "whole"] = final_state(workdir)
+        return kept[name, "whole"]
+
+    return made
+
+
+@pytest.mark.parametrize("name", BRIEF)
+def test_resume_is_exact(config_of, whole, name, tmp_path):
+    config = config_of(name, **{"train.steps": 6})
     stops = iter([None, None, None, 85])
-    assert loop.train(whole, tmp_path / "parts", lambda step: next(stops)) == 85
+    assert loop.train(config, tmp_path / "parts", lambda step: next(stops)) == 85
     assert int(final_state(tmp_path / "parts").step) == 3
-    assert loop.train(whole, tmp_path / "parts") == 0
-    assert digest(final_state(tmp_path / "parts")) == wanted
+    assert loop.train(config, tmp_path / "parts") == 0
+    assert digest(final_state(tmp_path / "parts")) == digest(whole(name))
 
 
 @pytest.mark.parametrize("name", ["classifier", "diffusion/learned"])
-def test_a_resume_that_forgot_the_optimizer_would_show(config_of, name, tmp_path):
+def test_a_resume_that_forgot_the_optimizer_would_show(config_of, whole, name, tmp_path):
     config = config_of(name, **{"train.steps": 6})
-    assert loop.train(config, tmp_path / "whole") == 0
     assert loop.train(config, tmp_path / "forgetful", lambda step: 85 if step == 3 else None) == 85
     half = final_state(tmp_path / "forgetful")
     shutil.rmtree(tmp_path / "forgetful" / "checkpoints")
@@ -163,25 +181,48 @@ def test_a_resume_that_forgot_the_optimizer_would_show(config_of, name, tmp_path
     checkpoints.save(half.replace(opt_state=jax.tree.map(np.zeros_like, half.opt_state)), 3)
     checkpoints.close()
     assert loop.train(config, tmp_path / "forgetful") == 0
-    assert digest(final_state(tmp_path / "forgetful").params) != digest(final_state(tmp_path / "whole").params)
+    assert digest(final_state(tmp_path / "forgetful").params) != digest(whole(name).params)
 
 
-def train_on(config, devices, mode, steps=20, shard=False):
-    """The states of the last two of `steps`, by the loop's own composition but without its files."""
+def train_on(config, devices, mode, steps=STEPS, shard=False):
+    """What every one of `steps` leaves, (state, metrics), by the loop's own composition but without its files."""
     source, task = built(config)
     parallel = Parallel(mode, jax.devices()[:devices], shard)
     state = parallel.place(loop.initial_state(task, source, 0))
     step = parallel.compile_step(loop.compose_step(task), state)
     rng = parallel.place(jax.random.key(1))
     frozen = frozen_of(config, task, parallel)
-    states = []
     for t in range(steps):
         batch = pipeline.make_batch(source, 0, t, config.train.batch_size)
-        state, _ = step(state, frozen, batch, rng)
-        if t >= steps - 2:
-            states.append(jax.device_get(state))
-        jax.block_until_ready(state)
-    return states
+        state, metrics = step(state, frozen, batch, rng)
+        yield jax.block_until_ready((state, metrics))
+
+
+def final(steps):
+    """The state after the last of the steps, on the host."""
+    state, _ = deque(steps, maxlen=1).pop()
+    return jax.device_get(state)
+
+
+@pytest.fixture
+def one_device(config_of, kept):
+    """The states of a row's SGD on one device, a list of STEPS: a function of its name."""
+
+    def made(name):
+        if (name, "one") not in kept:
+            kept[name, "one"] = [jax.device_get(state) for state, _ in train_on(config_of(name, **SGD), 1, "pmap")]
+        return kept[name, "one"]
+
+    return made
+
+
+def assert_replicas_agree(tree):
+    """Every device of a pmap kept the same: `out_axes=None` takes it for granted and shows the first's value alone."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        assert len(others) == 7
+        for other in others:
+            np.testing.assert_array_equal(other, first, err_msg=jax.tree_util.keystr(path))
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -190,14 +231,35 @@ def assert_close(a, b, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("name", [*BRIEF, *MORE])
-def test_pmap_and_sharded_on_eight_devices_equal_one_device(config_of, name):
+def test_pmap_and_shards_on_eight_devices_equal_one_device_and_replicas_agree(config_of, one_device, name):
     # Plain SGD: Adam divides by sqrt(v), which turns rounding in tiny gradients into differences of a whole step.
-    config = config_of(name, **{"optim.name": "sgd", "optim.learning_rate": 0.01, "optim.warmup": 0})
-    before, one = train_on(config, 1, "pmap")
+    config = config_of(name, **SGD)
+    *_, before, one = one_device(name)
     assert digest(one.params) != digest(before.params)
-    assert_close(one, train_on(config, 8, "pmap")[-1])
-    assert_close(one, train_on(config, 8, "sharded")[-1])
-    assert_close(one, train_on(config, 8, "sharded", shard=True)[-1])
+    for left in train_on(config, 8, "pmap"):
+        assert_replicas_agree(left)
+        state = jax.device_get(left[0])
+    assert_close(one, state)
+    assert_close(one, final(train_on(config, 8, "sharded", shard=True)))
+
+
+SLOW_BUT_ONE = [name if name == "classifier" else pytest.param(name, marks=pytest.mark.slow) for name in RUNS | MORE]
+
+
+@pytest.mark.parametrize("name", SLOW_BUT_ONE)
+def test_batches_in_shards_and_whole_parameters_equal_one_device(config_of, one_device, name):
+    assert_close(one_device(name)[-1], final(train_on(config_of(name, **SGD), 8, "sharded")))
+
+
+def test_replicas_that_differ_would_show():
+    """Of a step that forgets the mean over devices."""
+    step = Parallel().compile_step(
+        lambda state, frozen, batch, rng, dist: (state + jnp.mean(batch["image"]), {}), jnp.zeros(())
+    )
+    state, _ = step(jnp.zeros(()), {}, {"image": np.arange(16.0, dtype=np.float32)}, jax.random.key(0))
+    with pytest.raises(AssertionError):
+        assert_replicas_agree(state)
+    assert state == 0.5
 
 
 def test_a_sharded_run_resumes_on_its_shards_and_is_evaluated(config_of, tmp_path):
@@ -215,44 +277,24 @@ def test_a_sharded_run_resumes_on_its_shards_and_is_evaluated(config_of, tmp_pat
     assert result.value == np.mean(np.argmax(logits, -1) == test.labels)
 
 
+PLATFORMS = ["cuda", "tpu"]
 ACCUMULATING = [name for name in BRIEF if name != "gan"]  # its batch norms see the batch: it refuses, see its own tests
 
 
 @pytest.mark.parametrize("name", ACCUMULATING)
-def test_accumulation_gives_the_gradient_of_the_whole_batch(config_of, name):
-    settings = {"optim.name": "sgd", "optim.learning_rate": 0.01, "optim.warmup": 0}
-    one = train_on(config_of(name, **settings), 1, "pmap", steps=3)
-    assert_close(one, train_on(config_of(name, **settings, **{"train.accumulate": 4}), 1, "pmap", steps=3))
-
-
-@pytest.mark.parametrize("name", BRIEF)
-def test_replicas_agree(config_of, name):
-    """The state of every pmapped device is the same, which `out_axes=None` takes for granted."""
-    config = config_of(name)
-    source, task = built(config)
-    state = loop.initial_state(task, source, 0)
-
-    def step(state, frozen, batch, rng):
-        new, metrics = task.train_step(state, frozen, transforms.normalize(batch), rng, device_view(batch))
-        return new.params, new.ema_params, new.extra, metrics
-
-    every = jax.pmap(step, axis_name=AXIS, in_axes=(None, None, 0, None), out_axes=0)
-    batch = pipeline.make_batch(source, 0, 0, config.train.batch_size)
-    split = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)
-    frozen = frozen_of(config, task, Parallel())
-    for leaf in jax.tree.leaves(jax.device_get(every(state, frozen, split, jax.random.key(1)))):
-        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+def test_accumulation_gives_the_gradient_of_the_whole_batch(config_of, one_device, name):
+    parts = final(train_on(config_of(name, **SGD, **{"train.accumulate": 4}), 1, "pmap", steps=3))
+    assert_close(one_device(name)[2], parts)
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_steps_and_predict_functions_lower(config_of, name, platform):
+def test_steps_and_predict_functions_lower(config_of, name):
     config = config_of(name)
     source, task = built(config)
     spec = spec_of(source)
     state = abstract_state(task, spec)
     frozen = frozen_of(config, task)
-    lower_step(task, state, spec, platform, frozen)
+    lower_step(task, state, spec, PLATFORMS, frozen)
     for predict in task.predict.values():
         every = {
             "key": jax.random.split(jax.random.key(0), 8),
@@ -263,64 +305,58 @@ def test_steps_and_predict_functions_lower(config_of, name, platform):
         for fields in {predict.inputs, predict.inputs + predict.optional}:
             inputs = {field: every[field] for field in fields}
             jax.export.export(
-                jax.jit(lambda v, f, i, p=predict: p.fn(v, f, i, whole_view(i), **p.options)), platforms=[platform]
+                jax.jit(lambda v, f, i, p=predict: p.fn(v, f, i, whole_view(i), **p.options)), platforms=PLATFORMS
             )(state.variables(), frozen, inputs)
 
 
-def lower_step(task, state, spec, platform, frozen):
-    step = loop.compose_step(task)
-    rows = 8 * task.row_multiple
-    batch = {field: jnp.zeros((rows, *spec.image_shape), jnp.uint8) for field in spec.fields}
-    batch |= {"label": jnp.zeros(rows, jnp.int32)} if spec.num_classes else {}
-    return jax.export.export(jax.jit(lambda s, f, b, r: step(s, f, b, r, whole_view(b))), platforms=[platform])(
-        state, frozen, batch, jax.random.key(0)
-    )
+AVERAGED = {row.split("/")[0]: row for row in RUNS if row != "vae/vq"}.values()  # a row a task that keeps averages
+HALF_FROZEN = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}  # all that must leave them alone
 
 
-LARGE = ("cifar10", "folder")  # half a minute each to trace and lower
+def parameter_names(config):
+    source, task = built(config)
+    return sorted(parameters.named(abstract_state(task, spec_of(source)).params))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if any(word in name for word in LARGE) else name
-        for name in [*EXPERIMENTS, "sngan_cifar10:conditional", "vit_cifar10:at224"]
-    ],
-)
-def test_experiments_at_full_size_are_shaped_and_lower(name):
-    image_shape = next((shape for word, shape in SHAPES.items() if word in name), (8, 8, 1))
-    file, _, variant = name.partition(":")
-    config = experiment(file, variant)
-    if config.data.size:
-        image_shape = (config.data.size, config.data.size, image_shape[-1])
-    spec = DataSpec(image_shape, 10)
-    task = make_task(config, spec, 100)
-    state = abstract_state(task, spec)
-    exported = lower_step(task, state, spec, "cuda", {})
-    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
-    assert [leaf.shape for leaf in exported.out_avals[: len(shapes)]] == shapes
+@pytest.fixture
+def poisoned(config_of, kept):
+    """A row's four states of three steps, the second on a batch of NaN, and the last metrics: a function of its name.
+
+    Of the rows of AVERAGED every second parameter is frozen besides, so that one program serves two tests.
+    """
+
+    def made(name):
+        if (name, "poisoned") in kept:
+            return kept[name, "poisoned"]
+        config = config_of(name)
+        if name in AVERAGED:
+            config = config_of(name, **HALF_FROZEN, frozen=tuple(map(re.escape, parameter_names(config)[::2])))
+        source, task = built(config)
+        state = loop.initial_state(task, source, 0)
+
+        def step(state, frozen, batch, rng, dist):
+            bad = jnp.where(state.step == 1, jnp.nan, 1.0)
+            return task.train_step(state, frozen, batch | {f: batch[f] * bad for f in source.fields}, rng, dist)
+
+        parallel = Parallel("pmap", jax.devices()[:1])
+        compiled = parallel.compile_step(loop.compose_step(Task(task.init, step, {}, {})), state)
+        frozen = frozen_of(config, task, parallel)
+        states = [jax.device_get(state)]
+        state = parallel.place(state)
+        for t in range(3):
+            state, metrics = compiled(state, frozen, pipeline.make_batch(source, 0, t, 16), jax.random.key(0))
+            states.append(jax.device_get(state))
+        kept[name, "poisoned"] = states, metrics
+        return kept[name, "poisoned"]
+
+    return made
 
 
 @pytest.mark.parametrize("name", BRIEF)
-def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
-    config = config_of(name)
-    source, task = built(config)
-    state = loop.initial_state(task, source, 0)
-
-    def poisoned(state, frozen, batch, rng, dist):
-        bad = jnp.where(state.step == 1, jnp.nan, 1.0)
-        return task.train_step(state, frozen, batch | {f: batch[f] * bad for f in source.fields}, rng, dist)
-
-    parallel = Parallel("pmap", jax.devices()[:1])
-    step = parallel.compile_step(loop.compose_step(Task(task.init, poisoned, {}, {})), state)
-    frozen = frozen_of(config, task, parallel)
-    states = [jax.device_get(state)]
-    state = parallel.place(state)
-    for t in range(3):
-        state, metrics = step(state, frozen, pipeline.make_batch(source, 0, t, 16), jax.random.key(0))
-        states.append(jax.device_get(state))
-        if name.startswith("diffusion"):
-            assert isinstance(metrics["loss_quartile_0"], Average)
+def test_a_bad_batch_changes_nothing_but_the_counters(poisoned, name):
+    states, metrics = poisoned(name)
+    if name.startswith("diffusion"):
+        assert isinstance(metrics["loss_quartile_0"], Average)
     first, second, third = (s.replace(step=0, skipped=0) for s in states[1:])
     assert digest(first) == digest(second)
     assert digest(second) != digest(third)
@@ -329,19 +365,13 @@ def test_a_bad_batch_changes_nothing_but_the_counters(config_of, name):
     assert int(states[-1].skipped["total"]) == 1
 
 
-AVERAGED = {row.split("/")[0]: row for row in RUNS if row != "vae/vq"}.values()  # a row a task that keeps averages
-
-
 @pytest.mark.parametrize("name", AVERAGED)
-def test_frozen_parameters_stay_and_nothing_is_kept_for_them(config_of, name):
+def test_frozen_parameters_stay_and_nothing_is_kept_for_them(poisoned, config_of, name):
     """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
-    settings = {"optim.name": "adamw", "optim.weight_decay": 0.1, "ema.decay": 0.9}
-    source, task = built(config_of(name, **settings))
-    names = sorted(parameters.named(abstract_state(task, spec_of(source)).params))
-    chosen = tuple(map(re.escape, names[::2]))
-    first, last = train_on(config_of(name, **settings, frozen=chosen), 1, "pmap", steps=2)
-    for kept in ("params", "ema_params"):
-        before, after = (parameters.named(getattr(state, kept)) for state in (first, last))
+    names = parameter_names(config_of(name))
+    (first, _, _, last), _ = poisoned(name)
+    for averaged in ("params", "ema_params"):
+        before, after = (parameters.named(getattr(state, averaged)) for state in (first, last))
         still = {name for name in before if np.array_equal(before[name], after[name])}
         assert still >= set(names[::2]) & before.keys()
         assert still < before.keys()

@@ -31,10 +31,10 @@ def write_digits(root, count=60):
         Image.fromarray(source.images[index, ..., 0]).save(path)
 
 
-def test_the_template_trains_and_is_evaluated_on_a_folder(tmp_path, capsys):
+def test_the_template_trains_and_is_evaluated_on_a_folder(small, tmp_path, capsys):
     write_digits(tmp_path / "photos")
     spec = f'split("folder:{tmp_path}/photos", test=0.2)'
-    config = experiment("ddpm_folder", **{"data.source": spec})
+    config = small("ddpm_folder", **{"data.source": spec})
     assert loop.train(config, tmp_path / "run") == 0
     said = capsys.readouterr().out
     assert "data: 10 classes" in said

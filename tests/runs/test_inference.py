@@ -61,7 +61,10 @@ def test_a_model_of_one_array_is_called_as_any_other(devices):
     def shifted(variables, frozen, inputs, dist):
         return {"value": variables["shift"] + jax.vmap(jax.random.normal)(inputs["key"])}
 
-    task = Task(None, None, {}, {"shifted": Predict(shifted, ("key",), "value")})
+    def untrained(*args):
+        raise NotImplementedError
+
+    task = Task(untrained, untrained, {}, {"shifted": Predict(shifted, ("key",), "value")})
     predictor = Predictor(task, Parallel("pmap", jax.devices()[:devices]), 16)
     values = predictor({"shift": np.float32(5)}, "shifted", 20, {}, seed=3)["value"]
     keys = [jax.random.fold_in(jax.random.key(3), index) for index in range(20)]
