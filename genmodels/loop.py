@@ -36,6 +36,7 @@ from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.inference import Predictor
 from genmodels.runs.plan import Plan, make_plan
 from genmodels.runs.prerequisites import Prerequisites, initialize
+from genmodels.runs.resume import check_same_experiment
 from genmodels.tasks import FrozenNetwork, Task
 from genmodels.tasks.checks import check_step_output
 
@@ -256,7 +257,7 @@ def train(
     prerequisites = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     metrics = evaluation_metrics(plan)
     with workdir_lib.locked(workdir):
-        old_config = workdir_lib.check_same_experiment(workdir, config, plan.describe_data(), plan.absent_keys())
+        old_config = check_same_experiment(workdir, config, plan.describe_data(), plan.absent_keys())
         origins = workdir_lib.origins_of(old_config)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:

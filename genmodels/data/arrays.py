@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from genmodels.data.base import Settings, Source, no_test
-from genmodels.data.images import CHANNELS
+from genmodels.data.resize import CHANNELS
 from genmodels.data.table import tabulate
 from genmodels.errors import ConfigError, DataError
 

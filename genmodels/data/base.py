@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
 from genmodels.data import table as table_lib
-from genmodels.data.images import Rule
 from genmodels.data.pixels import Chosen, Pixels, gather, held
+from genmodels.data.resize import Rule
 from genmodels.data.table import Table
 
 Batch = dict[str, np.ndarray]

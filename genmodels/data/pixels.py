@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from genmodels.data.images import Rule, decode
+from genmodels.data.images import decode
 from genmodels.data.media import ImageStore
+from genmodels.data.resize import Rule
 from genmodels.errors import DataError
 
 Rows = UInt8[np.ndarray, "rows height width channel"]

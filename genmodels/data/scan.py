@@ -18,10 +18,11 @@ import numpy as np
 from genmodels.cli.progress import progress
 from genmodels.data import cache
 from genmodels.data.base import Settings, Source
-from genmodels.data.images import CHANNELS, Header, Rule, decode, read_header
+from genmodels.data.images import Header, decode, read_header
 from genmodels.data.listing import Listing
 from genmodels.data.media import ImageStore
 from genmodels.data.pixels import Decoded, Mixed, digest
+from genmodels.data.resize import CHANNELS, Rule
 from genmodels.data.table import Table
 from genmodels.errors import DataError
 

@@ -10,10 +10,18 @@ from types import MappingProxyType
 from typing import Any
 
 from genmodels.errors import ConfigError, DataError
-from genmodels.evaluators import classification, distribution, likelihood, memorization, pairs, reconstruction
+from genmodels.evaluators import (
+    classification,
+    distribution,
+    likelihood,
+    memorization,
+    metric_names,
+    pairs,
+    reconstruction,
+)
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
-from genmodels.evaluators.distribution import ExtractorDefaults
 from genmodels.evaluators.features import MOMENTS, Summaries
+from genmodels.evaluators.metric_names import ExtractorDefaults
 from genmodels.extractors import ExtractorSpec, perceptual
 
 __all__ = [
@@ -86,7 +94,7 @@ def lower_is_better(name: str) -> bool:
     Raises:
       ConfigError: no metric has this name.
     """
-    family = distribution.family_of(name)
+    family = metric_names.family_of(name)
     if family is not None:
         return distribution.FAMILIES[family].lower_is_better
     return METRICS[_known(name)].lower_is_better
@@ -94,7 +102,7 @@ def lower_is_better(name: str) -> bool:
 
 def _known(name: str) -> str:
     if name not in METRICS:
-        raise ConfigError(distribution.unknown_metric(name, METRICS))
+        raise ConfigError(metric_names.unknown_metric(name, METRICS))
     return name
 
 
@@ -111,10 +119,10 @@ def resolve(names: Collection[str], defaults: ExtractorDefaults = DEFAULT) -> di
 
 
 def _resolve(name: str, defaults: ExtractorDefaults) -> Metric:
-    family = distribution.family_of(name)
+    family = metric_names.family_of(name)
     if family is None:
         return METRICS[_known(name)]
-    extractor_spec = distribution.extractor_of(name, family, defaults)
+    extractor_spec = metric_names.extractor_of(name, family, defaults)
     wants = distribution.wants(family)
     needs = ["generated"]
     if wants["reference"]:

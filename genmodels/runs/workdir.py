@@ -14,14 +14,14 @@ import fcntl
 import json
 import pathlib
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.core.files import write_text
-from genmodels.errors import ConfigError, StorageError
+from genmodels.errors import StorageError
 from genmodels.runs.experiment import is_experiment
 
 PREREQUISITES = "prerequisites"
@@ -70,39 +70,6 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         write_text(workdir / ".probe", "written at start-up to see that the disk takes data\n")
         (workdir / ".probe").unlink()
         yield
-
-
-def check_same_experiment(
-    workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], absent: Mapping[str, Any]
-) -> ConfigDict | None:
-    """Checks that the directory is new or was begun with this config and data.
-
-    Args:
-      data: the contents that data.json is to have.
-      absent: the values of keys that an older config lacks, see `config.conflicts`.
-    Returns:
-      The config in the directory; None for a new directory.
-    Raises:
-      ConfigError: the directory belongs to another experiment or to other data; names what differs.
-    """
-    if not (workdir / "config.json").exists():
-        return None
-    old = read_config(workdir)
-    differing = config_lib.conflicts(old, config, absent)
-    if differing:
-        more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
-        raise ConfigError(
-            f"--workdir={workdir} belongs to another experiment: {'; '.join(differing[:2])}{more}; choose "
-            f"another --workdir"
-        )
-    before = read_json(workdir / "data.json")
-    for key, value in data.items():
-        if key != "source" and before.get(key, value) != value:  # the source may have another place now
-            raise ConfigError(
-                f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
-                f"{value}); choose another --workdir"
-            )
-    return old
 
 
 def claim(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], origins: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmodels.data import images
-from genmodels.data.images import Header, Rule, decode, read_header
+from genmodels.data import images, resize
+from genmodels.data.images import Header, decode, read_header
+from genmodels.data.resize import Rule
 from genmodels.errors import ConfigError
 
 
@@ -125,7 +126,7 @@ def test_crop_takes_the_middle_square_and_squash_takes_all():
     squashed = decode(encoded(halves), Rule(8, "none", "box"))[..., 0]
     np.testing.assert_array_equal(squashed, np.repeat([[0, 255]], 8, axis=0).repeat(4, axis=1))
     np.testing.assert_array_equal(decode(encoded(wide[:, :8]), Rule(8)), wide[:, :8])
-    for name in images.FILTERS:
+    for name in resize.FILTERS:
         flat = decode(encoded(np.full((16, 16), 77, np.uint8)), Rule(5, "none", name))
         np.testing.assert_array_equal(flat, 77)
 

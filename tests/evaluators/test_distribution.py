@@ -15,8 +15,10 @@ from genmodels.evaluators import (
     ImageSet,
     Options,
     Statistics,
+    distribution,
     evaluate,
     lower_is_better,
+    metric_names,
     resolve,
 )
 from genmodels.extractors import ExtractorSpec, NetworkExtractor, inception
@@ -273,3 +275,7 @@ def test_few_images_of_many_dimensions_still_have_the_right_distance():
     assert "rows" in result.protocol["solver"]
     same = frechet.frechet_distance(Moments.of(a).gaussian(), Moments.of(a).gaussian())
     assert same.value < 1e-8
+
+
+def test_every_family_that_has_a_name_is_measured():
+    assert distribution.FAMILIES.keys() == metric_names.FAMILIES.keys()

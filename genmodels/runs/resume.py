@@ -1,0 +1,44 @@
+"""The check that a work directory may be resumed: with this config, on this data."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genmodels import config as config_lib
+from genmodels.errors import ConfigError
+from genmodels.runs.workdir import read_config, read_json
+
+
+def check_same_experiment(
+    workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], absent: Mapping[str, Any]
+) -> ConfigDict | None:
+    """Checks that the directory is new or was begun with this config and data.
+
+    Args:
+      data: the contents that data.json is to have.
+      absent: the values of keys that an older config lacks, see `config.conflicts`.
+    Returns:
+      The config in the directory; None for a new directory.
+    Raises:
+      ConfigError: the directory belongs to another experiment or to other data; names what differs.
+    """
+    if not (workdir / "config.json").exists():
+        return None
+    old = read_config(workdir)
+    differing = config_lib.conflicts(old, config, absent)
+    if differing:
+        more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
+        raise ConfigError(
+            f"--workdir={workdir} belongs to another experiment: {'; '.join(differing[:2])}{more}; choose "
+            f"another --workdir"
+        )
+    before = read_json(workdir / "data.json")
+    for key, value in data.items():
+        if key != "source" and before.get(key, value) != value:  # the source may have another place now
+            raise ConfigError(
+                f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
+                f"{value}); choose another --workdir"
+            )
+    return old
