@@ -14,8 +14,8 @@ from genmodels.runs import apply
 from genmodels.runs.inference import Run, abstract_state, suggested_commands, task_of
 from genmodels.tasks import Predict
 from tests.data.files import noise
-from tests.helpers import experiment
-from tests.test_conformance import assert_close, lower_step, train_on
+from tests.helpers import experiment, lower_step
+from tests.test_conformance import assert_close, final, train_on
 
 BRIGHT, DARK = 200, 40  # the means of the two sets
 
@@ -65,8 +65,8 @@ def test_it_trains_draws_evaluates_applies_and_reports(paired, capsys):
 
 def test_its_step_lowers_and_its_replicas_agree_to_rounding(paired):
     config, _, spec, task = task_of(paired[0], allow_code=True)
-    lower_step(task, abstract_state(task, spec), spec, "cuda", {})
-    one, eight = (train_on(config, devices, "pmap", steps=3)[-1].params for devices in (1, 8))
+    lower_step(task, abstract_state(task, spec), spec, ["cuda"], {})
+    one, eight = (final(train_on(config, devices, "pmap", steps=3)).params for devices in (1, 8))
     assert_close(one, eight)
 
 

@@ -4,7 +4,6 @@ import importlib
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -45,7 +44,7 @@ def call(key: str, name: str, *args: Any) -> Any:
     return _attempt(key, name, function, *args)
 
 
-def _attempt(key: str, name: str, function: Callable[..., Any], *args: Any, hint: str = "") -> Any:
+def _attempt(key: str, name: str, function: Any, *args: Any, hint: str = "") -> Any:
     """What the function returns, with the current directory on the path; any mistake in a user's file is one line."""
     sys.path.insert(0, "")
     try:

@@ -30,6 +30,9 @@ class Endless:
     def shape(self):
         return (self.count, 8, 8, 1)
 
+    def __len__(self):
+        return self.count
+
     def __getitem__(self, indices):
         return np.random.default_rng(indices[0]).integers(0, 256, (len(indices), 8, 8, 1), dtype=np.uint8)
 

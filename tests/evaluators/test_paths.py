@@ -169,7 +169,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(case, monkeypatch):
     if "inception[clean]" in metrics:
         monkeypatch.setattr("genmodels.scoring.load_weights", lambda metrics, options: None)
         monkeypatch.setattr(
-            ExtractorSpec, "load", lambda self: NetworkExtractor("x", "", "", 2, "clean", (8, 8, 3), *[None] * 3)
+            ExtractorSpec, "load", lambda self: NetworkExtractor("x", "", "", 2, "clean", (8, 8, 3), print, {}, "")
         )
     with pytest.raises(GenmodelsError, match=message) as error:
         scoring.of_paths(generated, reference, (metrics,), metric_options)
