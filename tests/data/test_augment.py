@@ -86,7 +86,7 @@ def test_an_example_keeps_its_changes_wherever_it_runs():
     whole = augment({"image": x}, whole_view({"image": x}).example_keys(jax.random.key(3)))["image"]
     for mode, devices in (("pmap", 8), ("sharded", 8), ("pmap", 1)):
         predict = Parallel(mode, jax.devices()[:devices]).compile_predict(fn)
-        np.testing.assert_allclose(predict({}, {}, {"image": np.asarray(x)})["image"], whole, atol=1e-6)
+        np.testing.assert_allclose(predict({}, {}, {"image": np.asarray(x)})["image"], whole, atol=5e-6)
     again = augment({"image": x[:4]}, whole_view({"image": x[:4]}).example_keys(jax.random.key(3)))["image"]
     np.testing.assert_allclose(again, whole[:4], atol=1e-6)
 

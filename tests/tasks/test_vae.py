@@ -144,7 +144,7 @@ def test_beta_weighs_the_kl_and_rises_with_the_warm_up():
 def test_bits_that_are_free_have_no_gradient():
     free, none = (built(**MLP, **changes) for changes in ({"vae.free_bits": 1e3}, {"vae.beta": 0.0}))
     for a, b in zip(*(jax.tree.leaves(step(state)[0].params) for _, state, step in (free, none)), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-5)  # to rounding: they are two programs
     _, state, step = built(**MLP, **{"vae.free_bits": 1e-6})  # of which there are enough
     plain = built(**MLP)
     for a, b in zip(*(jax.tree.leaves(s(z)[0].params) for _, z, s in ((0, state, step), plain)), strict=True):
