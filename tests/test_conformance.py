@@ -33,7 +33,7 @@ RUNS = {  # task, and after a slash what is special about the row; of diffusion 
         },
     ),
     "classifier": ("classifier_digits", {"model.features": 32}),
-    "vae": ("vae_digits", {"vae.kl_warmup": 10, "optim.clip_norm": 0.1}),  # of losses summed over pixels
+    "vae": ("vae_digits", {"vae.kl_warmup": 4, "optim.clip_norm": 0.1}),  # of losses summed over pixels
     "vae/vq": (
         "vae_digits",
         {
