@@ -185,7 +185,7 @@ def test_the_genuine_mnists_are_prepared_side_by_side_without_a_mix_up(shared, t
             assert ours.num_classes == 10
     again = prepare("--dataset=tfds:mnist", folder)
     assert again.returncode == 0
-    assert "prepared already" in again.stdout
+    assert "is already prepared" in again.stdout
 
 
 def contents(source):
