@@ -36,7 +36,7 @@ from genmodels.evaluators import (
 )
 from genmodels.evaluators.features import MOMENTS, present, summarise
 from genmodels.evaluators.likelihood import resolve_likelihoods
-from genmodels.extractors import ExtractorSpec
+from genmodels.extractors import ExtractorSpec, is_user_extractor
 from genmodels.reporting import pictures
 from genmodels.runs.inference import Run, check_code
 
@@ -161,7 +161,7 @@ def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[DataSource | None,
     spec = run.config.data.source
     if not spec:
         raise DataError(
-            f"{run.workdir}: was converted without its data; convert it anew with --source, e.g. tfds:cifar10"
+            f"{run.workdir}: was converted without its data; convert it again with --source, e.g. tfds:cifar10"
         )
     try:
         training = from_config(run.config.data, "train")
@@ -212,8 +212,9 @@ def of_run(
     """
     run = Run.load(workdir, checkpoint, allow_code=allow_code)
     settings = run.config.eval
-    if "extractor" not in metric_options:
-        check_code(run.workdir, "config.eval.extractor", settings.get("extractor", ""), allow_code)
+    extractor = settings.get("extractor", "")
+    if "extractor" not in metric_options and is_user_extractor(extractor):
+        check_code(run.workdir, "config.eval.extractor", extractor, allow_code)
     default, options = _asked({**settings, **metric_options})  # older runs lack some keys
     metrics = resolve(tuple(settings.metrics) if names is None else names, default)
     seed = settings.seed

@@ -13,7 +13,7 @@ HINT = '; the name must be "module:function", importable from the current direct
 
 
 def is_user_code(name: str) -> bool:
-    """Whether a name has the form "module:function", which no name of this package has."""
+    """Whether a name has the form "module:function"; of an extractor, "inception:PATH" has it too."""
     return ":" in name
 
 

@@ -15,9 +15,23 @@ from genmodels.extractors import classifiers, inception
 from genmodels.extractors.base import Extracted, Extractor, NetworkExtractor, check_shape, logits_of
 from genmodels.metrics.resize import RESIZES
 
-__all__ = ["NAMES", "Extracted", "Extractor", "ExtractorSpec", "NetworkExtractor", "is_published", "logits_of"]
+__all__ = [
+    "NAMES",
+    "Extracted",
+    "Extractor",
+    "ExtractorSpec",
+    "NetworkExtractor",
+    "is_published",
+    "is_user_extractor",
+    "logits_of",
+]
 
 NAMES = (*classifiers.SHIPPED, inception.ID, inception.UNVERIFIED)
+
+
+def is_user_extractor(spec: str) -> bool:
+    """Whether a spec, as ExtractorSpec takes it, names code outside this package: "module:function"."""
+    return user_code.is_user_code(spec) and spec.partition(":")[0] not in NAMES
 
 
 def is_published(extractor: Extractor) -> bool:

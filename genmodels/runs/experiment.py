@@ -1,4 +1,4 @@
-"""Reading experiment files: FILE.py or FILE.py:VARIANT, with every mistake in them told in one line."""
+"""Reading experiment files: FILE.py or FILE.py:VARIANT, and turning every mistake in them into one line."""
 
 import contextlib
 import difflib

@@ -97,7 +97,7 @@ def check_code(workdir: pathlib.Path, key: str, name: str, allow_code: bool | Co
 def task_of(
     workdir: pathlib.Path, allow_code: bool | Collection[str] = False
 ) -> tuple[ConfigDict, dict[str, Any], DataSpec, Task]:
-    """The config of a work directory, the contents of its data.json, what a task is told of that, and the task.
+    """The config of a work directory, the contents of its data.json, the part of that which a task sees, and the task.
 
     Args:
       allow_code: whether its config may name a task outside this package, see `check_code`.

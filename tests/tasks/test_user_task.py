@@ -13,7 +13,7 @@ import genmodels
 from genmodels import loop, scoring
 from genmodels.config import defaults
 from genmodels.data.sources import make_source
-from genmodels.errors import ConfigError
+from genmodels.errors import ConfigError, GenmodelsError
 from genmodels.reporting import html
 from genmodels.runs.inference import Run, suggested_commands
 from tests import QUICK_COMPILE
@@ -156,11 +156,23 @@ def test_a_run_that_begins_with_one_of_another_method_must_be_allowed_to(own_run
     assert not (own_run.parent / "other").exists()
 
 
+def with_extractor(trained, run, extractor):
+    """A copy of a work directory whose config.eval.extractor is another."""
+    shutil.copytree(trained, run)
+    config = json.loads((run / "config.json").read_text())
+    config["eval"]["extractor"] = extractor
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def test_a_path_of_weights_is_no_code(trained, tmp_path):
+    with_extractor(trained, tmp_path / "run", "inception:gone.pth")
+    with pytest.raises(GenmodelsError, match=r"gone\.pth|takes images|channel") as error:
+        scoring.of_run(str(tmp_path / "run"), ("fd[clean]",), 20, "latest")
+    assert "code outside" not in str(error.value)
+
+
 def test_an_extractor_that_a_work_directory_names_is_not_imported_either(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "run")
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["eval"]["extractor"] = "own_extractor:make"
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with_extractor(trained, tmp_path / "run", "own_extractor:make")
     with pytest.raises(ConfigError, match=r"its config\.eval\.extractor=own_extractor:make is code outside"):
         scoring.of_run(str(tmp_path / "run"), ("fd",), 20, "latest")
     with pytest.raises(ConfigError, match="No module named 'own_extractor'"):
