@@ -27,7 +27,7 @@ from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
 from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
-from genmodels.errors import ConfigError, DataError, DivergedError, choose
+from genmodels.errors import ConfigError, DataError, DivergedError, StorageError, choose
 from genmodels.evaluators import sample_diagnostics
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import curves, pictures
@@ -203,7 +203,15 @@ class Session:
     def _draw(self, step: int) -> None:
         """Draws pictures. The classes of drawn samples enter the next record; after the last step they are printed."""
         folder = self.workdir / "samples"
-        drawn = pictures.while_training(self.predictor, self.state.variables(), self.plan.source, folder, step)
+        try:
+            drawn = pictures.while_training(self.predictor, self.state.variables(), self.plan.source, folder, step)
+        except (DataError, StorageError):
+            raise
+        except Exception as error:  # of a task's own function: a picture must not cost the steps since the last save
+            self.writer.say(
+                f"warning: step {step}: no pictures: {type(error).__name__}: {' '.join(str(error).split())}"
+            )
+            return
         for classifier in self.sample_classifiers if "sample" in drawn else ():
             self.sample_diagnostics |= sample_diagnostics.class_shares(drawn["sample"], classifier)
         for line in sample_diagnostics.watch(self.sample_diagnostics) if step == self.plan.last_step else ():
@@ -233,7 +241,7 @@ def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
         if evaluators.need(metrics, "reference"):
             from_config(plan.config.data, settings.split)
     except (ConfigError, DataError) as error:
-        print(f"note: genmodels.evaluate will need other --metrics or --split: {error}")
+        print(f"note: genmodels.evaluate will need other --metrics, --likelihoods or --split: {error}")
     return metrics
 
 
@@ -262,6 +270,7 @@ def train(
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:
             state = checkpoints.restore(plan.state, plan.parallel.state_shardings(plan.state))
+            curves.write_curves(workdir, plan.task.curves)
             if state is not None and int(state.step) >= plan.last_step:
                 _say_finished(plan, workdir, int(state.step), origins)
                 return 0
@@ -299,7 +308,6 @@ def _open_session(
     if not (workdir / "data.png").exists():
         preflight.save_sheet(workdir / "data.png", plan.source)
     write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
-    curves.write_curves(workdir, plan.task.curves)
     print(f"{workdir}: {plan.summary(first)}")
     return Session(
         plan=plan,

@@ -41,9 +41,9 @@ from genmodels.reporting import pictures
 from genmodels.runs.inference import Run, check_code
 
 Metrics = Mapping[str, Metric]
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 COUNTS = ("n_generated", "n_reference")
-HELD = 2**30  # bytes of samples that stay in memory; more go to a temporary file
+MAX_BYTES_IN_MEMORY = 2**30  # of samples; more go to a temporary file
 
 
 def _versions() -> dict[str, str]:
@@ -74,7 +74,7 @@ def _asked(settings: Mapping[str, Any]) -> tuple[ExtractorDefaults, Options]:
 
 
 def of_paths(
-    generated: str, reference: str, names: tuple[str, ...], metric_options: Mapping[str, Any] = NOTHING
+    generated: str, reference: str, names: tuple[str, ...], metric_options: Mapping[str, Any] = NO_OPTIONS
 ) -> list[Result]:
     """Results of two sets of images: .npz files, folders, archives; or statistics files, where metrics need no more.
 
@@ -138,7 +138,7 @@ def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Ma
     start = time.perf_counter()
     shape = (num, *run.data.image_shape)
     with tempfile.TemporaryFile() as file:
-        held = np.prod(shape, dtype=np.int64) <= HELD
+        held = np.prod(shape, dtype=np.int64) <= MAX_BYTES_IN_MEMORY
         images = np.empty(shape, np.uint8) if held else np.memmap(file, np.uint8, "w+", shape=shape)
     done = 0
     with progress("samples", num) as bar:
@@ -192,9 +192,9 @@ def of_run(
     num: int | None,
     checkpoint: str,
     split: str | None = None,
-    sampling: Mapping[str, Any] = NOTHING,
+    sampling: Mapping[str, Any] = NO_OPTIONS,
     likelihoods: tuple[str, ...] | None = None,
-    metric_options: Mapping[str, Any] = NOTHING,
+    metric_options: Mapping[str, Any] = NO_OPTIONS,
     *,
     allow_code: bool = False,
 ) -> list[Result]:

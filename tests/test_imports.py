@@ -14,7 +14,7 @@ PACKAGE = ROOT / "genmodels"
 SUBSTRATE = {"core", "cli", "config", "errors"}
 ARROWS = {
     "errors": set(),
-    "config": {"errors"},
+    "config": {"core", "errors"},
     "core": {"errors"},
     "cli": {"core", "errors"},
     "nn": set(),

@@ -86,6 +86,16 @@ def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
     assert int(final_state(tmp_path).step) == 6
 
 
+def test_a_picture_that_a_task_cannot_draw_is_a_warning(small, tmp_path, monkeypatch, capsys):
+    def broken(*args):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(pictures, "draw", broken)
+    assert loop.train(small("ddpm_digits"), tmp_path) == 0
+    assert "warning: step 6: no pictures: ValueError: no such thing" in capsys.readouterr().out
+    assert int(final_state(tmp_path).step) == 6
+
+
 def test_samples_of_few_classes_are_warned_of_after_the_last_step_too(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sample_diagnostics, "class_shares", lambda images, classifier: {"drawn_class_max": 1.0, "drawn_share_3": 0.0}

@@ -4,7 +4,7 @@ An experiment calls `defaults(task)` and sets what differs. `sections` holds the
 own dataclasses hold the rest; defaults, types, `validate` and `train --describe` all read them there.
 """
 
-from genmodels.config.defaults import arranged, defaults, sections, settings, switches
+from genmodels.config.defaults import completed, defaults, sections, settings, switched, switches
 from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
 from genmodels.config.sections import OptimOfNetwork
 from genmodels.config.settings import Setting, build, fits, settings_of
@@ -17,11 +17,11 @@ __all__ = [
     "OptimOfNetwork",
     "Setting",
     "Variant",
-    "arranged",
     "build",
     "check_patterns",
     "check_seed",
     "check_variant",
+    "completed",
     "conflicts",
     "defaults",
     "fits",
@@ -31,6 +31,7 @@ __all__ = [
     "sections",
     "settings",
     "settings_of",
+    "switched",
     "switches",
     "tiny",
     "to_json",

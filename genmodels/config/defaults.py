@@ -16,7 +16,10 @@ from ml_collections import ConfigDict, config_dict
 from genmodels.config.sections import COMMON
 from genmodels.config.settings import Setting, fits, settings_of, without_none
 from genmodels.config.stored import flatten
-from genmodels.errors import choose
+from genmodels.core import user_code
+from genmodels.errors import ConfigError, choose
+
+OF_THE_CHOICE = ("expect", "eval.likelihoods")  # what a file says of the method and the networks that it chose
 
 
 def module_of(task: str) -> ModuleType:
@@ -58,8 +61,13 @@ def sections(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any] | None:
     Raises:
       ConfigError: an unknown task, or a switch without such a choice.
     """
-    found = getattr(module_of(config["task"]), "sections", None)
-    return None if found is None else found(config)
+    task = config.get("task")
+    if not isinstance(task, str):
+        raise ConfigError(f'config.task={task!r}: must name a task, as in defaults("diffusion")')
+    found = getattr(module_of(task), "sections", None)
+    if found is None or not user_code.is_user_code(task):
+        return None if found is None else found(config)
+    return user_code.attempt("config.task", task, found, config)
 
 
 def settings(config: Mapping[str, Any] | ConfigDict) -> dict[str, Setting]:
@@ -111,28 +119,51 @@ def defaults(task: str = "", **chosen: Any) -> ConfigDict:
     return config
 
 
-def arranged(config: ConfigDict, changes: Mapping[str, Any] | None = None) -> ConfigDict:
-    """`config` with every key of its task, after switches were changed.
+def completed(config: ConfigDict) -> ConfigDict:
+    """`config` with every key of its task: the defaults under the values that it has.
 
-    What differs from the old choice's defaults is kept where the new choice has such a key of that type; keys that it
-    does not have are dropped. Keys that neither has are left for `validate` and the task to refuse.
+    Keys and values that the task does not know are kept, so that `validate` and the task refuse them by name.
 
-    Args:
-      changes: {key: value} of switches, e.g. {"diffusion.process": "flow"}.
     Raises:
       ConfigError: an unknown task, or a switch without such a choice.
     """
-    changes = changes or {}
+    result = _filled(settings(config))
+    for key, value in flatten(config).items():
+        _put(result, key, value)
+    return result
+
+
+def switched(config: ConfigDict, changes: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
+    """`config` after switches were changed, and what it had set that the new choice has no place for.
+
+    A value that differs from the old choice's default is kept where the new choice has such a key of that type. What
+    is expected of the old choice goes: `expect` and `eval.likelihoods`. Keys that neither choice has are kept, so that
+    `validate` and the task refuse them by name.
+
+    Args:
+      changes: {key: value} of switches, e.g. {"diffusion.process": "flow"}.
+    Returns:
+      The new config, and {key: value} of the values that were left out.
+    Raises:
+      ConfigError: an unknown task, or a switch without such a choice.
+    """
     before, nested = settings(config), config.to_dict()
     for key, value in changes.items():
         _put(nested, key, value)
     after = settings(nested)
-    result = _filled(after)
+    result, left_out = _filled(after), {}
     for key, value in flatten(config).items():
-        known, own = before.get(key), after.get(key)
-        kept = fits(value, own.hint) and (known is None or value != known.default) if own else known is None
-        if kept or (own and not changes):  # a value of a wrong type is refused later, by name
+        if key in before and value == before[key].default:
+            continue
+        if key in OF_THE_CHOICE or (key in before and key not in after) or not fits(value, _hint(after, key)):
+            left_out[key] = value
+        else:
             _put(result, key, value)
     for key, value in changes.items():
         _put(result, key, value)
-    return result
+        left_out.pop(key, None)
+    return result, left_out
+
+
+def _hint(known: Mapping[str, Setting], key: str) -> Any:
+    return known[key].hint if key in known else Any

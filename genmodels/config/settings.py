@@ -18,7 +18,7 @@ from genmodels.errors import ConfigError, choose
 SCALARS = (int, float, bool, str)
 ENTRY = re.compile(r"  (\w+(?:, \w+)*): (.*)")  # of `Attributes:`; one text may serve several fields
 
-# Fields that have a default but that no config sets: the data decides on the first ones, evaluation on the last one.
+# Fields that are no config keys: the data sets image_shape, num_classes and out_channels, evaluation sets mixed.
 NO_SETTINGS = {"image_shape", "num_classes", "out_channels", "mixed"}
 
 
@@ -46,7 +46,7 @@ class Setting(NamedTuple):
 
 def without_none(hint: Any) -> Any:
     """T of T | None; any other type as it is."""
-    if isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union) and types.NoneType in typing.get_args(hint):
         rest = [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
         return rest[0] if len(rest) == 1 else hint
     return hint
@@ -91,13 +91,22 @@ def _fields(cls: type) -> list[dataclasses.Field]:
     return [field for field in fields if field.name not in of_flax]
 
 
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of these fields; annotations that are strings are resolved where their module knows the names."""
+    types_of = {field.name: field.type for field in _fields(cls)}
+    if any(isinstance(hint, str) for hint in types_of.values()):
+        resolved = typing.get_type_hints(cls)
+        return {name: resolved[name] for name in types_of}
+    return types_of
+
+
 def settings_of(cls: type) -> dict[str, Setting]:
     """The keys of a section that the dataclass `cls` reads: its fields with a default that JSON has."""
-    texts, found = meanings(cls), {}
+    texts, hints, found = meanings(cls), _hints(cls), {}
     for field in _fields(cls):
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if isinstance(default, (*SCALARS, tuple, types.NoneType)) and field.name not in NO_SETTINGS:
-            found[field.name] = Setting(default, field.type, texts.get(field.name, ""))
+            found[field.name] = Setting(default, hints[field.name], texts.get(field.name, ""))
     return found
 
 
@@ -125,7 +134,7 @@ def build(cls: type, section: Mapping[str, Any] | ConfigDict, where: str, **fixe
     Raises:
       ConfigError: a key that `cls` does not have (with a suggestion), or values that it refuses.
     """
-    hints = {field.name: field.type for field in _fields(cls) if field.name not in fixed}
+    hints = {name: hint for name, hint in _hints(cls).items() if name not in fixed}
     check_section(where, section, hints)
     try:
         return cls(**section, **fixed)

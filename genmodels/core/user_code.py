@@ -25,7 +25,7 @@ def module_of(key: str, name: str) -> ModuleType:
     Raises:
       ConfigError: the module cannot be imported; the message is one line that names the key and the line of the module.
     """
-    return _attempt(key, name, importlib.import_module, name.partition(":")[0], hint=HINT)
+    return attempt(key, name, importlib.import_module, name.partition(":")[0], hint=HINT)
 
 
 def call(key: str, name: str, *args: Any) -> Any:
@@ -40,24 +40,34 @@ def call(key: str, name: str, *args: Any) -> Any:
       ConfigError: the module cannot be imported, it has no such function, or the function raises; the message is one
         line that names the key and the line of the module. A GenmodelsError of the function passes unchanged.
     """
-    function = _attempt(key, name, getattr, module_of(key, name), name.partition(":")[2], hint=HINT)
-    return _attempt(key, name, function, *args)
+    function = attempt(key, name, getattr, module_of(key, name), name.partition(":")[2], hint=HINT)
+    return attempt(key, name, function, *args)
 
 
-def _attempt(key: str, name: str, function: Any, *args: Any, hint: str = "") -> Any:
-    """What the function returns, with the current directory on the path; any mistake in a user's file is one line."""
+def attempt(key: str, name: str, function: Any, *args: Any, hint: str = "") -> Any:
+    """What a user's function returns, with the current directory on the path.
+
+    Args:
+      key, name: the flag or config key and the "module:function" that it holds, for messages.
+      hint: what to say besides where the module or the function was not found.
+    Raises:
+      ConfigError: the function raises anything, SystemExit included; one line. A GenmodelsError passes unchanged.
+    """
     sys.path.insert(0, "")
     try:
         return function(*args)
     except GenmodelsError:
         raise
-    except Exception as error:
-        raise ConfigError(f"{key}={name}: {_describe(error, name.partition(':')[0])}{hint}") from error
+    except (Exception, SystemExit) as error:
+        module = name.partition(":")[0]
+        not_found = isinstance(error, ModuleNotFoundError) and error.name == module
+        missing = not module or not_found or isinstance(error, AttributeError)
+        raise ConfigError(f"{key}={name}: {_describe(error, module)}{hint if missing else ''}") from error
     finally:
         sys.path.remove("")
 
 
-def _describe(error: Exception, module: str) -> str:
+def _describe(error: BaseException, module: str) -> str:
     """The error in one line, with the last line of the module's own file that led to it."""
     stem = module.rpartition(".")[2]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if pathlib.Path(f.filename).stem == stem]

@@ -36,16 +36,25 @@ def entries(path: pathlib.Path) -> tuple[str, list[Entry]]:
     """
     module = experiment.run("--folder", str(path))
     title = (module.get("__doc__") or path.stem).strip().splitlines()[0]
+    variants = module.get("VARIANTS", {"": Variant("")})
+    if not isinstance(variants, Mapping) or not all(isinstance(one, Variant) for one in variants.values()):
+        raise ConfigError(f"--folder: {path}: VARIANTS must be a dictionary of genmodels.config.Variant")
     found = []
-    for name, variant in module.get("VARIANTS", {"": Variant("")}).items():
+    for name, variant in variants.items():
         config = experiment.load("--folder", f"{path}:{name}" if name else str(path))
         found.append(Entry(f"{path}:{name}" if name else str(path), variant, config.data.source, config.expect))
     return title, found
 
 
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else repr(value)  # training refuses the latter
+
+
 def expected(promises: Iterable[Any]) -> str:
     """Promises in one line: "fd_digits 11 (tolerance 4), nll 4.6 (tolerance 0.15)"."""
-    return ", ".join(f"{one['metric']} {one['value']:g} (tolerance {one['tolerance']:g})" for one in promises)
+    return ", ".join(
+        f"{one['metric']} {_number(one['value'])} (tolerance {_number(one['tolerance'])})" for one in promises
+    )
 
 
 def lines(folder: pathlib.Path) -> Iterator[str]:

@@ -53,7 +53,10 @@ def load(flag: str, value: str) -> ConfigDict:
     if "get_config" not in module:
         raise ConfigError(f"{flag}={value}: the file has no 'get_config'")
     with _mistakes_named(flag, value):
-        return config_lib.arranged(module["get_config"](*([variant] if variant else [])))
+        config = module["get_config"](*([variant] if variant else []))
+        if not isinstance(config, ConfigDict):
+            raise ConfigError(f"get_config must return a ConfigDict, it returned {type(config).__name__}")
+        return config_lib.completed(config)
 
 
 @contextlib.contextmanager
@@ -70,15 +73,24 @@ def _mistakes_named(flag: str, value: str) -> Iterator[None]:
 def _values(argv: Sequence[str], name: str) -> list[str]:
     """The values given as --name=value or --name value."""
     pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return [arg.partition("=")[2] or after for arg, after in pairs if arg.lstrip("-").partition("=")[0] == name]
+    matching = [(arg, after) for arg, after in pairs if arg.lstrip("-").partition("=")[0] == name]
+    return [arg.partition("=")[2] if "=" in arg else after for arg, after in matching]
 
 
-def _with_switches(config: ConfigDict, argv: Sequence[str]) -> ConfigDict:
-    """The config with the keys that belong to the command line's switches: the task's name, then the task's own."""
-    for task in _values(argv, "config.task")[-1:]:
-        config = config_lib.arranged(config, {"task": task})
-    given = {key: _values(argv, f"config.{key}")[-1:] for key in config_lib.switches(config.task).values()}
-    return config_lib.arranged(config, {key: values[0] for key, values in given.items() if values})
+def _with_switches(config: ConfigDict, argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """The config after the switches on the command line, the task's name first, and notes on what each left out."""
+    notes = []
+    for of_task in (True, False):
+        keys = ["task"] if of_task else list(config_lib.switches(config.task).values())
+        changes = {name: values[-1] for name in keys if (values := _values(argv, f"config.{name}"))}
+        flat = config_lib.flatten(config)
+        changes = {name: value for name, value in changes.items() if flat.get(name) != value}
+        if changes:
+            config, left_out = config_lib.switched(config, changes)
+            given = " ".join(f"--config.{name}={value}" for name, value in changes.items())
+            names = ", ".join(f"config.{name}" for name in sorted(left_out))
+            notes += [f"note: {given} leaves out what the experiment says of {names}"] if names else []
+    return config, notes
 
 
 class _Parser(flags.ArgumentParser):
@@ -86,7 +98,10 @@ class _Parser(flags.ArgumentParser):
 
     def parse(self, path: str) -> ConfigDict:
         """Raises ConfigError as `load` does."""
-        return _with_switches(load("--config", path), sys.argv).lock()
+        config, notes = _with_switches(load("--config", path), sys.argv)
+        for note in notes:
+            print(note, flush=True)
+        return config.lock()
 
 
 def define_flag(text: str, values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
@@ -123,7 +138,7 @@ def check_command_line(argv: Sequence[str]) -> None:
       ConfigError: the file is missing, does not run or has no get_config; or an override names an unknown key.
     """
     for value in _values(argv, "config"):
-        config = _with_switches(load("--config", value), argv)
+        config, _ = _with_switches(load("--config", value), argv)
         flat = config_lib.flatten(config)
         sections = {key.rpartition(".")[0] for key in flat}
         for arg in argv:

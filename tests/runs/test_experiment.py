@@ -126,3 +126,41 @@ def test_a_file_of_ones_own_is_listed_without_variants(tmp_path):
     (tmp_path / "other.py").write_text("x = 1\n")
     with pytest.raises(ConfigError, match=r"other.py: the file has no 'get_config'"):
         list(catalogue.lines(tmp_path))
+
+
+def test_a_switch_says_what_it_leaves_out_and_no_longer_promises_it(parsed, capsys):
+    config = parsed("ddpm_digits.py", "--config.diffusion.process=flow")
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    left_out = ("diffusion.parameterization", "eval.likelihoods", "expect")
+    assert note.endswith(", ".join(f"config.{key}" for key in left_out))
+    assert (config.expect, config.eval.likelihoods) == ((), ())
+    assert parsed("ddpm_digits.py", "--config.diffusion.process=ddpm").expect
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_an_empty_value_does_not_take_the_next_flag_for_its_own(parsed):
+    with pytest.raises(ConfigError, match=r"process ''"):
+        parsed("ddpm_digits.py", "--config.diffusion.process=", "--workdir=x")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def get_config(): pass", "must return a ConfigDict, it returned NoneType"),
+        (
+            "import ml_collections\ndef get_config(): return ml_collections.ConfigDict()",
+            r"config\.task=None: must name",
+        ),
+    ],
+)
+def test_mistakes_of_a_file_are_named(tmp_path, text, words):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        experiment.load("--config", str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize("variants", ['("", "small")', '{"": "plain"}'])
+def test_variants_of_another_form_are_one_line(tmp_path, variants):
+    (tmp_path / "mine.py").write_text(f"VARIANTS = {variants}\n")
+    with pytest.raises(ConfigError, match="VARIANTS must be a dictionary"):
+        list(catalogue.lines(tmp_path))
