@@ -37,7 +37,7 @@ $(RUN)/eval/result.json: $(wildcard $(RUN)/checkpoints/*)
 $(RUN)/report.html: $(RUN)/eval/result.json $(RUN)/samples.png
 	$(BIN)/python -m genmodels.report --runs=$(RUN) --out=$@
 
-# Two workers; when one crashes, xdist would wait for ever for what it was to run.
+# Two workers. Without the second flag, xdist waits for ever for the tests of a worker that crashed.
 TWO := -n 2 --max-worker-restart=0
 
 test: $(STAMP)
@@ -51,7 +51,7 @@ test: $(STAMP)
 $(VENV)/.tensorflow: $(STAMP)
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tfds-prepare]' && touch $@
 
-# Their formulas are compared with; torchvision, which they would bring along, is not needed for that.
+# Tests compare our formulas with theirs; --no-deps leaves out torchvision, which that does not need.
 METRIC_TOOLS := clean-fid pytorch-fid torch-fidelity
 
 $(VENV)/.parity: $(STAMP)

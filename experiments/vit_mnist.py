@@ -2,8 +2,8 @@
 
 python -m genmodels.train --config=experiments/vit_mnist.py --workdir=runs/vit_mnist --config.data.source=idx:DIR
 
-The variant fashion is too short for a Vision Transformer: 86.2% of the test images and 85.9% of the training images,
-where the ConvNet of classifier_mnist.py has 92.1%.
+The variant fashion is too short for a Vision Transformer: it is right on as few training images as test images, and on
+fewer than the ConvNet of classifier_mnist.py.
 """
 
 from ml_collections import ConfigDict
@@ -31,8 +31,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.05
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
-    if not variant:
-        config.expect = (promise("accuracy", 0.99, 0.004, reference_split="test", n_reference=10_000),)
+    reached = {"": (0.99, 0.004), "fashion": (0.862, 0.015)}
+    if variant in reached:
+        config.expect = (promise("accuracy", *reached[variant], reference_split="test", n_reference=10_000),)
 
     if variant == "fashion":
         config.data.source = "idx:data/fashion_mnist"

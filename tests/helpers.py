@@ -26,7 +26,7 @@ def experiment(name, variant="tiny", **overrides):
 
 
 class Small(nn.Module):
-    """Stands for the U-Net in tests that are not about it: one hidden layer a pixel, told the time and the label."""
+    """Replaces the U-Net in tests that are not about it: a hidden layer on each pixel, the time and the label."""
 
     out_channels: int
     num_classes: int = 0
@@ -35,10 +35,10 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, x, timesteps, labels=None, keys=None):
-        told = nn.Dense(16)(timesteps[:, None] / 20.0)
+        embedding = nn.Dense(16)(timesteps[:, None] / 20.0)
         if labels is not None:
-            told += nn.Embed(self.num_classes + 1, 16)(labels)
-        h = nn.tanh(nn.Dense(16)(x) + told[:, None, None])
+            embedding += nn.Embed(self.num_classes + 1, 16)(labels)
+        h = nn.tanh(nn.Dense(16)(x) + embedding[:, None, None])
         return nn.Dense(self.out_channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
 
 

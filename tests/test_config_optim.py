@@ -41,6 +41,18 @@ def test_the_settings_of_one_network_are_checked_as_all_are(values, words):
         config_lib.validate(config, 1)
 
 
+def test_a_key_of_one_network_that_is_not_set_follows_the_shared_one():
+    """Adam divides a gradient of 1 by itself, so that the first update is the rate of the network."""
+    config = experiment("gan_digits", **{"optim.learning_rate": 0.25, "optim.warmup": 0, "optim.clip_norm": 0.0})
+    config.optim.generator = dict.fromkeys(("learning_rate", "b1", "name"))
+    config.optim.discriminator = {"learning_rate": 0.5, "b1": None}
+    params = {"w": jnp.zeros(())}
+    for network, rate in (("generator", 0.25), ("discriminator", 0.5)):
+        tx = optim.make_optimizers(config, {"generator": 1, "discriminator": 1}, 10)[network]
+        updates, _ = tx.update({"w": jnp.ones(())}, tx.init(params), params)
+        np.testing.assert_allclose(updates["w"], -rate, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["vae_digits", "vit_digits", "ddpm_digits"])
 def test_a_section_of_a_network_that_the_task_has_not_is_refused(name):
     config = experiment(name)

@@ -22,7 +22,8 @@ from genmodels.tasks import TASKS, DataSpec, make_task
 from genmodels.tasks.base import Task
 from tests.helpers import digest, experiment, final_state, lower_step
 
-RUNS = {  # task, and after a slash what is special about the row; of diffusion it has a stand-in for its network
+# The task, and after a slash what is special about the row. Diffusion rows with a slash use a small network.
+RUNS = {
     "diffusion": ("ddpm_digits", {"model.dropout": 0.1}),
     "diffusion/learned": (
         "ddpm_digits",
@@ -42,6 +43,7 @@ RUNS = {  # task, and after a slash what is special about the row; of diffusion 
             "vae.latent": "vq",
             "vae.noise": 0.1,
             "vae.revive_below": 0.5,
+            "vae.codebook_decay": 0.5,  # so fast that codes die, and are revived, within the compared steps
             "ema.horizon": 0.0,
             "optim.clip_norm": 0.1,
         },
@@ -65,7 +67,7 @@ RUNS = {  # task, and after a slash what is special about the row; of diffusion 
     ),
 }
 
-MORE = {  # what couples the rows of a batch besides, or draws more
+MORE = {  # further rows: methods that couple the rows of a batch in other ways, or draw more random numbers
     "vae/free_bits": ("vae_digits", {"vae.free_bits": 0.1, "optim.clip_norm": 0.1}),
     "gan/batch": (
         "gan_digits",
@@ -210,14 +212,17 @@ def one_device(config_of, kept):
 
     def made(name):
         if (name, "one") not in kept:
-            kept[name, "one"] = [jax.device_get(state) for state, _ in train_on(config_of(name, **SGD), 1, "pmap")]
+            steps = [jax.device_get(step) for step in train_on(config_of(name, **SGD), 1, "pmap")]
+            if name == "vae/vq":
+                assert sum(float(metrics["revived"]) for _, metrics in steps) > 0
+            kept[name, "one"] = [state for state, _ in steps]
         return kept[name, "one"]
 
     return made
 
 
 def assert_replicas_agree(tree):
-    """Every device of a pmap kept the same: `out_axes=None` takes it for granted and shows the first's value alone."""
+    """Every device of a pmap kept the same, as `out_axes=None` assumes, which returns the first value alone."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
         assert len(others) == 7
@@ -322,7 +327,7 @@ def parameter_names(config):
 def poisoned(config_of, kept):
     """A row's four states of three steps, the second on a batch of NaN, and the last metrics: a function of its name.
 
-    Of the rows of AVERAGED every second parameter is frozen besides, so that one program serves two tests.
+    In rows of AVERAGED every second parameter is also frozen, so that two tests share one compiled program.
     """
 
     def made(name):

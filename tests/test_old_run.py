@@ -12,10 +12,18 @@ from PIL import Image
 
 from genmodels import loop, scoring
 from genmodels.core import grids
+from genmodels.data import pipeline
+from genmodels.data.sources import make_source
 from genmodels.reporting import html
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.inference import Run
 from tests.helpers import ROOT, digest, experiment, final_state
+
+
+def test_its_next_batch_is_the_one_that_it_would_have_had():
+    """The labels are what the code that wrote the run gave for step 4."""
+    batch = pipeline.make_batch(make_source("digits"), 0, 4, 16)
+    assert batch["label"].tolist() == [8, 8, 2, 4, 4, 9, 8, 0, 9, 7, 0, 5, 1, 8, 2, 5]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from genmodels.config.defaults import completed, defaults, sections, settings, s
 from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
 from genmodels.config.sections import OptimOfNetwork
 from genmodels.config.settings import Setting, build, fits, settings_of
-from genmodels.config.stored import ORIGINS, conflicts, flatten, from_json, to_json
+from genmodels.config.stored import ORIGINS, conflicts, flatten, from_json, nested, to_json
 from genmodels.config.validation import check_patterns, check_seed, total_steps, validate
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "fits",
     "flatten",
     "from_json",
+    "nested",
     "promise",
     "sections",
     "settings",

@@ -53,6 +53,18 @@ def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[st
     return flat
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dictionaries that `flatten` took apart."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return found
+
+
 def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
     """The keys, as "config.a.b was X, is Y", whose change would make a resumed run another experiment.
 

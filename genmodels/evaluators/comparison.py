@@ -1,6 +1,6 @@
 """A table of results in which only results that were measured in the same way share a column; seeds are averaged.
 
-A column stands for a metric and for every protocol entry that says how it was measured, down to the sampler and its
+A column is one metric with every protocol entry that says how it was measured, down to the sampler and its
 steps. Entries that describe the measured model (its path, step and seed) may differ within a column, and so may entries
 that are themselves results (standard errors, the solver used). An entry that is not listed here as one of these counts
 as a part of the method.

@@ -4,11 +4,12 @@ import base64
 import importlib.resources
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 
-from genmodels.config import flatten, to_json
+from genmodels.config import flatten, nested, settings, to_json
 from genmodels.core.grids import read_captions
 from genmodels.evaluators.comparison import Comparison, Entry
 from genmodels.evaluators.comparison import compare as compare_results
@@ -18,6 +19,7 @@ from genmodels.reporting.files import read_results
 from genmodels.reporting.plots import plot
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.workdir import read_config, read_json
+from genmodels.tasks import TASKS
 
 # Keys of a config, or what they begin with, that may differ between runs whose results are averaged over seeds.
 NOT_OF_THE_EXPERIMENT = (
@@ -114,12 +116,20 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def _absent_keys(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of keys that an older config lacks; none for a method outside this package, whose code is not run."""
+    if flat["task"] not in TASKS:
+        return {}
+    return {key: setting.default for key, setting in settings(nested(flat)).items()}
+
+
 def _row_names(sections: list[dict[str, Any]]) -> list[str]:
     """The name of each run's row; runs of one experiment that differ in their seeds only share a row."""
     names = [s["workdir"] if sum(s["name"] == other["name"] for other in sections) > 1 else s["name"] for s in sections]
     groups: dict[str, list[int]] = {}
     for index, section in enumerate(sections):
-        same = {key: value for key, value in section["flat"].items() if not key.startswith(NOT_OF_THE_EXPERIMENT)}
+        flat = _absent_keys(section["flat"]) | section["flat"]
+        same = {key: value for key, value in flat.items() if not key.startswith(NOT_OF_THE_EXPERIMENT)}
         key = json.dumps([same, section["data"]["fingerprint"]], sort_keys=True)
         groups.setdefault(key, []).append(index)
     rows = list(names)

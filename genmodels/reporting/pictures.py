@@ -56,11 +56,11 @@ def pictured(functions: Mapping[str, Predict]) -> dict[str, Predict]:
 
 
 def draw(name: str, predict: Predict, call: Call, source: DataSource) -> Sheet | None:
-    """The sheet of a predict function; None where the source has not the images or labels that its inputs need.
+    """The sheet of a predict function; None where the source lacks the images or labels that its inputs need.
 
     Args:
-      source: whose images and labels the inputs are. An input that is called as a field of the source is of that field;
-        else the source must have a single field, of which several inputs take consecutive images.
+      source: gives the images and labels. An input named like a field of the source takes that field's images. Other
+        inputs need a source with a single field, and several of them take consecutive images of it.
     """
     found = _inputs(predict, source)
     if found is None:
@@ -112,7 +112,7 @@ def _inputs(predict: Predict, source: DataSource) -> tuple[int, dict[str, Any], 
 def while_training(
     predictor: Predictor, variables: Any, source: DataSource, folder: pathlib.Path, step: int
 ) -> dict[str, np.ndarray]:
-    """Draws <name>_<step>.png of the predict functions that tell most in the shortest time; returns what they made.
+    """Draws <name>_<step>.png of the most telling predict functions; returns what they made.
 
     These are the functions that make images of no image; of a task without such a function, those that make an image of
     images; else all that have a picture.

@@ -158,7 +158,7 @@ def test_members_of_an_archive_that_share_their_bytes_are_refused(path):
     tw.save(path, "zip", {"weight": np.zeros(1000, "f4")})
     with zipfile.ZipFile(path, "a") as archive:
         archive.filelist.extend(3 * [archive.getinfo("archive/data/0")])
-        archive.comment = b"so that the directory is written anew"
+        archive.comment = b"so that the directory is written again"
     assert_refused(path, "overlap")
 
 

@@ -12,7 +12,7 @@ from tests.gpu import report
 from tests.gpu.plan import MACHINE, OWN, Entry, entries
 from tests.gpu.worker import FAILED, PASSED, SKIPPED, Outcome, Worker
 
-LEAST = 10.0  # seconds that must be left for an entry to begin
+MIN_SECONDS_LEFT = 10.0  # seconds that must be left for an entry to begin
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
       note: gets each entry with its outcome and the seconds it took.
     """
     for entry in plan:
-        if deadline - time.monotonic() < LEAST:
+        if deadline - time.monotonic() < MIN_SECONDS_LEFT:
             note(entry, Outcome(SKIPPED, "no time left"), 0.0)
             continue
         if not worker.alive or worker.kind != entry.worker or entry.worker == OWN:

@@ -48,18 +48,22 @@ def random_source(side: int, channels: int, count: int) -> Source:
     return Source("random", "train", pixels, rng.integers(0, 10, count).astype(np.int32), 10)
 
 
-def most_memory(step: Callable, arguments: tuple) -> tuple[float, str]:
-    """The most that the device held since the process began, in GB, or where it cannot say, what XLA plans."""
+def most_memory(step: Callable, arguments: tuple, fresh: bool) -> tuple[float, str]:
+    """The most that the device held since the process began, in GB; if that is not of this step alone, XLA's plan."""
     stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
+    if fresh and stats and "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"] / 1e9, "device"
     whole = jax.jit(lambda state, frozen, batch, rng: step(state, frozen, batch, rng, whole_view(batch)))
     plan = whole.lower(*arguments).compile().memory_analysis()
     return (plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes) / 1e9, "plan"
 
 
-def measured(config: Any, source: Source, toy: bool) -> dict[str, Any]:
-    """The step of a config, compiled as the loop compiles it, on batches from the host."""
+def measured(config: Any, source: Source, toy: bool, fresh: bool) -> dict[str, Any]:
+    """The step of a config, compiled as the loop compiles it, on batches from the host.
+
+    Args:
+      fresh: whether nothing larger has run in this process, so that the device's peak is this step's.
+    """
     size = config.train.batch_size
     task = make_task(config, DataSpec(source.image_shape, source.num_classes), 1000)
     step = loop.compose_step(task, config_lib.build(Augment, config.data.augment, "data.augment"))
@@ -75,7 +79,7 @@ def measured(config: Any, source: Source, toy: bool) -> dict[str, Any]:
         return metrics
 
     found = rate(advance, lambda metrics: jax.block_until_ready(metrics), size, toy)
-    memory, by = most_memory(step, (state, {}, batch, rng))
+    memory, by = most_memory(step, (state, {}, batch, rng), fresh)
     return {"parameters": parameters, **found, "memory GB": memory, "memory by": by}
 
 
@@ -88,7 +92,7 @@ def published(toy: bool, size: Published) -> dict[str, Any]:
     for halving in range(HALVINGS + 1):
         source = random_source(side, channels, config.train.batch_size)
         try:
-            return measured(config, source, toy)
+            return measured(config, source, toy, fresh=halving == 0)
         except jax.errors.JaxRuntimeError as error:
             if MEMORY not in str(error) or halving == HALVINGS:
                 raise

@@ -75,7 +75,7 @@ def test_entries_share_a_process_unless_they_ask_for_their_own_or_for_other_flag
 
 
 def test_what_no_longer_fits_is_skipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(main, "LEAST", 1.0)
+    monkeypatch.setattr(main, "MIN_SECONDS_LEFT", 1.0)
     found = []
     plan = [Entry("long", f"{HERE}:hanging", (0,), box=100.0), Entry("late", f"{HERE}:passing", (0,))]
     began = time.monotonic()

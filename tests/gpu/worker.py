@@ -14,8 +14,8 @@ from typing import Any
 from tests.gpu.plan import DETERMINISTIC, Entry
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-START = 120.0  # seconds for a process to start
-TOY_BOX = 5  # time boxes are for accelerators: few CPU cores that others use as well compile many times as long
+MAX_START_S = 120.0  # for a process to start
+TOY_BOX = 5  # time boxes are for accelerators: a few shared CPU cores compile many times more slowly
 FLAGS = {DETERMINISTIC: "--xla_gpu_deterministic_ops=true"}
 
 
@@ -109,12 +109,12 @@ class Worker:
           deadline: of time.monotonic(), after which nothing runs.
         """
         if not self._ready:
-            outcome = self._receive(START, deadline, "the process did not start within")
+            outcome = self._receive(MAX_START_S, deadline, "the process did not start within")
             if outcome:
                 return outcome, 0.0
             self._ready = True
         began = time.monotonic()
-        with contextlib.suppress(BrokenPipeError):  # its end is met again on receiving
+        with contextlib.suppress(BrokenPipeError):  # the process has ended, which receiving reports
             self._connection.send((entry, toy))
         outcome = self._receive(entry.box * (TOY_BOX if toy else 1), deadline, "it takes more than its time box of")
         return outcome, time.monotonic() - began

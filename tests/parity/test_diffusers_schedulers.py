@@ -44,7 +44,7 @@ def nodes(made):
 
 
 def toy(x, t, xp=np):
-    """Something smooth to stand for a network's epsilon."""
+    """A smooth function in place of a network's epsilon."""
     return xp.tanh(x + 0.3 * xp.roll(x, 1, axis=1)) * (0.5 + t / 2000) + 0.1
 
 

@@ -1,7 +1,7 @@
 """Other tools' metrics, for comparison.
 
 Their formulas need no torchvision, though their packages import it: they are installed without it (see the Makefile)
-and an empty module stands in its place.
+and an empty module takes its place.
 """
 
 import importlib

@@ -57,6 +57,16 @@ def test_runs_stand_side_by_side_with_seeds_averaged(several):
     np.testing.assert_allclose(column.cells["a, b"].std, 0.2 * fd / np.sqrt(2))
 
 
+def test_a_seed_from_before_a_key_existed_shares_the_row(several, tmp_path):
+    shutil.copytree(several[0][1], tmp_path / "b")
+    path = tmp_path / "b" / "config.json"
+    config = json.loads(path.read_text())
+    del config["diffusion"]["snr_gamma"], config["ema"]["warmup"]
+    path.write_text(json.dumps(config))
+    table = html.comparison([html.run_section(run) for run in (several[0][0], tmp_path / "b")])
+    assert table.rows == ("a, b",)
+
+
 def test_checkpoints_of_a_run_are_rows_of_their_own(several, tmp_path):
     shutil.copytree(several[0][2], tmp_path / "c")
     path = tmp_path / "c" / "eval" / "early.json"

@@ -85,7 +85,7 @@ def test_positions_move_to_another_grid_and_the_head_to_other_classes(source_run
 
 
 def test_a_run_of_any_task_can_be_begun_with(small, trained, tmp_path):
-    """A diffusion model, its last layer anew and the rest frozen."""
+    """A diffusion model, its last layer initialised afresh and the rest frozen."""
     fresh = ("denoiser/conv_out/.*",)
     config = small("ddpm_digits", init_from=str(trained), init_fresh=fresh, frozen=(r"denoiser/(?!conv_out).*",))
     assert loop.train(config, tmp_path / "run") == 0

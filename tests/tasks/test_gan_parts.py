@@ -1,5 +1,7 @@
 """The losses and updates of a GAN one by one, with networks of one parameter each."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 
 from genmodels.core.optim import Frozen, make_optimizer
 from genmodels.core.parallel import whole_view
+from genmodels.core.rng import fold
 from genmodels.core.state import TrainState
 from genmodels.models.gan import Networks
-from genmodels.tasks.gan import GAN, GANConfig
+from genmodels.nn.batch_norm import COLLECTION
+from genmodels.tasks.gan import GAN, LATENT_SALT, GANConfig
 from genmodels.tasks.gan_predict import GANNetworks
 from genmodels.tasks.network_optimizer import NetworkOptimizer
 from tests.helpers import experiment
@@ -108,6 +112,24 @@ def test_a_discriminator_update_separates_the_scores_and_leaves_the_generator():
     rows = {"image": jnp.ones(SHAPE), "key": KEYS}
     update = jax.jit(lambda s, r: method.discriminator_update(s, r, jnp.int32(0), whole_view(r)))
     new, metrics = update(state, rows)
-    assert new.params["discriminator"]["slope"] > SLOPE
+    # The loss is slope (mean of fakes - mean of real images), the rate 0.1, and the fakes lie around level 0.
+    latents = method.networks.latents(fold(KEYS, LATENT_SALT))
+    np.testing.assert_allclose(
+        new.params["discriminator"]["slope"], SLOPE + 0.1 * (1 - 0.1 * latents.mean()), rtol=1e-5
+    )
     assert new.params["generator"]["level"] == 0
     assert "loss" not in metrics  # the loss in the log is the generator's
+
+
+class NetworksWithStatistics(LinearNetworks):
+    """Those whose discriminator's only batch statistic is the mean of the pixels."""
+
+    def score(self, params, extra, images, labels, mean=None):
+        return super().score(params, extra, images, labels, mean)[0], {COLLECTION: jnp.mean(images)}
+
+
+def test_the_statistics_of_a_discriminator_update_are_those_of_real_and_fake_images_alike():
+    method, _ = gan(loss="hinge")
+    method = dataclasses.replace(method, networks=NetworksWithStatistics(method.networks.settings))
+    _, metrics = discriminator_loss(method, 2.0, 4.0)
+    np.testing.assert_allclose(metrics["statistics"][COLLECTION], 3.0)
