@@ -192,7 +192,7 @@ class Prerequisites:
         check_predict_function(self.task.pretrained[name], planned.task, task)
 
     def _allowed_code(self, key: str, value: str) -> bool | set[str]:
-        """Which tasks outside this package a loaded run may import: any if allowed, else those that experiments name."""
+        """Which tasks outside this package a loaded run may import: any if allowed, else those of the experiments."""
         if self.allow_code:
             return True
         return {self.config.task} | ({experiment.load(key, value).task} if experiment.is_experiment(value) else set())
