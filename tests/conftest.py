@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, quick compilation, a persistent compilation cache, and run-time checks of annotations."""
 
+import gc
 import os
 import pathlib
 import shutil
@@ -26,7 +27,12 @@ xla.configure(virtual_devices=8)
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import programs  # noqa: E402
 from tests.helpers import small_experiment, stand_in  # noqa: E402
+
+# Programs and what was traced for them are millions of objects, none of them garbage; a collection looks at them all.
+gc.freeze()
+gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +47,14 @@ def shared():
 @pytest.fixture(scope="session", autouse=True)
 def eight_devices():
     assert jax.device_count() == 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_programs():
+    """See tests/programs.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        programs.share(patch)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,6 @@
 """The promises every task keeps, one test each over the registry. A new task adds a row to RUNS."""
 
+import functools
 import re
 import shutil
 from collections import deque
@@ -94,6 +95,9 @@ MORE = {  # further rows: methods that couple the rows of a batch in other ways,
     ),
 }
 
+# All tests of a row together, so that one worker does them and keeps what they share.
+of_row = functools.partial(pytest.mark.parametrize, "name", scope="module")
+
 # A real U-Net takes minutes to compile in all these ways; `make test` lowers it, and trains diffusion/learned.
 BRIEF = [pytest.param(name, marks=pytest.mark.slow) if name == "diffusion" else name for name in RUNS]
 
@@ -163,7 +167,7 @@ def whole(config_of, kept, tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("name", BRIEF)
+@of_row(BRIEF)
 def test_resume_is_exact(config_of, whole, name, tmp_path):
     config = config_of(name, **{"train.steps": 6})
     stops = iter([None, None, None, 85])
@@ -173,7 +177,7 @@ def test_resume_is_exact(config_of, whole, name, tmp_path):
     assert digest(final_state(tmp_path / "parts")) == digest(whole(name))
 
 
-@pytest.mark.parametrize("name", ["classifier", "diffusion/learned"])
+@of_row(["classifier", "diffusion/learned"])
 def test_a_resume_that_forgot_the_optimizer_would_show(config_of, whole, name, tmp_path):
     config = config_of(name, **{"train.steps": 6})
     assert loop.train(config, tmp_path / "forgetful", lambda step: 85 if step == 3 else None) == 85
@@ -235,7 +239,7 @@ def assert_close(a, b, tolerance=1e-5):
         np.testing.assert_allclose(x, y, atol=tolerance, rtol=0, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("name", [*BRIEF, *MORE])
+@of_row([*BRIEF, *MORE])
 def test_pmap_and_shards_on_eight_devices_equal_one_device_and_replicas_agree(config_of, one_device, name):
     # Plain SGD: Adam divides by sqrt(v), which turns rounding in tiny gradients into differences of a whole step.
     config = config_of(name, **SGD)
@@ -251,7 +255,7 @@ def test_pmap_and_shards_on_eight_devices_equal_one_device_and_replicas_agree(co
 SLOW_BUT_ONE = [name if name == "classifier" else pytest.param(name, marks=pytest.mark.slow) for name in RUNS | MORE]
 
 
-@pytest.mark.parametrize("name", SLOW_BUT_ONE)
+@of_row(SLOW_BUT_ONE)
 def test_batches_in_shards_and_whole_parameters_equal_one_device(config_of, one_device, name):
     assert_close(one_device(name)[-1], final(train_on(config_of(name, **SGD), 8, "sharded")))
 
@@ -286,13 +290,13 @@ PLATFORMS = ["cuda", "tpu"]
 ACCUMULATING = [name for name in BRIEF if name != "gan"]  # its batch norms see the batch: it refuses, see its own tests
 
 
-@pytest.mark.parametrize("name", ACCUMULATING)
+@of_row(ACCUMULATING)
 def test_accumulation_gives_the_gradient_of_the_whole_batch(config_of, one_device, name):
     parts = final(train_on(config_of(name, **SGD, **{"train.accumulate": 4}), 1, "pmap", steps=3))
     assert_close(one_device(name)[2], parts)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@of_row(RUNS)
 def test_steps_and_predict_functions_lower(config_of, name):
     config = config_of(name)
     source, task = built(config)
@@ -357,7 +361,7 @@ def poisoned(config_of, kept):
     return made
 
 
-@pytest.mark.parametrize("name", BRIEF)
+@of_row(BRIEF)
 def test_a_bad_batch_changes_nothing_but_the_counters(poisoned, name):
     states, metrics = poisoned(name)
     if name.startswith("diffusion"):
@@ -370,7 +374,7 @@ def test_a_bad_batch_changes_nothing_but_the_counters(poisoned, name):
     assert int(states[-1].skipped["total"]) == 1
 
 
-@pytest.mark.parametrize("name", AVERAGED)
+@of_row(AVERAGED)
 def test_frozen_parameters_stay_and_nothing_is_kept_for_them(poisoned, config_of, name):
     """Half of each network's parameters, by name; weight decay and averages are on and must leave them alone, too."""
     names = parameter_names(config_of(name))

@@ -27,16 +27,18 @@ def test_the_density_of_gaussian_data_has_its_closed_form(name, trace):
     """It equals that of the data to 1e-3 bits/dim, and that of the ODE from first noise level to prior to 2e-4."""
     process, std = PROCESSES[name], 0.4
     images = jax.random.normal(jax.random.key(0), (6, 3, 3, 2)) * 0.5
+
+    @jax.jit
+    def density(images, mean):
+        predict = exact(process, PREDICTS[name], mean, std)
+        options = {"trace": trace, "rtol": 1e-5, "atol": 1e-5}
+        return likelihood.log_density(predict, process, PREDICTS[name], images, None, keys_for(6), **options)
+
     for mean, wanted, tolerance in [
         (0.0, stats.norm(0, std).logpdf(images).mean((1, 2, 3)) / math.log(2), 1e-3),
         (0.2, closed_form(process, np.asarray(images, np.float64), 0.2, std), 2e-4),
     ]:
-        predict = exact(process, PREDICTS[name], mean, std)
-        found = jax.jit(
-            lambda images, predict=predict: likelihood.log_density(
-                predict, process, PREDICTS[name], images, None, keys_for(6), trace=trace, rtol=1e-5, atol=1e-5
-            )
-        )(images)
+        found = density(images, mean)
         np.testing.assert_allclose(found.log_density / 18 / math.log(2), wanted, atol=tolerance)
         assert (np.asarray(found.evaluations) > 20).all()
 
