@@ -16,7 +16,7 @@ from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting import curves, picture_files
 from genmodels.reporting.files import read_results
-from genmodels.reporting.plots import plot
+from genmodels.reporting.plots import Plot
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.workdir import read_config, read_json
 from genmodels.tasks import TASKS
@@ -36,21 +36,21 @@ NOT_OF_THE_EXPERIMENT = (
 )
 
 
-def _training_svgs(workdir: pathlib.Path, records: list[dict[str, Any]]) -> list[str]:
-    """The pictures of what was logged during training."""
+def _training_plots(workdir: pathlib.Path, records: list[dict[str, Any]]) -> list[Plot]:
+    """The plots of what was logged during training."""
     return [
-        plot(curve.title, "step", curve.y_label, series, "y" if curve.logarithmic else "")
+        Plot(curve.title, "step", curve.y_label, series, "y" if curve.logarithmic else "")
         for curve, series in curves.group(records, curves.read_curves(workdir))
     ]
 
 
-def _result_svgs(results: list[dict[str, Any]]) -> list[str]:
-    """The pictures of the results that have a curve."""
-    pictures = []
+def _result_plots(results: list[dict[str, Any]]) -> list[Plot]:
+    """The plots of the results that have a curve."""
+    plots = []
     for curve in (result["curve"] for result in results if "curve" in result):
         points = list(zip(map(float, curve["x"]), map(float, curve["y"]), strict=True))
-        pictures.append(plot(curve["title"], curve["x_label"], curve["y_label"], {curve["title"]: points}, "xy"))
-    return pictures
+        plots.append(Plot(curve["title"], curve["x_label"], curve["y_label"], {curve["title"]: points}, "xy"))
+    return plots
 
 
 def _with_shares(counts: list[int]) -> list[tuple[int, float]]:
@@ -78,7 +78,7 @@ def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
     files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
     found = [(path.name, read_results(path)) for path in files]
     return [
-        {"file": name, "results": results, "curves": _result_svgs(results), "tables": _tables(results)}
+        {"file": name, "results": results, "plots": _result_plots(results), "tables": _tables(results)}
         for name, results in found
     ]
 
@@ -106,7 +106,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "summary": records[-1] if records else None,
         "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
         "data": read_json(workdir / "data.json"),
-        "curves": _training_svgs(workdir, records),
+        "plots": _training_plots(workdir, records),
         "pictures": [_picture(path) for path in _picture_paths(workdir)],
         "evaluations": evaluations,
         "checks": compare(results, config.to_dict().get("expect", ())),

@@ -77,14 +77,12 @@ def test_checkpoints_of_a_run_are_rows_of_their_own(several, tmp_path):
     assert table.rows == ("a", "c, step 6", "c, step 3")
 
 
-def test_the_page_ranks_no_two_protocols_in_one_column_and_says_why(several):
-    runs, _ = several
-    page = html.render([html.run_section(run) for run in runs])
-    assert "Side by side" in page
-    assert "2 seeds" in page
-    assert "nll has 2 columns that cannot be compared: they differ in likelihood (vlb / ode)" in page
-    alone = html.render([html.run_section(runs[0])])
-    assert "Side by side" not in alone
+def test_the_page_ranks_no_two_protocols_in_one_column_and_says_why(several, page):
+    both = html.render([html.run_section(run) for run in several[0][:2]])
+    assert "Side by side" in both
+    assert "2 seeds" in both
+    assert "nll has 2 columns that cannot be compared: they differ in likelihood (vlb / ode)" in both
+    assert "Side by side" not in page
 
 
 # Runs in the page and writes what it finds into the document, which --dump-dom prints.
@@ -133,8 +131,8 @@ def test_the_report_draws_the_terms_of_the_bound(scored, page):
 
 def test_terms_that_fall_as_a_power_of_the_timestep_lie_on_a_straight_line():
     curve = {"title": "terms", "x_label": "t", "y_label": "bits", "x": [1, 10, 100], "y": [100, 10, 1]}
-    (picture,) = html._result_svgs([{"curve": curve}, {}])
-    paths = [np.array(re.findall(r"[ML] (\S+) (\S+)", d), float) for d in re.findall(r'<path d="([^"]*)"', picture)]
+    (found,) = html._result_plots([{"curve": curve}, {}])
+    paths = [np.array(re.findall(r"[ML] (\S+) (\S+)", d), float) for d in re.findall(r'<path d="([^"]*)"', found.svg())]
     assert any(len(path) == 3 and np.allclose(path[1], (path[0] + path[2]) / 2, atol=1e-3) for path in paths)
 
 
@@ -246,9 +244,9 @@ def test_a_table_of_counts_survives_the_file_and_is_drawn_true_classes_down(scor
     assert right > mostly > wrong
 
 
-def test_the_report_names_what_training_warned_of(scored, tmp_path):
+def test_the_report_names_what_training_warned_of(scored, page, tmp_path):
     shutil.copytree(scored[0], tmp_path / "run")
-    assert "Warnings while it trained" not in html.render([html.run_section(tmp_path / "run")])
+    assert "Warnings while it trained" not in page
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 7, "loss": 1.0, "warnings": ["collapse: <0.1"]}) + "\n")
     assert "<li>step 7: collapse: &lt;0.1</li>" in html.render([html.run_section(tmp_path / "run")])
