@@ -56,6 +56,22 @@ def small_experiment(name, **overrides):
     return config
 
 
+def random_variables(init, *args):
+    """Variables as `init(key, *args)` shapes them, which need no compilation; no layer of them is silent.
+
+    Kernels have variance 1 / fan-in, scales are near 1 and other parameters near 0.
+    """
+    rng = np.random.default_rng(0)
+
+    def drawn(path, leaf):
+        values = rng.standard_normal(leaf.shape)
+        name = path[-1].key
+        values = values / np.sqrt(np.prod(leaf.shape[:-1])) if name == "kernel" else (name == "scale") + 0.05 * values
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(init, jax.random.key(0), *args))
+
+
 def digest(tree):
     """A hash of every bit of a pytree."""
     total = hashlib.sha256()

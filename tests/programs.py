@@ -1,8 +1,8 @@
 """Runs of the same network and method share one task and its compiled programs, as long as a test session lasts.
 
-A test session trains the same few tiny configurations a hundred times, and most of its time went into tracing, lowering
-and loading the same programs again. What a new process does is seen by the tests that start real ones (test_commands.py,
-data/test_commands.py).
+A test session trains the same few tiny configurations a hundred times; without this it traces, lowers and loads the same
+programs each time. What a new process does is seen by the tests that start real ones, in test_commands.py and
+data/test_commands.py.
 """
 
 import collections
@@ -21,7 +21,17 @@ from genmodels.runs.predictor import Predictor
 
 MAX_KEPT = 100  # tasks and programs
 # Sections and keys of a config that no task reads.
-NOT_OF_THE_TASK = ("checkpoint", "data", "expect", "init_from", "init_fresh", "log", "parallel", "seed", "shard_parameters")
+NOT_OF_THE_TASK = (
+    "checkpoint",
+    "data",
+    "expect",
+    "init_from",
+    "init_fresh",
+    "log",
+    "parallel",
+    "seed",
+    "shard_parameters",
+)
 
 
 @dataclasses.dataclass(frozen=True)

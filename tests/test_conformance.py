@@ -55,7 +55,6 @@ RUNS = {
             "model.channels": (4,),
             "model.discriminator_channels": (4,),
             "model.discriminator_norm": "spectral",
-            "gan.discriminator_steps": 2,
             "gan.penalty": "r1",
             "gan.penalty_interval": 3,
             "gan.augment": ("translation",),
@@ -64,12 +63,12 @@ RUNS = {
     ),
     "classifier/vit": (
         "vit_digits",
-        {"model.pooling": "class", "model.stochastic_depth": 0.5, "distill.teacher": "TEACHER"},
+        {"model.depth": 1, "model.pooling": "class", "model.stochastic_depth": 0.5, "distill.teacher": "TEACHER"},
     ),
 }
 
 MORE = {  # further rows: methods that couple the rows of a batch in other ways, or draw more random numbers
-    "vae/free_bits": ("vae_digits", {"vae.free_bits": 0.1, "optim.clip_norm": 0.1}),
+    "vae/free_bits": ("vae_digits", {"model.blocks": 0, "vae.free_bits": 0.1, "optim.clip_norm": 0.1}),
     "gan/batch": (
         "gan_digits",
         {
@@ -83,8 +82,8 @@ MORE = {  # further rows: methods that couple the rows of a batch in other ways,
         "gan_digits",
         {
             "model.architecture": "resnet",
-            "model.channels": (4, 4),
-            "model.discriminator_channels": (4, 4),
+            "model.channels": (4,),
+            "model.discriminator_channels": (4,),
             "model.norm_rows": 1,
             "gan.generator_multiple": 2,
             "gan.conditional": True,
@@ -100,6 +99,8 @@ of_row = functools.partial(pytest.mark.parametrize, "name", scope="module")
 
 # A real U-Net takes minutes to compile in all these ways; `make test` lowers it, and trains diffusion/learned.
 BRIEF = [pytest.param(name, marks=pytest.mark.slow) if name == "diffusion" else name for name in RUNS]
+
+SLOW_MORE = [pytest.param(name, marks=pytest.mark.slow) for name in MORE]
 
 SGD = {"optim.name": "sgd", "optim.learning_rate": 0.01, "optim.warmup": 0}  # see the test that compares devices
 STEPS = 6  # of a comparison: two lazy penalties, and a wrong mean shows in the first
@@ -167,7 +168,7 @@ def whole(config_of, kept, tmp_path_factory):
     return made
 
 
-@of_row(BRIEF)
+@of_row([*BRIEF, *SLOW_MORE])
 def test_resume_is_exact(config_of, whole, name, tmp_path):
     config = config_of(name, **{"train.steps": 6})
     stops = iter([None, None, None, 85])

@@ -9,7 +9,7 @@ from tests.helpers import EXPERIMENTS, experiment, lower_step
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "folder": (64, 64, 3)}  # by a word in the experiment's name
 
-LARGE = ("cifar10", "folder", "flow_matching")  # as long to trace and lower as all others together
+LARGE = ("cifar10", "folder", "flow_matching", "ddpm_mnist")  # as long to trace and lower as all others together
 
 
 @pytest.mark.parametrize(

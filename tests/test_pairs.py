@@ -120,7 +120,7 @@ def test_an_autoencoder_is_evaluated_on_lazy_images(folder, tmp_path):
     spec = f"folder:{tmp_path}/photos" if folder else "split(concat('digits', 'digits'), test=0.02)"
     settings = {"data.source": f"split('{spec}', test=0.2)" if folder else spec, "train.batch_size": 8}
     settings |= {"data.memory_gb": 0.0, "data.workers": 0, "train.steps": 1} if folder else {"train.steps": 1}
-    assert loop.train(experiment("vae_digits", **settings), tmp_path / "run") == 0
+    assert loop.train(experiment("vae_digits", **settings, **{"model.blocks": 0}), tmp_path / "run") == 0
     metrics = ("fd_digits", "psnr", "nll", "nn_distance_ratio")
     results = scoring.of_run(str(tmp_path / "run"), metrics, 10, "latest", likelihoods=("elbo",))
     assert all(np.isfinite(result.value) for result in results)

@@ -95,7 +95,7 @@ def test_140_grey_images_of_9x9_train_as_they_are(small, tmp_path, capsys):
     config = small("ddpm_folder", **values)
     assert loop.train(config, tmp_path / "run", lambda step: 85 if step == 3 else None) == 85
     assert int(final_state(tmp_path / "run").step) == 3
-    assert "note: genmodels.evaluate will need other --metrics or --split: " in capsys.readouterr().out
+    assert "note: genmodels.evaluate will need other --metrics, --likelihoods or --split: " in capsys.readouterr().out
     assert read_json(tmp_path / "run" / "data.json")["image_shape"] == [9, 9, 1]
     assert np.asarray(Image.open(tmp_path / "run" / "data.png")).ndim == 2
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from genmodels.models.unet import UNet
+from tests.helpers import random_variables
 
 NARROW = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,)}
 
@@ -35,9 +36,7 @@ def test_bfloat16_keeps_parameters_and_output_in_float32_and_agrees(options):
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     t = jnp.array([3, 900])
     full, half = UNet(1, **settings), UNet(1, dtype=jnp.bfloat16, **settings)
-    variables = jax.jit(half.init)(jax.random.key(1), x, t)
-    # the zero-initialised last layers would hide everything
-    variables = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), variables)
+    variables = random_variables(half.init, x, t)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     a, b = jax.jit(full.apply)(variables, x, t), jax.jit(half.apply)(variables, x, t)
     assert b.dtype == jnp.float32
@@ -52,7 +51,7 @@ def test_a_new_network_predicts_zero_and_with_other_weights_depends_on_label_and
     variables = jax.jit(model.init)(jax.random.key(1), x, t, jnp.array([0, 1]))
     apply = jax.jit(model.apply)
     np.testing.assert_array_equal(apply(variables, x, t, jnp.array([0, 1])), 0)
-    moved = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), variables)
+    moved = random_variables(model.init, x, t, jnp.array([0, 1]))
     base = apply(moved, x, t, jnp.array([0, 1]))
     assert np.abs(base - apply(moved, x, t, jnp.array([3, 1])))[0].max() > 1e-4
     assert np.abs(base - apply(moved, x, t + 50, jnp.array([0, 1]))).max() > 1e-4

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from genmodels.models.vit import ViT, adapt
+from tests.helpers import random_variables
 
 SMALL = {"patch_size": 4, "width": 16, "depth": 2, "heads": 2, "hidden": 32}
 IMAGES = jax.random.normal(jax.random.key(0), (2, 8, 12, 1))
@@ -38,8 +39,8 @@ def test_options_remove_the_parameters_that_they_make_superfluous():
 @pytest.mark.parametrize("pooling", ["class", "mean"])
 def test_features_are_pooled_tokens_and_the_head_is_linear_in_them(pooling):
     model = ViT(10, **SMALL, pooling=pooling)
-    variables = model.init(jax.random.key(1), IMAGES)
-    variables["params"]["logits"]["kernel"] = jax.random.normal(jax.random.key(2), (16, 10))
+    variables = random_variables(model.init, IMAGES)
+    variables["params"]["trunk"]["norm"]["norm"] = {"scale": jnp.ones(16), "bias": jnp.zeros(16)}
     logits, features = model.apply(variables, IMAGES)
     np.testing.assert_allclose(logits, features @ variables["params"]["logits"]["kernel"], atol=1e-5)
     trunk = {"params": {"trunk": variables["params"]["trunk"]}}
@@ -54,7 +55,7 @@ def test_without_positions_the_order_of_patches_does_not_matter():
     """Without them, patches in another order are the same set of tokens."""
     swapped = jnp.concatenate([IMAGES[:, 4:], IMAGES[:, :4]], axis=1)
     model = ViT(10, **SMALL, pooling="mean")
-    params = model.init(jax.random.key(1), IMAGES)["params"]
+    params = random_variables(model.init, IMAGES)["params"]
     for positions, same in ((params["trunk"]["position_embedding"], False), (jnp.zeros((2, 3, 16)), True)):
         params["trunk"]["position_embedding"] = positions
         features = [model.apply({"params": params}, x)[1] for x in (IMAGES, swapped)]
@@ -63,7 +64,7 @@ def test_without_positions_the_order_of_patches_does_not_matter():
 
 def test_keys_turn_on_dropout_and_each_example_depends_on_its_own_key_only():
     model = ViT(10, **SMALL, dropout=0.2, stochastic_depth=0.5)
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = random_variables(model.init, IMAGES)
     keys = jax.random.split(jax.random.key(2), 2)
     plain, drawn = model.apply(variables, IMAGES)[1], model.apply(variables, IMAGES, keys)[1]
     assert np.abs(plain - drawn).max() > 1e-2
@@ -72,7 +73,7 @@ def test_keys_turn_on_dropout_and_each_example_depends_on_its_own_key_only():
 
 def test_bfloat16_rounds_the_computation_and_keeps_parameters_and_outputs_in_float32():
     model, coarse = (ViT(10, **SMALL, dtype=dtype) for dtype in ("float32", "bfloat16"))
-    variables = coarse.init(jax.random.key(1), IMAGES)
+    variables = random_variables(coarse.init, IMAGES)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
     (logits, features), (_, exact) = coarse.apply(variables, IMAGES), model.apply(variables, IMAGES)
     assert logits.dtype == features.dtype == jnp.float32

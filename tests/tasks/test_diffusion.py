@@ -24,8 +24,8 @@ def built(config):
     return task, state.replace(params=moved, ema_params=moved)
 
 
-def test_guidance_extrapolates_from_the_null_label_with_a_scale_for_every_sample():
-    task, state = built(experiment("ddpm_digits"))
+def test_guidance_extrapolates_from_the_null_label_with_a_scale_for_every_sample(small):
+    task, state = built(small("ddpm_digits"))
     images = jax.random.uniform(jax.random.key(2), (6, 8, 8, 1), minval=-1)
     inputs = {"key": jax.random.split(jax.random.key(3), 6), "image": images}
     denoise = jax.jit(

@@ -200,8 +200,9 @@ def test_a_residual_network_trains_in_bfloat16_with_float32_parameters():
     task, state = built(
         "sngan_cifar10",
         **{
-            "model.channels": (4, 4),
-            "model.discriminator_channels": (4, 4),
+            "model.channels": (4,),
+            "model.discriminator_channels": (4,),
+            "model.discriminator_halvings": 1,
             "model.dtype": "bfloat16",
             "gan.discriminator_steps": 2,
             "gan.generator_multiple": 2,
