@@ -1,7 +1,7 @@
 """Runs of the same network and method share one task and its compiled programs, as long as a test session lasts.
 
-A test session trains the same few tiny configurations a hundred times; without this it traces, lowers and loads the same
-programs each time. What a new process does is seen by the tests that start real ones, in test_commands.py and
+A test session trains the same few tiny configurations a hundred times; without this it traces, lowers and loads the
+same programs each time. What a new process does is seen by the tests that start real ones, in test_commands.py and
 data/test_commands.py.
 """
 

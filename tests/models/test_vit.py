@@ -42,7 +42,8 @@ def test_features_are_pooled_tokens_and_the_head_is_linear_in_them(pooling):
     variables = random_variables(model.init, IMAGES)
     variables["params"]["trunk"]["norm"]["norm"] = {"scale": jnp.ones(16), "bias": jnp.zeros(16)}
     logits, features = model.apply(variables, IMAGES)
-    np.testing.assert_allclose(logits, features @ variables["params"]["logits"]["kernel"], atol=1e-5)
+    head = variables["params"]["logits"]
+    np.testing.assert_allclose(logits, features @ head["kernel"] + head["bias"], atol=1e-5)
     trunk = {"params": {"trunk": variables["params"]["trunk"]}}
     bare = ViT(0, **SMALL, pooling=pooling).apply(trunk, IMAGES)
     np.testing.assert_array_equal(bare[0], features)
