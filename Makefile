@@ -14,10 +14,11 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
 
 setup: $(STAMP)
 
+# --no-compile: Python compiles what is imported, which is a small part of what is installed.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "genmodels needs Python 3.11 or newer; set PYTHON="'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	ln -sfn $(VENV) .venv
 	touch $@
 
