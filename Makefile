@@ -9,12 +9,13 @@ STAMP := $(VENV)/.installed
 # Compiled programs are kept between commands and test runs.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
+# So is what Python compiles: pip installs the sources alone, of which a small part is ever imported.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow recipes lint setup
 
 setup: $(STAMP)
 
-# --no-compile: Python compiles what is imported, which is a small part of what is installed.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "genmodels needs Python 3.11 or newer; set PYTHON="'
 	$(PYTHON) -m venv $(VENV)

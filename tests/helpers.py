@@ -72,6 +72,18 @@ def random_variables(init, *args):
     return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(init, jax.random.key(0), *args))
 
 
+def random_state(task, batch):
+    """A state as `task.init` shapes it, with `random_variables` as the parameters and their averages.
+
+    The optimizer's state is zero, as optax begins; only what the task keeps in `extra` is computed.
+    """
+    state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    params = random_variables(lambda key: task.init(key, batch).params)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state.replace(params={}, ema_params={}))
+    extra = jax.jit(lambda key: task.init(key, batch).extra)(jax.random.key(0)) if state.extra else {}
+    return zeros.replace(params=params, ema_params={name: params[name] for name in state.ema_params}, extra=extra)
+
+
 def digest(tree):
     """A hash of every bit of a pytree."""
     total = hashlib.sha256()

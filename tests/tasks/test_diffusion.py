@@ -9,19 +9,16 @@ from genmodels.core.parallel import whole_view
 from genmodels.errors import ConfigError
 from genmodels.tasks import DataSpec, make_task
 from genmodels.tasks.diffusion_settings import DDPMConfig
-from tests.helpers import experiment
+from tests.helpers import experiment, random_state
 
 SPEC = DataSpec((8, 8, 1), 10)
 LABELS = jnp.arange(6, dtype=jnp.int32)
 
 
 def built(config):
-    """The task, and a state whose zero-initialised layers do not hide everything."""
+    """The task, and a state in which no layer is zero."""
     task = make_task(config, SPEC, 10)
-    batch = {"image": jnp.zeros((1, 8, 8, 1)), "label": jnp.zeros(1, jnp.int32)}
-    state = jax.jit(task.init)(jax.random.key(0), batch)
-    moved = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), state.params)
-    return task, state.replace(params=moved, ema_params=moved)
+    return task, random_state(task, {"image": jnp.zeros((1, 8, 8, 1)), "label": jnp.zeros(1, jnp.int32)})
 
 
 def test_guidance_extrapolates_from_the_null_label_with_a_scale_for_every_sample(small):

@@ -17,7 +17,7 @@ from genmodels.tasks import DataSpec, make_task
 from genmodels.tasks.vae import watch
 from genmodels.tasks.vae_predict import VAEFunctions
 from genmodels.tasks.vae_settings import Model, VAEConfig
-from tests.helpers import experiment
+from tests.helpers import experiment, random_state
 
 SPEC = DataSpec((8, 8, 1), 10)
 STD, LEVEL = 0.2, 2 / 255
@@ -109,7 +109,7 @@ def built(**overrides):
     config = experiment("vae_digits", **overrides)
     task = make_task(config, SPEC, 100)
     images = jax.random.uniform(jax.random.key(2), (16, 8, 8, 1), minval=-1)
-    state = jax.jit(task.init)(jax.random.key(0), {"image": images})
+    state = random_state(task, {"image": images})
 
     def step(state, seed=0):
         batch = {"image": images}
