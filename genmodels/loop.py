@@ -22,7 +22,8 @@ from genmodels import config as config_lib
 from genmodels import evaluators
 from genmodels.core.checkpoint import Checkpoints, newest
 from genmodels.core.files import write_arrays, write_text
-from genmodels.core.state import TrainState, guarded, parameter_table
+from genmodels.core.guard import guarded
+from genmodels.core.state import TrainState, parameter_table
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
 from genmodels.data.base import DataSource

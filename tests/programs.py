@@ -20,7 +20,7 @@ from genmodels.runs import inference, plan
 from genmodels.runs.predictor import Predictor
 
 MAX_KEPT = 100  # tasks and programs
-# Sections and keys of a config that no task reads.
+# Sections and keys of a config that no task reads, but for its messages.
 NOT_OF_THE_TASK = (
     "checkpoint",
     "data",

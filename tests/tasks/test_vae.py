@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genmodels.core.guard import guarded
 from genmodels.core.parallel import whole_view
-from genmodels.core.state import guarded
 from genmodels.errors import ConfigError
 from genmodels.models.vae import Decoded
 from genmodels.tasks import DataSpec, make_task
