@@ -129,7 +129,7 @@ def sheet(source: DataSource) -> tuple[UInt8[np.ndarray, "N height width channel
         return _spread(part, SHEET_ROWS * SHEET_COLUMNS), SHEET_COLUMNS, "evenly spread over the set"
     counts = np.bincount(part.labels, minlength=part.num_classes)
     present = np.flatnonzero(counts)
-    rows = min(SHEET_ROWS, counts[present].min())
+    rows = min(SHEET_ROWS, int(counts[present].min()))
     first = np.stack([np.flatnonzero(part.labels == number)[:rows] for number in present], axis=1)
     names = ", ".join(_class_name(part, number) for number in present.tolist())
     return part.pixels[first.reshape(-1)], len(present), f"one class a column: {names}"

@@ -64,13 +64,12 @@ def _curve(outputs: dict[str, np.ndarray], title: str) -> dict[str, Any] | None:
     x, y = (outputs[f"curve_{axis}"].mean(axis=0) for axis in "xy")
     edges = np.unique(np.round(np.geomspace(1, len(x), CURVE_POINTS)).astype(int))
     parts = np.split(np.arange(len(x)), edges[:-1])
-    x, y = ([float(values[part].mean()) for part in parts] for values in (x, y))
+    shortened = {axis: [float(values[part].mean()) for part in parts] for axis, values in (("x", x), ("y", y))}
     return {
         "title": title,
         "x_label": "timestep, from 1 (the decoder)",
         "y_label": "bits/dim, one term",
-        "x": x,
-        "y": y,
+        **shortened,
     }
 
 
