@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Compiled programs are kept between commands and test runs.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
-# So is what Python compiles: pip installs the sources alone, of which a small part is ever imported.
+# Python keeps what it compiles, too: pip compiles nothing here, because only a small part of it is ever imported.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow recipes lint setup

@@ -30,7 +30,7 @@ import pytest  # noqa: E402
 from tests import programs  # noqa: E402
 from tests.helpers import small_experiment, stand_in  # noqa: E402
 
-# Programs and what was traced for them are millions of objects, none of them garbage; a collection looks at them all.
+# Compiled programs keep many Python objects alive, and each full garbage collection looks at all of them.
 gc.freeze()
 gc.set_threshold(20_000, 10, 10)
 

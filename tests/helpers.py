@@ -57,7 +57,7 @@ def small_experiment(name, **overrides):
 
 
 def random_variables(init, *args):
-    """Variables as `init(key, *args)` shapes them, which need no compilation; no layer of them is silent.
+    """Random variables in the shapes that `init(key, *args)` gives. Nothing is compiled, and no layer is zero.
 
     Kernels have variance 1 / fan-in, scales are near 1 and other parameters near 0.
     """
@@ -73,9 +73,9 @@ def random_variables(init, *args):
 
 
 def random_state(task, batch):
-    """A state as `task.init` shapes it, with `random_variables` as the parameters and their averages.
+    """A state in the shapes that `task.init` gives, with `random_variables` as the parameters and their averages.
 
-    The optimizer's state is zero, as optax begins; only what the task keeps in `extra` is computed.
+    The optimizer's state is zero, which is where optax's Adam and SGD begin. Only `extra` is computed by `task.init`.
     """
     state = jax.eval_shape(task.init, jax.random.key(0), batch)
     params = random_variables(lambda key: task.init(key, batch).params)

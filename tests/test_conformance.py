@@ -94,7 +94,7 @@ MORE = {  # further rows: methods that couple the rows of a batch in other ways,
     ),
 }
 
-# All tests of a row together, so that one worker does them and keeps what they share.
+# With this scope pytest runs all tests of a row one after the other, mostly on one worker, which keeps what they share.
 of_row = functools.partial(pytest.mark.parametrize, "name", scope="module")
 
 # A real U-Net takes minutes to compile in all these ways; `make test` lowers it, and trains diffusion/learned.
@@ -236,7 +236,7 @@ def assert_replicas_agree(tree):
 
 
 def assert_close(a, b, tolerance=1e-5):
-    """Each leaf to a tolerance that grows with its largest value, as the rounding of sums does; momenta reach 20."""
+    """Compares leaf by leaf; the tolerance grows with a leaf's largest value, as rounding does. Momenta reach 16."""
     for (path, x), (_, y) in zip(*(jax.tree_util.tree_leaves_with_path(t) for t in (a, b)), strict=True):
         largest = max(1.0, float(np.max(np.abs(x), initial=0.0)))
         np.testing.assert_allclose(x, y, atol=tolerance * largest, rtol=0, err_msg=jax.tree_util.keystr(path))

@@ -17,12 +17,12 @@ def draw(predict, step, grid, num, **options):
     return jax.jit(lambda keys: samplers.sample(predict, step, grid, keys, SHAPE, **options))(keys_for(num))
 
 
-FEW = [(name, 7) for name in PROCESSES] + [("cosine", 100)]
-MANY = [pytest.param(name, 100, marks=pytest.mark.slow) for name in PROCESSES if name != "cosine"]
+QUICK_RUNS = [(name, 7) for name in PROCESSES] + [("cosine", 100)]
+SLOW_RUNS = [pytest.param(name, 100, marks=pytest.mark.slow) for name in PROCESSES if name != "cosine"]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-@pytest.mark.parametrize(("name", "count"), FEW + MANY)
+@pytest.mark.parametrize(("name", "count"), QUICK_RUNS + SLOW_RUNS)
 def test_every_sampler_lands_on_one_point_data(step, name, count):
     process = PROCESSES[name]
     point = jnp.linspace(-0.9, 0.9, 18).reshape(SHAPE)
