@@ -137,7 +137,7 @@ def test_terms_that_fall_as_a_power_of_the_timestep_lie_on_a_straight_line():
 
 
 def test_a_kill_at_resume_leaves_the_history(tmp_path, monkeypatch):
-    """The old records are replaced in one move; stopped just before it, they stand as they were."""
+    """The old records are replaced in one move; if that is stopped just before, they are unchanged."""
     first = Writer(tmp_path, 0, 10)
     first.write(5, {"loss": 0.25})
     first.close()
