@@ -103,6 +103,8 @@ def test_durations_must_be_unambiguous(values):
         ({"eval.seed": 2**32}, r"config\.eval\.seed"),
         ({"optim.clip_norm": -1.0}, r"optim\.clip_norm must be finite and not negative"),
         ({"optim.learning_rate": float("nan")}, r"optim\.learning_rate"),
+        ({"optim.eps": 0.0}, r"optim\.eps must be finite and positive"),
+        ({"optim.eps": 1e-46}, r"optim\.eps must be finite and positive"),
         ({"optim.b2": 1.0}, r"optim\.b2 must be within"),
         ({"eval.split": "tset"}, "did you mean 'test'"),
         ({"eval.timesteps": ("a",)}, r"eval\.timesteps"),
@@ -197,6 +199,18 @@ def test_clipping_bounds_the_global_norm():
     np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-1.2, -1.6], rtol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+def test_norms_and_clipping_are_optaxs(limit):
+    sizes = {"vector": (3,), "scalar": (), "large": (2, optim.JOINED_SIZE // 2), "larger": (optim.JOINED_SIZE + 1,)}
+    grads = {name: jax.random.normal(jax.random.key(i), size) for i, (name, size) in enumerate(sizes.items())}
+    np.testing.assert_allclose(optim.global_norm(grads), optax.tree.norm(grads), rtol=1e-6)
+    assert optim.global_norm({"frozen": None}) == 0
+    mine, reference = optim.clip_by_global_norm(limit), optax.clip_by_global_norm(limit)
+    assert mine.init(grads) == reference.init(grads)  # so that checkpoints keep their structure
+    clipped, expected = (tx.update(grads, tx.init(grads))[0] for tx in (mine, reference))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), clipped, expected)
+
+
 def test_ema_decay_warms_up_and_its_horizon_follows_the_run():
     def decay_of(steps, **values):
         return optim.ema_decay(experiment("ddpm_digits", **{f"ema.{k}": v for k, v in values.items()}).ema, steps)
@@ -219,7 +233,7 @@ def test_variables_are_the_averaged_weights():
     np.testing.assert_allclose(state.params["net"], [3, 4])
     np.testing.assert_allclose(state.variables()["params"]["net"], [0.75, 1.0])
     np.testing.assert_allclose(state.variables(ema=False)["params"]["net"], [3, 4])
-    np.testing.assert_allclose([seen["grad_norm"], seen["update_norm"], seen["learning_rate"]], [5, 5, 1])
+    np.testing.assert_allclose([seen["update_norm"], seen["learning_rate"]], [5, 1])
     assert jax.tree.leaves(state.opt_state)
 
 
@@ -256,7 +270,7 @@ def test_values_of_rows_come_back_in_their_order(accumulate):
     batch = {"x": jnp.arange(12.0)}
     grads, metrics = optim.gradients(loss_fn, jnp.float32(2.0), batch, whole_view(batch), accumulate)
     np.testing.assert_array_equal(metrics["each"].values, 2 * np.arange(12))
-    np.testing.assert_allclose([grads, metrics["mean"], metrics["loss"]], [5.5, 5.5, 11])
+    np.testing.assert_allclose([grads, metrics["grad_norm"], metrics["mean"], metrics["loss"]], [5.5, 5.5, 5.5, 11])
 
 
 def test_networks_have_optimizers_of_their_own():

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels.config.defaults import common_settings, sections
@@ -53,7 +54,6 @@ NOT_NEGATIVE = (
     "optim.learning_rate",
     "optim.clip_norm",
     "optim.weight_decay",
-    "optim.eps",
 )
 FRACTIONS = ("optim.b1", "optim.b2", "optim.momentum", "ema.decay")
 
@@ -124,6 +124,9 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     for key, value in _with_networks(flat, NOT_NEGATIVE):
         if not 0 <= value < math.inf:
             raise ConfigError(f"config.{key} must be finite and not negative, got {value}")
+    for key, value in _with_networks(flat, ("optim.eps",)):
+        if not np.finfo(np.float32).tiny <= value < math.inf:
+            raise ConfigError(f"config.{key} must be finite and positive in float32, got {value}")
     for key, value in _with_networks(flat, FRACTIONS):
         if not 0 <= value < 1:
             raise ConfigError(f"config.{key} must be within [0, 1), got {value}")

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from genmodels.core import parameters
@@ -23,6 +24,36 @@ from genmodels.core.state import Average, PerRow, TrainState
 from genmodels.errors import choose
 
 PyTree = Any
+
+
+JOINED_SIZE = 2**18  # elements; smaller leaves are joined before they are summed
+
+
+def global_norm(tree: PyTree) -> Float[Array, ""]:
+    """The L2 norm of all leaves together; 0 of no leaves.
+
+    Small leaves are joined, because XLA's CPU backend compiles kernels of their own for the sum of each leaf. The sums
+    are stacked, because it would copy a chain of additions into every kernel that reads the norm.
+    """
+    leaves = jax.tree.leaves(tree)
+    small = [leaf.ravel() for leaf in leaves if leaf.size < JOINED_SIZE]
+    parts = [leaf for leaf in leaves if leaf.size >= JOINED_SIZE] + ([jnp.concatenate(small)] if small else [])
+    return jnp.sqrt(jnp.sum(jnp.stack([jnp.sum(jnp.square(part)) for part in parts]))) if parts else jnp.zeros(())
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformationExtraArgs:
+    """Scales gradients whose global L2 norm is above `limit` down to that norm (Pascanu et al. 2013).
+
+    Its `update` takes the norm as `grad_norm` where it is known already.
+    """
+
+    def update(grads, state, params=None, *, grad_norm=None, **_):
+        norm = global_norm(grads) if grad_norm is None else grad_norm
+        scale = limit / jnp.maximum(norm, limit)
+        return jax.tree.map(lambda g: g * scale, grads), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
 
 PRECONDITIONERS = {
     "adam": lambda c, decays: [optax.scale_by_adam(c.b1, c.b2, c.eps)],
@@ -75,7 +106,7 @@ NONE_FROZEN = Frozen()
 
 def make_optimizer(
     config: Any, num_steps: int, frozen: Frozen = NONE_FROZEN, updates: int = 1
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The optax chain of `config.optim`: clip by global norm, precondition, decay weights, scale by the rate.
 
     The optimizer state covers only the trained parameters, and `apply_gradients` passes only those. Weights whose
@@ -87,7 +118,7 @@ def make_optimizer(
       updates: updates per training step; all updates of a step use that step's learning rate.
     """
     name = choose("config.optim.name", config.name, PRECONDITIONERS)
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    clip = [clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     scale_by_rate = optax.inject_hyperparams(optax.scale_by_learning_rate)  # keeps the rate in the state, for the log
     schedule = learning_rate(config, num_steps)
     rate = scale_by_rate(learning_rate=schedule if updates == 1 else lambda count: schedule(count // updates))
@@ -98,12 +129,12 @@ def make_optimizer(
 
     decays = optax.add_decayed_weights(config.weight_decay, decay_mask if no_decay else None)
     chain = optax.chain(*clip, *PRECONDITIONERS[name](config, decays), rate)
-    return optax.GradientTransformation(lambda params: chain.init(frozen.split(params)[0]), chain.update)
+    return optax.GradientTransformationExtraArgs(lambda params: chain.init(frozen.split(params)[0]), chain.update)
 
 
 def make_optimizers(
     config: ConfigDict, updates: Mapping[str, int], num_steps: int
-) -> dict[str, optax.GradientTransformation]:
+) -> dict[str, optax.GradientTransformationExtraArgs]:
     """An optimizer for each network: `config.optim`, overridden by the section `config.optim.NETWORK` if there is one.
 
     A key that is None in such a section is not set.
@@ -149,7 +180,7 @@ def gradients(
 ) -> tuple[PyTree, dict[str, Any]]:
     """Gradient of the mean loss over the *global* batch, and the metrics; both are averaged over devices after `grad`.
 
-    The gradient has None in place of each frozen parameter.
+    The gradient has None in place of each frozen parameter. Its global L2 norm is the metric "grad_norm".
 
     Args:
       loss_fn: maps (params, rows) to (mean loss over these rows, metrics). Metrics of type `PerRow` are returned
@@ -181,15 +212,16 @@ def gradients(
         averaged = jax.tree.map(lambda x: x / accumulate, total)
         per_row = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), per_row)
     grads, metrics = dist.mean(averaged)
-    return grads, metrics | per_row
+    return grads, metrics | per_row | {"grad_norm": global_norm(grads)}
 
 
 def apply_gradients(
     state: TrainState,
     name: str,
-    tx: optax.GradientTransformation,
+    tx: optax.GradientTransformationExtraArgs,
     grads: PyTree,
     decay: Callable[[jax.Array], jax.Array] | None,
+    grad_norm: Float[Array, ""] | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Updates the parameters, optimizer state and EMA of the network `name`.
 
@@ -197,11 +229,12 @@ def apply_gradients(
       tx: from `make_optimizer`; the last link of its chain holds the learning rate.
       grads: None in place of a parameter leaves that parameter and its average unchanged.
       decay: EMA decay as a function of the step, see `ema_decay`; None keeps no average.
+      grad_norm: the global L2 norm of `grads`, if it is known.
     Returns:
-      The new state, and the metrics `grad_norm`, `update_norm` (global L2 norms) and `learning_rate`.
+      The new state, and the metrics `update_norm` (global L2 norm) and `learning_rate`.
     """
     trained = parameters.only(grads, state.params[name])
-    updates, opt_state = tx.update(grads, state.opt_state[name], trained)
+    updates, opt_state = tx.update(grads, state.opt_state[name], trained, grad_norm=grad_norm)
     trained = optax.apply_updates(trained, updates)
     params = parameters.merge(trained, state.params[name])
     changes = {
@@ -214,8 +247,7 @@ def apply_gradients(
         average = jax.tree.map(lambda e, p: d * e + (1 - d) * p, parameters.only(grads, before), trained)
         changes["ema_params"] = state.ema_params | {name: parameters.merge(average, before)}
     metrics = {
-        "grad_norm": optax.tree.norm(grads),
-        "update_norm": optax.tree.norm(updates),
+        "update_norm": global_norm(updates),
         "learning_rate": opt_state[-1].hyperparams["learning_rate"],
     }
     return state.replace(**changes), metrics

@@ -11,6 +11,7 @@ from typing import Any
 import optax
 from flax import struct
 
+from genmodels.core.guard import Update
 from genmodels.core.state import TrainState
 from genmodels.errors import ConfigError
 
@@ -136,9 +137,10 @@ class Task:
 
     Attributes:
       init: (rng, batch) to TrainState; `batch` is a normalised batch, of which only the shapes matter.
-      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics). It never names a device axis; everything
-        that enters the state comes from `dist.mean` or `dist.all_gather`. `rng` is already folded with the step.
-        Metrics are scalars or `Average`s; a metric that is not finite marks the whole update as bad.
+      train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics) or to (TrainState, metrics, Update). It
+        never names a device axis; everything that enters the state comes from `dist.mean` or `dist.all_gather`. `rng`
+        is already folded with the step. Metrics are scalars or `Average`s; a metric that is not finite marks the whole
+        step as bad. The `Update` is the last of the step; the guard applies it to the state, or refuses the step.
       optimizers: the optimizers, under the names of their networks in `params` and `opt_state`.
       predict: the predict functions by name.
       watch: (averages of a logging interval, with its last "step") to one line for each problem that they show. A line
@@ -153,7 +155,7 @@ class Task:
     """
 
     init: Callable[[Any, Any], TrainState]
-    train_step: Callable[..., tuple[TrainState, dict[str, Any]]]
+    train_step: Callable[..., tuple[TrainState, dict[str, Any]] | tuple[TrainState, dict[str, Any], Update]]
     optimizers: dict[str, optax.GradientTransformation]
     predict: dict[str, Predict]
     watch: Callable[[Mapping[str, float]], Iterable[str]] = lambda values: ()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from genmodels.core.guard import Update
 from genmodels.core.state import Average, TrainState
 from genmodels.errors import ConfigError, choose
 from genmodels.tasks.base import DataSpec, Task
@@ -31,10 +32,12 @@ def check_step_output(name: str, output: Any) -> None:
     Args:
       name: `config.task`, for messages.
     Raises:
-      ConfigError: it is not (TrainState, metrics), there is no metric "loss", or a metric is not a scalar.
+      ConfigError: it is not (TrainState, metrics) or (TrainState, metrics, Update), there is no metric "loss", or a
+        metric is not a scalar.
     """
     where = f"config.task={name}: train_step"
-    if not (isinstance(output, tuple) and len(output) == 2 and isinstance(output[0], TrainState)):
+    state, update = (output[0], output[2:]) if isinstance(output, tuple) and len(output) > 1 else (None, ())
+    if not (isinstance(state, TrainState) and len(update) <= 1 and all(isinstance(part, Update) for part in update)):
         raise ConfigError(f"{where} must return (TrainState, metrics); it returns {_kind(output)}")
     metrics = output[1]
     if not isinstance(metrics, Mapping):

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Integer, Key
 
 from genmodels.config import build
+from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
 from genmodels.core.state import TrainState
@@ -146,7 +147,7 @@ class Classifier:
 
     def train_step(
         self, state: TrainState, frozen: Any, batch: Rows, rng: Key[Array, ""], dist: Dist
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Metrics, Update]:
         """See `Task.train_step`."""
         keys, images, targets = dist.example_keys(rng), batch["image"], self.targets(batch["label"])
         if self.loss_settings.mixup:
@@ -154,8 +155,8 @@ class Classifier:
         rows = {"image": images, "target": targets, "key": keys}
         if self.distill.teacher:
             rows[TEACHER] = frozen[TEACHER]("classify", {"image": images}, dist)["logits"]
-        state, metrics, norms = self.optimizer.update(state, self.loss, rows, dist)
-        return state, metrics | norms
+        update, metrics = self.optimizer.update(state, self.loss, rows, dist)
+        return state, metrics, update
 
     def classify(self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any) -> dict[str, Array]:
         """The logits and the features of each image."""

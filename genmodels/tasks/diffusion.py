@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from genmodels.config import build
+from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
 from genmodels.core.state import Average, PerRow, TrainState
@@ -133,17 +134,17 @@ class Diffusion:
 
     def train_step(
         self, state: TrainState, frozen: Any, batch: dict[str, Array], rng: Key[Array, ""], dist: Dist
-    ) -> tuple[TrainState, dict[str, Any]]:
+    ) -> tuple[TrainState, dict[str, Any], Update]:
         """See `Task.train_step`."""
         keys = dist.example_keys(rng)
         time, weights = self.draw_times(state.extra, fold(keys, TIME_SALT))
         rows = batch | {"key": keys, "time": time, "weight": weights}
-        state, metrics, norms = self.optimizer.update(state, self.loss, rows, dist)
+        update, metrics = self.optimizer.update(state, self.loss, rows, dist)
         if self.importance is not None:
             steps, losses = dist.all_gather((time.astype(jnp.int32), metrics.pop(LOSS_HISTORY).values))
             history = self.importance.update(state.extra[LOSS_HISTORY], steps, losses)
             state = state.replace(extra={LOSS_HISTORY: history})
-        return state, metrics | norms
+        return state, metrics, update
 
 
 SWITCHES = {"process": "diffusion.process"}

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 from genmodels.config import OptimOfNetwork, build
+from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
 from genmodels.core.state import Average, TrainState
@@ -94,10 +95,6 @@ class GANConfig:
         for name in ("penalty_interval", "discriminator_steps", "generator_multiple"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-
-
-def _named(norms: Metrics, network: str) -> Metrics:
-    return {f"{name}_{network}": value for name, value in norms.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -210,12 +207,13 @@ class GAN:
         )
         penalize = count % self.settings.penalty_interval == 0
         loss = functools.partial(self.discriminator_loss, extra=extra, penalize=penalize, dist=dist)
-        state, metrics, norms = self.optimizers[DISCRIMINATOR].update(state, loss, rows | {"fake": fakes}, dist)
+        update, metrics = self.optimizers[DISCRIMINATOR].update(state, loss, rows | {"fake": fakes}, dist)
+        state, norms = update.apply(state)
         state = state.replace(extra=state.extra | {DISCRIMINATOR: extra})
         state = self.average_statistics(state, DISCRIMINATOR, metrics.pop("statistics"))
         del metrics["loss"]  # in the log, `loss` is the generator's
         diversity = batch_variance(fakes, dist) / jnp.maximum(batch_variance(rows["image"], dist), 1e-12)
-        return state, metrics | _named(norms, DISCRIMINATOR) | {"sample_diversity": diversity}
+        return state, metrics | norms | {"sample_diversity": diversity}
 
     def generator_loss(
         self, params: Any, rows: Rows, *, state: TrainState, dist: Dist
@@ -228,17 +226,16 @@ class GAN:
         scores, _ = networks.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], fakes, labels, dist.mean)
         return self.adversarial.generator(scores), {"statistics": dict(statistics)}
 
-    def generator_update(self, state: TrainState, rows: Rows, dist: Dist) -> tuple[TrainState, Metrics]:
-        """One update of G on `generator_multiple` latents for each row."""
+    def generator_update(self, state: TrainState, rows: Rows, dist: Dist) -> tuple[TrainState, Metrics, Update]:
+        """One update of G on `generator_multiple` latents for each row, and the state without it."""
         multiple = self.settings.generator_multiple
         keys = fold(fold(rows["key"], GENERATOR_SALT)[:, None], jnp.arange(multiple)).reshape(-1)
         latent_rows = {"key": keys}
         if self.conditional:
             latent_rows["label"] = jnp.repeat(rows["label"], multiple)
         loss = functools.partial(self.generator_loss, state=state, dist=dist)
-        state, metrics, norms = self.optimizers[GENERATOR].update(state, loss, latent_rows, dist)
-        state = self.average_statistics(state, GENERATOR, metrics.pop("statistics"))
-        return state, metrics | _named(norms, GENERATOR)
+        update, metrics = self.optimizers[GENERATOR].update(state, loss, latent_rows, dist)
+        return self.average_statistics(state, GENERATOR, metrics.pop("statistics")), metrics, update
 
     def average_statistics(self, state: TrainState, network: str, statistics: BatchStatistics) -> TrainState:
         """The state whose averaged batch statistics of `network` have moved towards those of a batch.
@@ -258,7 +255,7 @@ class GAN:
 
     def train_step(
         self, state: TrainState, frozen: Any, batch: Rows, rng: Key[Array, ""], dist: Dist
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Metrics, Update]:
         """See `Task.train_step`."""
         rows = {"image": batch["image"], "key": dist.example_keys(rng)}
         if self.conditional:
@@ -267,19 +264,19 @@ class GAN:
         # Part i has every n-th row, so that the parts of a batch that is sharded over devices are sharded as well.
         parts = jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), rows)
 
-        def update(state, part):
+        def update_discriminator(state, part):
             rows, index = part
             return self.discriminator_update(state, rows, n * state.step + index, dist)
 
         first = jax.tree.map(lambda x: x[0], parts)
         if n == 1:
-            state, metrics = update(state, (first, 0))
+            state, metrics = update_discriminator(state, (first, 0))
         else:
             # Unrolled, because XLA's CPU backend takes twice as long for gradients of gradients inside a loop.
-            state, every = jax.lax.scan(update, state, (parts, jnp.arange(n)), unroll=True)
+            state, every = jax.lax.scan(update_discriminator, state, (parts, jnp.arange(n)), unroll=True)
             metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), every)
-        state, generator_metrics = self.generator_update(state, first, dist)
-        return state, metrics | generator_metrics
+        state, generator_metrics, update = self.generator_update(state, first, dist)
+        return state, metrics | generator_metrics, update
 
 
 def sections(config: Any) -> dict[str, type]:

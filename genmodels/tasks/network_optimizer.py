@@ -1,15 +1,19 @@
 """One network's optimizer, together with everything else in the config that decides how its parameters move."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
 import optax
 
 from genmodels.core import optim
+from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.state import TrainState
+
+MEASURED = ("update_norm", "learning_rate")  # the metrics of `optim.apply_gradients`
 
 Loss = Callable[[Any, Any], tuple[jax.Array, dict[str, Any]]]
 
@@ -24,28 +28,41 @@ class NetworkOptimizer:
       frozen: which parameters stay as they are.
       ema_decay: the decay of the averaged parameters by step; None keeps no average of this network.
       accumulate: the number of micro-batches in one update.
+      suffix: of the names of this network's norms and rate among the metrics, where a task has several networks.
     """
 
     network: str
-    transformation: optax.GradientTransformation
+    transformation: optax.GradientTransformationExtraArgs
     frozen: optim.Frozen
     ema_decay: Callable[[jax.Array], jax.Array] | None = None
     accumulate: int = 1
+    suffix: str = ""
 
-    def update(self, state: TrainState, loss: Loss, rows: Any, dist: Dist) -> tuple[TrainState, dict, dict]:
-        """One update that lowers the mean of `loss` over the global batch.
+    def update(self, state: TrainState, loss: Loss, rows: Any, dist: Dist) -> tuple[Update, dict[str, Any]]:
+        """An update that lowers the mean of `loss` over the global batch. It is not applied yet.
+
+        A step returns its last update to the guard, and applies those before it itself, with `Update.apply`.
 
         Args:
           loss: (the network's parameters, rows) to (mean loss over these rows, metrics), see `optim.gradients`.
           rows: a pytree whose arrays have one row for each example of this view.
         Returns:
-          The new state; the metrics of `loss`, with the loss itself as "loss"; and the gradient norm, the update norm
-          and the learning rate.
+          The update, whose metrics are `update_norm` and `learning_rate`; and the metrics of `loss`, with the loss
+          itself as "loss" and the gradient's norm as "grad_norm".
         """
         params = state.params[self.network]
         grads, metrics = optim.gradients(loss, params, rows, dist, self.accumulate, self.frozen)
-        state, norms = optim.apply_gradients(state, self.network, self.transformation, grads, self.ema_decay)
-        return state, metrics, norms
+        metrics[f"grad_norm{self.suffix}"] = grad_norm = metrics.pop("grad_norm")
+        return Update(grad_norm, functools.partial(self._apply, grads, grad_norm), self._names(MEASURED)), metrics
+
+    def _names(self, metrics: Iterable[str]) -> tuple[str, ...]:
+        return tuple(f"{name}{self.suffix}" for name in metrics)
+
+    def _apply(self, grads: Any, grad_norm: jax.Array, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        state, metrics = optim.apply_gradients(
+            state, self.network, self.transformation, grads, self.ema_decay, grad_norm
+        )
+        return state, dict(zip(self._names(metrics), metrics.values(), strict=True))
 
 
 def network_optimizers(
@@ -68,6 +85,7 @@ def network_optimizers(
             optim.Frozen.of(config, network),
             decay if network in averaged else None,
             config.train.accumulate,
+            f"_{network}" if len(transformations) > 1 else "",
         )
         for network, transformation in transformations.items()
     }

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
 from genmodels.config import build
+from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.state import PerRow, TrainState
 from genmodels.diffusion.samplers import per_example_normal
@@ -180,17 +181,17 @@ class VAE:
 
     def train_step(
         self, state: TrainState, frozen: Any, batch: Rows, rng: Key[Array, ""], dist: Dist
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Metrics, Update]:
         """See `Task.train_step`."""
         codebook, rows = state.extra.get(CODEBOOK), batch | {"key": dist.example_keys(rng)}
         loss = functools.partial(self.loss, beta=self.beta(state.step), codebook=codebook, dist=dist)
-        state, metrics, norms = self.optimizer.update(state, loss, rows, dist)
+        update, metrics = self.optimizer.update(state, loss, rows, dist)
         if codebook is not None:
             latents = metrics.pop(CODEBOOK).values
             codebook, usage = self.update_codebook(codebook, latents, rng, dist)
             state = state.replace(extra={CODEBOOK: codebook})
             metrics |= usage
-        return state, metrics | norms
+        return state, metrics, update
 
 
 def sections(config: Any) -> dict[str, type]:

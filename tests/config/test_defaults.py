@@ -9,6 +9,7 @@ import pytest
 
 from genmodels import config as config_lib
 from genmodels.config.settings import meanings
+from genmodels.core.guard import finish
 from genmodels.core.parallel import whole_view
 from genmodels.errors import ConfigError
 from genmodels.runs.inference import abstract_state
@@ -92,7 +93,7 @@ def test_a_switched_experiment_can_be_trained(small):
     task = make_task(config, SPEC, 10)
     batch = {"image": jnp.zeros((16, 8, 8, 1)), "label": jnp.zeros(16, jnp.int32)}
     _, metrics = jax.eval_shape(
-        lambda state: task.train_step(state, {}, batch, jax.random.key(0), whole_view(batch)),
+        lambda state: finish(*task.train_step(state, {}, batch, jax.random.key(0), whole_view(batch))),
         abstract_state(task, SPEC),
     )
     assert "loss" in metrics

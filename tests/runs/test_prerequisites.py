@@ -12,6 +12,7 @@ import pytest
 
 from genmodels import loop, scoring, tasks
 from genmodels.core import optim, parameters
+from genmodels.core.guard import finish
 from genmodels.core.parallel import whole_view
 from genmodels.errors import ConfigError, GenmodelsError, StorageError
 from genmodels.nn.positions import resize_positions
@@ -62,7 +63,7 @@ def test_no_gradient_is_computed_for_a_frozen_prefix():
         batch = {"image": jnp.zeros((64, 8, 8, 1)), "label": jnp.zeros(64, jnp.int32)}
         state = jax.eval_shape(task.init, jax.random.key(0), batch)
         forward = jax.jit(lambda s, b: task.predict["classify"].fn(s.variables(), {}, b, whole_view(b))["logits"])
-        step = jax.jit(lambda s, b: task.train_step(s, {}, b, jax.random.key(0), whole_view(b)))
+        step = jax.jit(lambda s, b: finish(*task.train_step(s, {}, b, jax.random.key(0), whole_view(b))))
         return [f.lower(state, batch).cost_analysis()["flops"] for f in (step, forward)]
 
     whole, forward = flops(())

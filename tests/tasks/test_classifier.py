@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from genmodels.core.guard import finish
 from genmodels.core.parallel import AXIS, device_view, whole_view
 from genmodels.errors import ConfigError
 from genmodels.nn.mixup import mix
@@ -48,7 +49,7 @@ def loss_of(frozen=None, **sections):
     task = make_task(config, SPEC, 10)
     batch = {"image": IMAGES, "label": LABELS}
     state = jax.jit(task.init)(jax.random.key(1), batch)
-    step = jax.jit(lambda s, f, b: task.train_step(s, f, b, jax.random.key(4), whole_view(b)))
+    step = jax.jit(lambda s, f, b: finish(*task.train_step(s, f, b, jax.random.key(4), whole_view(b))))
     _, metrics = step(state, frozen or {}, batch)
     logits = task.predict["classify"].fn(state.variables(), {}, batch, whole_view(batch))["logits"]
     return metrics, 1.0 * logits
@@ -81,7 +82,9 @@ def test_a_teachers_arrays_are_arguments_of_the_compiled_step():
     task = make_task(config, SPEC, 10)
     batch = {"image": IMAGES, "label": LABELS}
     state = jax.jit(task.init)(jax.random.key(1), batch)
-    step = jax.jit(lambda s, f, b: task.train_step(s, f, b, jax.random.key(4), whole_view(b))[1]["loss_teacher"])
+    step = jax.jit(
+        lambda s, f, b: finish(*task.train_step(s, f, b, jax.random.key(4), whole_view(b)))[1]["loss_teacher"]
+    )
     teacher = FrozenNetwork(jnp.zeros((16, 10)), lambda name, variables, inputs, dist: {"logits": variables})
     losses = [
         step(state, {"teacher": teacher.replace(variables=x)}, batch) for x in (jnp.eye(16, 10), jnp.ones((16, 10)))

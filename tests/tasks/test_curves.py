@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from genmodels.core.guard import finish
 from genmodels.core.parallel import whole_view
 from genmodels.core.state import PerRow
 from genmodels.tasks import DataSpec, make_task
@@ -29,7 +30,7 @@ def test_every_curve_has_metrics(name, small):
         batch = {"image": jnp.zeros((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
         state = jax.eval_shape(task.init, jax.random.key(0), batch)
         _, logged = jax.eval_shape(
-            lambda s, b, task=task: task.train_step(s, {}, b, jax.random.key(0), whole_view(b)), state, batch
+            lambda s, b, task=task: finish(*task.train_step(s, {}, b, jax.random.key(0), whole_view(b))), state, batch
         )
         assert not any(isinstance(value, PerRow) for value in logged.values())
         curves, metrics = task.curves, metrics | logged.keys()

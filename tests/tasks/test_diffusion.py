@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genmodels.core.guard import finish
 from genmodels.core.parallel import whole_view
 from genmodels.errors import ConfigError
 from genmodels.tasks import DataSpec, make_task
@@ -47,7 +48,7 @@ def test_guidance_extrapolates_from_the_null_label_with_a_scale_for_every_sample
 def stepped(task, state, labels):
     images = jax.random.uniform(jax.random.key(2), (64, 8, 8, 1), minval=-1)
     batch = {"image": images, "label": labels}
-    return jax.jit(lambda s, b: task.train_step(s, {}, b, jax.random.key(4), whole_view(b)))(state, batch)
+    return jax.jit(lambda s, b: finish(*task.train_step(s, {}, b, jax.random.key(4), whole_view(b))))(state, batch)
 
 
 def test_dropped_labels_do_not_reach_the_loss_and_others_do(small):
@@ -151,7 +152,9 @@ def test_the_first_loss_is_the_mean_square_of_the_target(small, name, wanted):
     batch = {"image": images, "label": jnp.zeros(1024, jnp.int32)}
     task = make_task(small(name), SPEC, 10)
     state = jax.jit(task.init)(jax.random.key(0), jax.tree.map(lambda x: x[:1], batch))
-    _, metrics = jax.jit(lambda s, b: task.train_step(s, {}, b, jax.random.key(4), whole_view(b)))(state, batch)
+    _, metrics = jax.jit(lambda s, b: finish(*task.train_step(s, {}, b, jax.random.key(4), whole_view(b))))(
+        state, batch
+    )
     np.testing.assert_allclose(metrics["loss"], wanted(std**2), rtol=0.04)
 
 

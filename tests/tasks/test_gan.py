@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genmodels import loop
+from genmodels.core.guard import finish
 from genmodels.core.parallel import Dist, whole_view
 from genmodels.core.state import Average
 from genmodels.errors import ConfigError
@@ -36,7 +37,7 @@ def batch_of(rows=24, seed=1):
 
 
 def stepper(task):
-    return jax.jit(lambda s, b, r: task.train_step(s, {}, b, r, whole_view(b)))
+    return jax.jit(lambda s, b, r: finish(*task.train_step(s, {}, b, r, whole_view(b))))
 
 
 def after(task, state, steps, batch=None):

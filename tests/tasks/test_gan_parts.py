@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genmodels.core.guard import finish
 from genmodels.core.optim import Frozen, make_optimizer
 from genmodels.core.parallel import whole_view
 from genmodels.core.rng import fold
@@ -41,7 +42,8 @@ def gan(**settings):
     config = experiment("gan_digits").optim.copy_and_resolve_references()
     config.update({"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "clip_norm": 0.0, "decay": "constant"})
     optimizers = {
-        name: NetworkOptimizer(name, make_optimizer(config, 10), Frozen()) for name in ("generator", "discriminator")
+        name: NetworkOptimizer(name, make_optimizer(config, 10), Frozen(), suffix=f"_{name}")
+        for name in ("generator", "discriminator")
     }
     params = {"generator": {"level": jnp.zeros(())}, "discriminator": {"slope": jnp.float32(SLOPE)}}
     transformations = {name: optimizer.transformation for name, optimizer in optimizers.items()}
@@ -101,7 +103,7 @@ def test_the_generator_loss_is_minus_the_mean_score_of_its_images():
 def test_a_generator_update_raises_the_score_of_its_images_and_leaves_the_discriminator():
     method, state = gan(loss="hinge")
     rows = {"image": jnp.ones(SHAPE), "key": KEYS}
-    new, metrics = jax.jit(lambda s, r: method.generator_update(s, r, whole_view(r)))(state, rows)
+    new, metrics = jax.jit(lambda s, r: finish(*method.generator_update(s, r, whole_view(r))))(state, rows)
     np.testing.assert_allclose(new.params["generator"]["level"], 0.1 * SLOPE, rtol=1e-5)
     assert new.params["discriminator"]["slope"] == SLOPE
     assert metrics["grad_norm_generator"] == pytest.approx(SLOPE)

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from genmodels.config import defaults
+from genmodels.core.guard import finish
 from genmodels.core.parallel import whole_view
 from genmodels.core.state import TrainState
 from genmodels.errors import ConfigError
@@ -33,40 +34,65 @@ def loss(params, rows):
 
 
 def update(optimizers, state, name="first"):
-    return jax.jit(lambda s, r: optimizers[name].update(s, loss, r, whole_view(r)))(state, ROWS)
+    """The state after an update, and all its metrics."""
+
+    def step(state, rows):
+        update, metrics = optimizers[name].update(state, loss, rows, whole_view(rows))
+        return finish(state, metrics, update)
+
+    return jax.jit(step)(state, ROWS)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_an_update_follows_the_gradient_of_the_mean_loss(accumulate):
     optimizers, before = made(**{"train.accumulate": accumulate})
-    state, metrics, norms = update(optimizers, before)
+    state, metrics = update(optimizers, before)
     np.testing.assert_allclose(state.params["first"]["w"], [4, 5])
     np.testing.assert_allclose(metrics["loss"], np.square(ROWS["x"]).sum(1).mean() / 2)
     assert metrics["rows"] == 4 / accumulate
-    np.testing.assert_allclose(norms["grad_norm"], np.hypot(4, 5), rtol=1e-6)
-    assert norms["learning_rate"] == 1
+    norms = metrics["grad_norm_first"], metrics["update_norm_first"]
+    np.testing.assert_allclose(norms, np.hypot(4, 5), rtol=1e-6)
+    assert metrics["learning_rate_first"] == 1
+
+
+def test_an_update_waits_until_it_is_applied_and_names_what_it_measures():
+    optimizers, before = made()
+    pending, metrics = optimizers["first"].update(before, loss, ROWS, whole_view(ROWS))
+    assert pending.grad_norm == metrics["grad_norm_first"]
+    assert not before.params["first"]["w"].any()
+    state, measured = pending.apply(before)
+    assert state.params["first"]["w"].all()
+    assert set(measured) == set(pending.metrics)
+
+
+def test_the_only_network_of_a_task_has_metrics_without_its_name():
+    optimizer = network_optimizers(ConfigDict(defaults()), {"first": 1}, ("first",), 10)["first"]
+    state = TrainState.create({"first": {"w": jnp.zeros(2)}}, {"first": optimizer.transformation}, ema=False)
+    pending, metrics = optimizer.update(state, loss, ROWS, whole_view(ROWS))
+    assert metrics.keys() == {"loss", "rows", "grad_norm"}
+    assert pending.metrics == ("update_norm", "learning_rate")
 
 
 def test_an_update_leaves_the_other_network_alone():
     optimizers, before = made()
-    state, _, _ = update(optimizers, before, "second")
+    state, _ = update(optimizers, before, "second")
     assert (state.params["second"]["w"] != 0).all()
     np.testing.assert_array_equal(state.params["first"]["w"], before.params["first"]["w"])
 
 
 def test_frozen_parameters_stay():
     optimizers, before = made(frozen=("first/w",))
-    state, _, norms = update(optimizers, before)
+    state, metrics = update(optimizers, before)
     np.testing.assert_array_equal(state.params["first"]["w"], 0)
-    assert norms["grad_norm"] == 0
+    assert metrics["grad_norm_first"] == 0
 
 
 def test_only_the_networks_named_are_averaged():
     optimizers, before = made(**{"ema.decay": 0.9, "ema.warmup": False})
     assert before.ema_params.keys() == {"first"}
-    state, _, _ = update(optimizers, before)
+    state, _ = update(optimizers, before)
     np.testing.assert_allclose(state.ema_params["first"]["w"], 0.1 * state.params["first"]["w"], rtol=1e-6)
-    state, _, _ = update(optimizers, before, "second")
+    state, _ = update(optimizers, before, "second")
     np.testing.assert_array_equal(state.ema_params["first"]["w"], 0)
 
 
