@@ -4,6 +4,7 @@ python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--ch
 python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json [--extractor=..]
 """
 
+import functools
 import pathlib
 import re
 
@@ -55,8 +56,8 @@ def main() -> int:
 
     out, sampling, options = pathlib.Path(OUT.value), sampling_flags.given(), metric_flags.given()
     outside_calls = r",(?![^(]*\))"  # commas that separate likelihoods, not the arguments of one
-    likelihoods = tuple(re.split(outside_calls, LIKELIHOODS.value)) if LIKELIHOODS.value else None
-    scored = read_flags(out, {"check": CHECK.value} | sampling | {"likelihoods": likelihoods})
+    kinds = tuple(re.split(outside_calls, LIKELIHOODS.value)) if LIKELIHOODS.value else None
+    scored = read_flags(out, {"check": CHECK.value} | sampling | {"likelihoods": kinds})
     metrics = None if METRICS.value is None else tuple(METRICS.value)
     check_writable(out)
     if isinstance(scored, tuple):
@@ -65,14 +66,15 @@ def main() -> int:
         expect = workdir.read_config(pathlib.Path(scored)).expect
         if CHECK.value and not expect:
             raise ConfigError(f"--check: config.expect of {scored} is empty, so there is nothing to check")
-        chosen = (NUM.value, CHECKPOINT.value, SPLIT.value, sampling, likelihoods, options)
-        results = scoring.of_run(scored, metrics, *chosen, allow_code=code_flags.ALLOW_CODE.value)
+        run = functools.partial(scoring.of_run, scored, allow_code=code_flags.ALLOW_CODE.value, split=SPLIT.value)
+        results = run(
+            metrics, NUM.value, CHECKPOINT.value, sampling=sampling, likelihoods=kinds, metric_options=options
+        )
     write_results(out, results)
     print(f"results in {out}")
-    if not CHECK.value:
-        return 0
-    checks = compare(read_results(out), expect)
-    print("\n".join(check.line() for check in checks))
+    checks = compare(read_results(out), expect) if CHECK.value else []
+    for check in checks:
+        print(check.line())
     return 0 if all(check.met for check in checks) else EXIT_EXPECTATION_MISSED
 
 

@@ -186,16 +186,123 @@ def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[DataSource | None,
     return reference, training
 
 
-def of_run(
-    workdir: str,
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asked:
+    """What is to be measured of a run: what the caller asks for, and the run's config.eval for the rest.
+
+    Attributes:
+      split: of the data that the run is compared with.
+      likelihoods: the kinds to measure, see `evaluators.likelihood`.
+      num: the number of samples to draw, if any metric needs samples.
+      sampling: how to draw them where not as the run's config.sampler says.
+    """
+
+    metrics: Metrics
+    options: Options
+    split: str
+    likelihoods: tuple[str, ...]
+    num: int
+    sampling: Mapping[str, Any]
+
+    @property
+    def draws(self) -> bool:
+        """Whether samples are needed."""
+        return need(self.metrics, "generated")
+
+
+def _asked_of(
+    run: Run,
     names: tuple[str, ...] | None,
     num: int | None,
-    checkpoint: str,
+    split: str | None,
+    sampling: Mapping[str, Any],
+    likelihoods: tuple[str, ...] | None,
+    metric_options: Mapping[str, Any],
+) -> Asked:
+    """What is asked of a run, checked as far as that takes no data; see `of_run`."""
+    settings = run.config.eval
+    default, options = _asked({**settings, **metric_options})  # older runs lack some keys
+    wanted = tuple(settings.get("likelihoods", ())) if likelihoods is None else likelihoods
+    metrics = resolve(tuple(settings.metrics) if names is None else names, default)
+    asked = Asked(metrics, options, split or settings.split, wanted, num or settings.num_samples, sampling)
+    functions, data = run.predictor.task.predict, run.data
+    check_run(metrics, functions, data.image_shape, asked.split, settings.timesteps, wanted, data.fields)
+    if likelihoods is not None and not need(metrics, "likelihoods"):
+        raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
+    if sampling and not asked.draws:
+        raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
+    load_weights(metrics, options)
+    return asked
+
+
+def _samples(run: Run, asked: Asked) -> ImageSet:
+    """The samples that the metrics need, with how they were drawn."""
+    labels = run.sample_labels(asked.num)
+    images = _draw(run, asked.num, labels, run.config.eval.seed, asked.sampling)
+    how = dict(run.predictor.task.predict["sample"].options) | {"guidance": 1.0} | dict(asked.sampling)
+    guidance = how.pop("guidance")
+    return ImageSet(images, labels, how | {"guidance_scale": guidance})
+
+
+def _shown(run: Run, asked: Asked) -> list[str]:
+    """The predict functions that get a picture. Those that draw get one if samples are drawn, or no metric is asked."""
+    functions = pictures.pictured(run.predictor.task.predict)
+    return [name for name, one in functions.items() if one.images or asked.draws or not asked.metrics]
+
+
+def _leave_pictures(
+    run: Run, asked: Asked, generated: ImageSet | None, reference: DataSource | None, training: DataSource
+) -> None:
+    """A picture of each function that `_shown` names, in the run's samples/."""
+    shown, seed = _shown(run, asked), run.config.eval.seed
+    if generated is not None:
+        how = "".join(f", {key} {value}" for key, value in asked.sampling.items())
+        title = f"{run.weights} weights of step {run.step}, seed {seed}{how}"
+        images = np.asarray(generated.images)
+        pictures.samples(run, images, generated.labels, title)
+        if "image" in training.fields:
+            pictures.neighbours(run, images, training.images_of("image"))
+        shown.remove("sample")
+    pictures.of_functions(run, shown, training if reference is None else reference, seed, asked.sampling)
+
+
+def _context(
+    run: Run, asked: Asked, generated: ImageSet | None, reference: DataSource | None, training: DataSource
+) -> Context:
+    """What the evaluators see of a run."""
+    metrics, settings, functions = asked.metrics, run.config.eval, run.predictor.task.predict
+    lazy = all(metric.extractor_spec for metric in metrics.values() if "reference" in metric.needs)
+    measured, images = need(metrics, "likelihoods"), settings.get("likelihood_images", 0)
+    return Context(
+        generated=generated,
+        reference=_as_set(reference, "reference", lazy),
+        training=_as_set(training, "training", lazy=True),
+        predict=run.predict,
+        conditional=any({"image", "label"} <= set(function.inputs) for function in functions.values()),
+        protocol={
+            "checkpoint_step": run.step,
+            "weights": run.weights,
+            "seed": settings.seed,
+            "versions": _versions(),
+        },
+        timesteps=tuple(settings.timesteps),
+        functions=functions,
+        likelihoods=resolve_likelihoods(functions, asked.likelihoods, images) if measured else (),
+        options=asked.options,
+        seed=settings.seed,
+    )
+
+
+def of_run(
+    workdir: str,
+    names: tuple[str, ...] | None = None,
+    num: int | None = None,
+    checkpoint: str = "latest",
+    *,
     split: str | None = None,
     sampling: Mapping[str, Any] = NO_OPTIONS,
     likelihoods: tuple[str, ...] | None = None,
     metric_options: Mapping[str, Any] = NO_OPTIONS,
-    *,
     allow_code: bool = False,
 ) -> list[Result]:
     """Results of a run; leaves pictures in its samples/. A picture that fails is a warning.
@@ -211,58 +318,16 @@ def of_run(
       ConfigError, DataError, StorageError: as the parts do, each one line and before anything is drawn.
     """
     run = Run.load(workdir, checkpoint, allow_code=allow_code)
-    settings = run.config.eval
-    extractor = settings.get("extractor", "")
+    extractor = run.config.eval.get("extractor", "")
     if "extractor" not in metric_options and is_user_extractor(extractor):
         check_code(run.workdir, "config.eval.extractor", extractor, allow_code)
-    default, options = _asked({**settings, **metric_options})  # older runs lack some keys
-    metrics = resolve(tuple(settings.metrics) if names is None else names, default)
-    seed = settings.seed
-    predict = run.predictor.task.predict
-    split = split or settings.split
-    wanted = settings.get("likelihoods", ()) if likelihoods is None else likelihoods
-    check_run(metrics, predict, run.data.image_shape, split, settings.timesteps, wanted, run.data.fields)
-    if likelihoods is not None and not need(metrics, "likelihoods"):
-        raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
-    if sampling and not need(metrics, "generated"):
-        raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
-    load_weights(metrics, options)
-    reference, training = _data_of(run, metrics, split)
-    num = num or settings.num_samples
-    check_counts(metrics, options, num, None if reference is None else len(reference))
-    protocol = {"checkpoint_step": run.step, "weights": run.weights, "seed": seed, "versions": _versions()}
-    generated, drawing = None, need(metrics, "generated")
-    shown = [name for name, one in pictures.pictured(predict).items() if one.images or drawing or not metrics]
-    if shown:
+    asked = _asked_of(run, names, num, split, sampling, likelihoods, metric_options)
+    reference, training = _data_of(run, asked.metrics, asked.split)
+    check_counts(asked.metrics, asked.options, asked.num, None if reference is None else len(reference))
+    if _shown(run, asked):
         check_writable(run.workdir / "samples")
-    if drawing:
-        labels = run.sample_labels(num)
-        images = _draw(run, num, labels, seed, sampling)
-        drawn = dict(predict["sample"].options) | {"guidance": 1.0} | dict(sampling)
-        guidance = drawn.pop("guidance")
-        generated = ImageSet(images, labels, drawn | {"guidance_scale": guidance})
-        how = "".join(f", {key} {value}" for key, value in sampling.items())
-        pictures.samples(run, images, labels, f"{run.weights} weights of step {run.step}, seed {seed}{how}")
-        if "image" in training.fields:
-            pictures.neighbours(run, images, training.images_of("image"))
-        shown.remove("sample")
-    pictures.of_functions(run, shown, training if reference is None else reference, seed, sampling)
-    if not metrics:
+    generated = _samples(run, asked) if asked.draws else None
+    _leave_pictures(run, asked, generated, reference, training)
+    if not asked.metrics:
         print(f"no metrics are asked for; pictures are in {run.workdir / 'samples'}", flush=True)
-    lazy = all(metric.extractor_spec for metric in metrics.values() if "reference" in metric.needs)
-    context = Context(
-        generated=generated,
-        reference=_as_set(reference, "reference", lazy),
-        training=_as_set(training, "training", lazy=True),
-        predict=run.predict,
-        conditional=any({"image", "label"} <= set(function.inputs) for function in predict.values()),
-        protocol=protocol,
-        timesteps=tuple(settings.timesteps),
-        functions=predict,
-        likelihoods=resolve_likelihoods(predict, wanted, settings.get("likelihood_images", 0))
-        if need(metrics, "likelihoods")
-        else (),
-        options=options,
-        seed=seed,
-    )
-    return _collect(metrics, context)
+    return _collect(asked.metrics, _context(run, asked, generated, reference, training))

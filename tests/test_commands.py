@@ -128,9 +128,10 @@ def test_the_flags_of_evaluate_reach_the_evaluation(trained, tmp_path):
     }
     metric_options |= {"splits": 5, "lpips_trunk": "a.pth", "lpips_linear": "b.pth"}
     others += (*DRAWN, *(f"--{name}={value}" for name, value in metric_options.items()))
-    ((found, permission),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
-    assert permission == {"allow_code": False}
-    assert found == [str(trained), ["nll", "psnr"], 4, "6", "train", SAMPLING, LIKELIHOODS, metric_options]
+    ((found, named),) = asked_of("evaluate", f"--workdir={trained}", "--checkpoint=6", *others)
+    assert found == [str(trained), ["nll", "psnr"], 4, "6"]
+    chosen = {"split": "train", "sampling": SAMPLING, "likelihoods": LIKELIHOODS, "metric_options": metric_options}
+    assert named == chosen | {"allow_code": False}
     paths = ("--generated=a.npz", "--reference=b.npz", f"--out={tmp_path}/a.json", "--metrics=fd", "--extractor=m:f")
     ((found, _),) = asked_of("evaluate", *paths, "--splits=5")
     assert found == ["a.npz", "b.npz", ["fd"], {"extractor": "m:f", "splits": 5}]

@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import jax
@@ -29,7 +30,7 @@ def test_experiments_survive_json_and_refuse_unknown_variants(name):
     ("values", "words"),
     [
         ({"learning_rate": "fast"}, r"config\.optim\.generator\.learning_rate='fast': must be float"),
-        ({"learning_rate": -1.0}, r"config\.optim\.generator\.learning_rate must be finite and not negative"),
+        ({"learning_rate": -1.0}, r"config\.optim\.generator\.learning_rate must be from 0 to 100"),
         ({"no_decay": ("(",)}, r"config\.optim\.generator\.no_decay: '\(' is not a regular expression"),
         ({"b1": 1.0}, r"config\.optim\.generator\.b1 must be within"),
     ],
@@ -101,10 +102,12 @@ def test_durations_must_be_unambiguous(values):
         ({"ema.decay": 1.0}, "ema"),
         ({"seed": -1}, r"config\.seed=-1"),
         ({"eval.seed": 2**32}, r"config\.eval\.seed"),
-        ({"optim.clip_norm": -1.0}, r"optim\.clip_norm must be finite and not negative"),
+        ({"optim.clip_norm": -1.0}, r"optim\.clip_norm must be 0 or from"),
         ({"optim.learning_rate": float("nan")}, r"optim\.learning_rate"),
-        ({"optim.eps": 0.0}, r"optim\.eps must be finite and positive"),
-        ({"optim.eps": 1e-46}, r"optim\.eps must be finite and positive"),
+        ({"optim.eps": 0.0}, r"optim\.eps must be from 1e-15 to 1000, got 0.0"),
+        ({"optim.b1": 1 - 1e-8}, r"optim\.b1 must be within \[0, 1\)"),  # it is 1 in float32
+        ({"optim.clip_norm": 1e-46}, r"optim\.clip_norm must be 0 or from 1e-30 to 1e\+30"),
+        ({"optim.weight_decay": 1e39}, r"optim\.weight_decay must be from 0 to 10"),
         ({"optim.b2": 1.0}, r"optim\.b2 must be within"),
         ({"eval.split": "tset"}, "did you mean 'test'"),
         ({"eval.timesteps": ("a",)}, r"eval\.timesteps"),
@@ -209,6 +212,28 @@ def test_norms_and_clipping_are_optaxs(limit):
     assert mine.init(grads) == reference.init(grads)  # so that checkpoints keep their structure
     clipped, expected = (tx.update(grads, tx.init(grads))[0] for tx in (mine, reference))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), clipped, expected)
+
+
+BELOW_1 = float(np.nextafter(np.float32(1), np.float32(0)))
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1e-30, 1e30])
+@pytest.mark.parametrize("decay", [0.0, BELOW_1])
+@pytest.mark.parametrize("name", optim.PRECONDITIONERS)
+def test_finite_gradients_give_finite_parameters_at_the_limits_of_what_is_allowed(name, decay, clip_norm):
+    decays = {"b1": BELOW_1 - decay, "b2": decay, "momentum": BELOW_1}
+    # With more weight decay at this rate, weights would grow without end whatever the gradient.
+    extremes = {"name": name, "eps": 1e-15, "learning_rate": 100.0, "weight_decay": 0.02, "clip_norm": clip_norm}
+    config = experiment("ddpm_digits", **{f"optim.{key}": value for key, value in (extremes | decays).items()})
+    config_lib.validate(config, 8)
+    tx = optim.make_optimizer(config.optim, 10)
+    for gradients in itertools.permutations([0.0, 1e-30, 1e-10, 1e19]):
+        params = jnp.ones(2)
+        state = tx.init(params)
+        for gradient in gradients:
+            updates, state = tx.update(jnp.array([gradient, 0.0]), state, params)
+            params = optax.apply_updates(params, updates)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, state)))
 
 
 def test_ema_decay_warms_up_and_its_horizon_follows_the_run():

@@ -367,7 +367,7 @@ def poisoned(config_of, kept):
     return made
 
 
-@of_row(BRIEF)
+@of_row([*BRIEF, *SLOW_MORE])
 def test_a_bad_batch_changes_nothing_but_the_counters(poisoned, name):
     states, metrics = poisoned(name)
     if name.startswith("diffusion"):

@@ -77,7 +77,7 @@ class Optim:
       clip_norm: largest norm of the whole gradient; 0 does not clip.
       b1: decay of the mean of gradients (adam, adamw, lion).
       b2: decay of the mean of squared gradients (adam, adamw), of the momentum (lion).
-      eps: added to the denominator (adam, adamw).
+      eps: added to the denominator (adam, adamw); at least 1e-15.
       weight_decay: share of the weights that the rate takes away at each step (adamw, lion).
       no_decay: regular expressions; weights whose names, "network/module/leaf", they match do not decay.
       momentum: share of the last update that goes on (sgd).

@@ -51,11 +51,13 @@ NOT_NEGATIVE = (
     "log.samples_every",
     "checkpoint.every",
     "optim.warmup",
-    "optim.learning_rate",
-    "optim.clip_norm",
-    "optim.weight_decay",
 )
 FRACTIONS = ("optim.b1", "optim.b2", "optim.momentum", "ema.decay")
+
+# Lowest and highest values. Within them a gradient whose norm is finite in float32 gives finite parameters: no element
+# is above 1.8e19, and Adam divides them by eps or more.
+LIMITS = {"optim.learning_rate": (0, 100), "optim.weight_decay": (0, 10), "optim.eps": (1e-15, 1e3)}
+CLIP_LIMITS = (1e-30, 1e30)  # where it is not 0
 
 
 PATTERNS = ("init_fresh", "frozen", "optim.no_decay")
@@ -124,11 +126,16 @@ def validate(config: ConfigDict, num_devices: int) -> None:
     for key, value in _with_networks(flat, NOT_NEGATIVE):
         if not 0 <= value < math.inf:
             raise ConfigError(f"config.{key} must be finite and not negative, got {value}")
-    for key, value in _with_networks(flat, ("optim.eps",)):
-        if not np.finfo(np.float32).tiny <= value < math.inf:
-            raise ConfigError(f"config.{key} must be finite and positive in float32, got {value}")
+    for key, value in _with_networks(flat, tuple(LIMITS)):
+        lowest, highest = LIMITS[f"optim.{key.rpartition('.')[2]}"]
+        if not lowest <= value <= highest:
+            raise ConfigError(f"config.{key} must be from {lowest:g} to {highest:g}, got {value}")
+    for key, value in _with_networks(flat, ("optim.clip_norm",)):
+        lowest, highest = CLIP_LIMITS
+        if value and not lowest <= value <= highest:
+            raise ConfigError(f"config.{key} must be 0 or from {lowest:g} to {highest:g}, got {value}")
     for key, value in _with_networks(flat, FRACTIONS):
-        if not 0 <= value < 1:
+        if not (value >= 0 and np.float32(value) < 1):
             raise ConfigError(f"config.{key} must be within [0, 1), got {value}")
     if not 0 <= config.ema.horizon <= 1:
         raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")

@@ -140,7 +140,7 @@ class Task:
       train_step: (state, frozen, batch, rng, dist) to (TrainState, metrics) or to (TrainState, metrics, Update). It
         never names a device axis; everything that enters the state comes from `dist.mean` or `dist.all_gather`. `rng`
         is already folded with the step. Metrics are scalars or `Average`s; a metric that is not finite marks the whole
-        step as bad. The `Update` is the last of the step; the guard applies it to the state, or refuses the step.
+        step as bad. `Update` is the last update of the step, not applied yet: the guard applies it or refuses the step.
       optimizers: the optimizers, under the names of their networks in `params` and `opt_state`.
       predict: the predict functions by name.
       watch: (averages of a logging interval, with its last "step") to one line for each problem that they show. A line

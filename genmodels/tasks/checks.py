@@ -38,7 +38,10 @@ def check_step_output(name: str, output: Any) -> None:
     where = f"config.task={name}: train_step"
     state, update = (output[0], output[2:]) if isinstance(output, tuple) and len(output) > 1 else (None, ())
     if not (isinstance(state, TrainState) and len(update) <= 1 and all(isinstance(part, Update) for part in update)):
-        raise ConfigError(f"{where} must return (TrainState, metrics); it returns {_kind(output)}")
+        found = f"({', '.join(type(part).__name__ for part in output)})" if isinstance(output, tuple) else _kind(output)
+        raise ConfigError(
+            f"{where} must return (TrainState, metrics) or (TrainState, metrics, Update); it returns {found}"
+        )
     metrics = output[1]
     if not isinstance(metrics, Mapping):
         raise ConfigError(f"{where} must return its metrics as a dictionary; it returns {_kind(metrics)}")

@@ -227,7 +227,10 @@ class GAN:
         return self.adversarial.generator(scores), {"statistics": dict(statistics)}
 
     def generator_update(self, state: TrainState, rows: Rows, dist: Dist) -> tuple[TrainState, Metrics, Update]:
-        """One update of G on `generator_multiple` latents for each row, and the state without it."""
+        """The state with G's new batch statistics, the metrics, and the update of G, which is not applied yet.
+
+        G sees `generator_multiple` latents for each row.
+        """
         multiple = self.settings.generator_multiple
         keys = fold(fold(rows["key"], GENERATOR_SALT)[:, None], jnp.arange(multiple)).reshape(-1)
         latent_rows = {"key": keys}

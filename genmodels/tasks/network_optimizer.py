@@ -28,7 +28,8 @@ class NetworkOptimizer:
       frozen: which parameters stay as they are.
       ema_decay: the decay of the averaged parameters by step; None keeps no average of this network.
       accumulate: the number of micro-batches in one update.
-      suffix: of the names of this network's norms and rate among the metrics, where a task has several networks.
+      suffix: the end of the names of the metrics grad_norm, update_norm and learning_rate: "_NETWORK" in a task of
+        several networks, else nothing.
     """
 
     network: str
@@ -41,14 +42,14 @@ class NetworkOptimizer:
     def update(self, state: TrainState, loss: Loss, rows: Any, dist: Dist) -> tuple[Update, dict[str, Any]]:
         """An update that lowers the mean of `loss` over the global batch. It is not applied yet.
 
-        A step returns its last update to the guard, and applies those before it itself, with `Update.apply`.
+        A step returns its last update, which the guard applies. It applies earlier updates itself, with `Update.apply`.
 
         Args:
           loss: (the network's parameters, rows) to (mean loss over these rows, metrics), see `optim.gradients`.
           rows: a pytree whose arrays have one row for each example of this view.
         Returns:
           The update, whose metrics are `update_norm` and `learning_rate`; and the metrics of `loss`, with the loss
-          itself as "loss" and the gradient's norm as "grad_norm".
+          itself as "loss" and the gradient's norm as `grad_norm`. The names of norms and rate end with `suffix`.
         """
         params = state.params[self.network]
         grads, metrics = optim.gradients(loss, params, rows, dist, self.accumulate, self.frozen)

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from genmodels.core import optim
+from genmodels.core.guard import Update
 from genmodels.core.state import TrainState
 from genmodels.tasks import Curve, Predict, Task
 
@@ -68,12 +69,16 @@ def with_step(change):
     return changed
 
 
+WAITS = Update(jnp.float32(1), lambda state: (state, {"size": jnp.float32(1)}), ("length",))
 no_loss = with_step(lambda state, metrics: (state, {"error": metrics["loss"]}))
 loss_by_row = with_step(lambda state, metrics: (state, metrics | {"loss": jnp.ones(16)}))
 histogram = with_step(lambda state, metrics: (state, metrics | {"histogram": jnp.ones((2, 3))}))
 python_number = with_step(lambda state, metrics: (state, metrics | {"width": 0.5}))
 state_only = with_step(lambda state, metrics: state)
 metrics_first = with_step(lambda state, metrics: (metrics, state))
+no_update = with_step(lambda state, metrics: (state, metrics, None))
+two_updates = with_step(lambda state, metrics: (state, metrics, WAITS, WAITS))
+other_names = with_step(lambda state, metrics: (state, metrics, WAITS))
 metric_list = with_step(lambda state, metrics: (state, [metrics["loss"]]))
 
 
@@ -210,8 +215,10 @@ def test_mistakes_in_it_give_one_line_before_anything_is_written(method, task, w
         ("loss_by_row", r"metric 'loss' as an array of shape \(16,\); a metric must be a scalar"),
         ("histogram", r"metric 'histogram' as an array of shape \(2, 3\)"),
         ("python_number", "metric 'width' as a value of type float"),
-        ("state_only", r"must return \(TrainState, metrics\); it returns a value of type TrainState"),
-        ("metrics_first", r"must return \(TrainState, metrics\); it returns a value of type tuple"),
+        ("state_only", r"or \(TrainState, metrics, Update\); it returns a value of type TrainState"),
+        ("metrics_first", r"must return \(TrainState, metrics\) or .*; it returns \(dict, TrainState\)"),
+        ("no_update", r"must return .*; it returns \(TrainState, dict, NoneType\)"),
+        ("two_updates", r"must return .*; it returns \(TrainState, dict, Update, Update\)"),
         ("metric_list", "its metrics as a dictionary; it returns a value of type list"),
     ],
 )
@@ -220,6 +227,12 @@ def test_a_step_that_returns_something_else_is_refused_before_it_is_compiled(met
         loop.train(config_of(function), method / "run")
     assert str(caught.value).startswith(f"config.task=own_method:{function}: train_step ")
     assert "\n" not in str(caught.value)
+
+
+def test_an_update_that_gives_other_metrics_than_it_names_is_refused_before_it_is_compiled(method):
+    words = "train_step: Update.metrics names length, but Update.apply gives size"
+    with pytest.raises(ConfigError, match=words):
+        loop.train(config_of("other_names"), method / "run")
 
 
 EXPERIMENT = """
