@@ -66,15 +66,13 @@ def main() -> int:
         expect = workdir.read_config(pathlib.Path(scored)).expect
         if CHECK.value and not expect:
             raise ConfigError(f"--check: config.expect of {scored} is empty, so there is nothing to check")
-        run = functools.partial(scoring.of_run, scored, allow_code=code_flags.ALLOW_CODE.value, split=SPLIT.value)
-        results = run(
-            metrics, NUM.value, CHECKPOINT.value, sampling=sampling, likelihoods=kinds, metric_options=options
-        )
+        run = functools.partial(scoring.of_run, scored, metrics, NUM.value, CHECKPOINT.value, split=SPLIT.value)
+        code = code_flags.ALLOW_CODE.value
+        results = run(sampling=sampling, likelihoods=kinds, metric_options=options, allow_code=code)
     write_results(out, results)
     print(f"results in {out}")
     checks = compare(read_results(out), expect) if CHECK.value else []
-    for check in checks:
-        print(check.line())
+    print(*(check.line() for check in checks), sep="\n", end="\n" if checks else "")
     return 0 if all(check.met for check in checks) else EXIT_EXPECTATION_MISSED
 
 
