@@ -204,7 +204,7 @@ def test_clipping_bounds_the_global_norm():
 
 @pytest.mark.parametrize("limit", [0.5, 1e6])
 def test_norms_and_clipping_are_optaxs(limit):
-    sizes = {"vector": (3,), "scalar": (), "large": (2, optim.JOINED_SIZE // 2), "larger": (optim.JOINED_SIZE + 1,)}
+    sizes = {"vector": (3,), "scalar": (), "large": (2, optim.SMALL_SIZE // 2), "larger": (optim.SMALL_SIZE + 1,)}
     grads = {name: jax.random.normal(jax.random.key(i), size) for i, (name, size) in enumerate(sizes.items())}
     np.testing.assert_allclose(optim.global_norm(grads), optax.tree.norm(grads), rtol=1e-6)
     assert optim.global_norm({"frozen": None}) == 0

@@ -83,9 +83,8 @@ def guarded(train_step: Callable) -> Callable:
         # The square, because XLA takes the root of the square of a single number for the number itself.
         square, names = (jnp.square(update.grad_norm), update.metrics) if update else (jnp.zeros(()), ())
         good = all_finite((metrics, square, _changed(new, state)))
-        good = (
-            dist.mean(jnp.float32(good)) == 1
-        )  # devices agree, even where a task's metrics differ from one to another
+        # Devices agree, even where a task's metrics differ from one to another.
+        good = dist.mean(jnp.float32(good)) == 1
         nothing = {name: jnp.float32(jnp.nan) for name in names}
         # Not `jnp.where` on every leaf, for which XLA copies old parameters and moments.
         new, more = jax.lax.cond(good, lambda: finish(new, {}, update), lambda: (state, nothing))

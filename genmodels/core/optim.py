@@ -25,19 +25,7 @@ from genmodels.errors import choose
 
 PyTree = Any
 
-SMALL_SIZE = 2**16  # elements; smaller leaves are joined with others before they are summed
-JOINED_SIZE = 2**20  # elements that are joined at most
-
-
-def _joined(leaves: list[Array]) -> list[Array]:
-    """The leaves, of which the small ones are joined to vectors of at most JOINED_SIZE elements."""
-    large = [leaf for leaf in leaves if leaf.size >= SMALL_SIZE]
-    groups: list[list[Array]] = [[]]
-    for leaf in (leaf for leaf in leaves if leaf.size < SMALL_SIZE):
-        if sum(other.size for other in groups[-1]) + leaf.size > JOINED_SIZE:
-            groups.append([])
-        groups[-1].append(leaf.ravel())
-    return large + [jnp.concatenate(group) for group in groups if group]
+SMALL_SIZE = 2**16  # elements; smaller leaves are joined before they are summed
 
 
 def global_norm(tree: PyTree) -> Float[Array, ""]:
@@ -47,8 +35,10 @@ def global_norm(tree: PyTree) -> Float[Array, ""]:
     are stacked, because it would copy a chain of additions into every kernel that reads the norm. Large leaves are not
     joined: that would take memory, and communication where they are sharded.
     """
-    sums = [jnp.sum(jnp.square(part)) for part in _joined(jax.tree.leaves(tree))]
-    return jnp.sqrt(jnp.sum(jnp.stack(sums))) if sums else jnp.zeros(())
+    leaves = jax.tree.leaves(tree)
+    small = [leaf.ravel() for leaf in leaves if leaf.size < SMALL_SIZE]
+    parts = [leaf for leaf in leaves if leaf.size >= SMALL_SIZE] + ([jnp.concatenate(small)] if small else [])
+    return jnp.sqrt(jnp.sum(jnp.stack([jnp.sum(jnp.square(part)) for part in parts]))) if parts else jnp.zeros(())
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformationExtraArgs:
