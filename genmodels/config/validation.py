@@ -59,7 +59,6 @@ FRACTIONS = ("optim.b1", "optim.b2", "optim.momentum", "ema.decay")
 LIMITS = {"optim.learning_rate": (0, 100), "optim.weight_decay": (0, 10), "optim.eps": (1e-15, 1e3)}
 CLIP_LIMITS = (1e-30, 1e30)  # where it is not 0
 
-
 PATTERNS = ("init_fresh", "frozen", "optim.no_decay")
 
 

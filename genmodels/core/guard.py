@@ -43,7 +43,7 @@ class Update:
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether every floating-point leaf is finite everywhere."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    scalars = [leaf.astype(jnp.float32) for leaf in leaves if leaf.ndim == 0]  # stacked, so that one check does for all
+    scalars = [leaf.astype(jnp.float32) for leaf in leaves if leaf.ndim == 0]  # stacked, to check all of them at once
     parts = [leaf for leaf in leaves if leaf.ndim > 0] + ([jnp.stack(scalars)] if scalars else [])
     return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(part)) for part in parts])
 
@@ -86,7 +86,7 @@ def guarded(train_step: Callable) -> Callable:
         # Devices agree, even where a task's metrics differ from one to another.
         good = dist.mean(jnp.float32(good)) == 1
         nothing = {name: jnp.float32(jnp.nan) for name in names}
-        # Not `jnp.where` on every leaf, for which XLA copies old parameters and moments.
+        # With `jnp.where` on every leaf instead, XLA would copy the old parameters and moments.
         new, more = jax.lax.cond(good, lambda: finish(new, {}, update), lambda: (state, nothing))
         bad = 1 - good.astype(jnp.int32)
         skipped = {"total": state.skipped["total"] + bad, "in_row": (state.skipped["in_row"] + 1) * bad}

@@ -42,7 +42,7 @@ class NetworkOptimizer:
     def update(self, state: TrainState, loss: Loss, rows: Any, dist: Dist) -> tuple[Update, dict[str, Any]]:
         """An update that lowers the mean of `loss` over the global batch. It is not applied yet.
 
-        A step returns its last update, which the guard applies. It applies earlier updates itself, with `Update.apply`.
+        A step returns its last update, which the guard applies; earlier updates it applies itself, by `Update.apply`.
 
         Args:
           loss: (the network's parameters, rows) to (mean loss over these rows, metrics), see `optim.gradients`.

@@ -76,16 +76,20 @@ def test_a_good_step_is_what_it_would_be_without_the_guard(hands_over):
     assert state.extra["count"] == 1
 
 
-def trained_by(loss, params, **overrides):
-    """A state with averages, and the step of one network that `NetworkOptimizer` trains with Adam."""
+def trained_by(loss, params, local=False):
+    """A state with averages, and the step of one network that `NetworkOptimizer` trains with Adam.
+
+    Args:
+      local: whether there is a metric that is not averaged over devices.
+    """
     config = ConfigDict(defaults())
-    config.update_from_flattened_dict({"optim.name": "adam", "ema.decay": 0.9} | overrides)
+    config.update_from_flattened_dict({"optim.name": "adam", "ema.decay": 0.9})
     optimizer = network_optimizers(config, {"net": 1}, ("net",), 10)["net"]
     state = TrainState.create({"net": params}, {"net": optimizer.transformation}, ema=True)
 
     def train_step(state, frozen, batch, rng, dist):
         update, metrics = optimizer.update(state, loss, {"x": batch["x"]}, dist)
-        return state, metrics, update
+        return state, metrics | ({"largest": jnp.max(batch["x"])} if local else {}), update
 
     return state, guarded(train_step)
 
@@ -115,6 +119,17 @@ def test_one_bad_row_of_one_device_changes_nothing_on_any(loss, bad, mode):
     first, refused, last = (digest(state.replace(step=0, skipped={})) for state in states)
     assert refused == first != last
     assert int(metrics["skipped"]) == 1
+
+
+def test_devices_agree_on_a_metric_that_differs_from_one_to_another():
+    """Row 5 is on the third device; the metric of the other devices is finite."""
+    state, step = trained_by(lambda params, rows: (jnp.square(params["w"]), {}), {"w": jnp.float32(1)}, local=True)
+    parallel = Parallel("pmap")
+    compiled, placed = parallel.compile_step(step, state), parallel.place(state)
+    rows = np.where(np.arange(16) == 5, np.inf, 1).astype(np.float32)
+    placed, _ = compiled(placed, {}, {"x": rows}, parallel.place(jax.random.key(0)))
+    replicas = [float(np.asarray(shard.data)) for shard in placed.params["net"]["w"].addressable_shards]
+    assert replicas == [1.0] * 8
 
 
 def test_the_decision_takes_no_second_state():
