@@ -23,6 +23,7 @@ from genmodels import evaluators
 from genmodels.core.checkpoint import Checkpoints, newest
 from genmodels.core.files import write_arrays, write_text
 from genmodels.core.guard import guarded
+from genmodels.core.rng import AUGMENTATION_STREAM
 from genmodels.core.state import TrainState, parameter_table
 from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
@@ -44,7 +45,6 @@ from genmodels.tasks.checks import check_step_output
 Stop = Callable[[int], int | None]  # steps done -> an exit code that makes the run save and leave, or None
 
 NO_AUGMENTATION = Augment()
-AUGMENTATION_STREAM = 0x617567  # folded into the step's key; the task's own streams fold in example indices
 MAX_STEPS_IN_FLIGHT = 4  # steps queued behind the oldest that is not known to be done: they hide the dispatch
 
 

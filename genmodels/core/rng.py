@@ -1,12 +1,24 @@
 """Random keys: whatever is random for an example comes from that example's own key.
 
-An example's key is folded with a constant for every purpose (its noise, its dropout mask, ...). Its random numbers then
-depend neither on the other examples of the batch nor on how the batch is split over devices.
+    a step's key     folded with an example's index                 -> the example's key
+                     folded with a stream, which no index reaches   -> what is random but belongs to no example
+    an example's key folded with a salt, one for each purpose       -> one draw: its noise, its latent, ...
+
+The random numbers of an example then depend neither on the other examples of the batch nor on how the batch is split
+over devices.
+
+The rule: a key is drawn from once and then serves nothing else, or it is a parent, which is split once or folded with a
+different number for each purpose. A function that draws from a key must get a key of its own. A network draws from the
+keys that it is called with, for dropout, so that each network of a step gets its own, too. Flax's `init` only folds.
+`tests/tasks/test_random_keys.py` records every draw of every task and holds the rule.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
+
+# A step's key is folded with these for what belongs to no example. They lie above the size of any batch.
+AUGMENTATION_STREAM, CODEBOOK_STREAM = 0x617567, 0x636F64
 
 
 def fold(keys: Key[Array, "*#shape"], data: int | Integer[Array, "*#shape"]) -> Key[Array, "..."]:

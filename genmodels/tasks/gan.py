@@ -34,19 +34,21 @@ from genmodels.tasks.gan_diagnostics import batch_variance, watch
 from genmodels.tasks.gan_predict import (
     DISCRIMINATOR,
     GENERATOR,
+    LATENT_SALT,
     SPECTRAL,
     BatchStatistics,
     GANFunctions,
     GANNetworks,
-    Images,
 )
 from genmodels.tasks.network_optimizer import NetworkOptimizer, network_optimizers
 
 NO_PENALTY = "none"
 MAX_STATISTICS_DECAY = 0.99  # of averaged batch statistics in each update, where no EMA sets their decay
 
-# An example's key is folded with one of these for everything that is random about the example.
-LATENT_SALT, REAL_AUGMENT_SALT, FAKE_AUGMENT_SALT, PENALTY_SALT, GENERATOR_SALT, GENERATOR_AUGMENT_SALT = range(6)
+# In training, an example's key is folded with LATENT_SALT, which is 0, or with one of these, for each of its draws.
+REAL_AUGMENT_SALT, FAKE_AUGMENT_SALT, PENALTY_SALT, GENERATOR_SALT, GENERATOR_AUGMENT_SALT, PENALTY_AUGMENT_SALT = (
+    range(1, 7)
+)
 
 CURVES = (
     Curve("Share of images that the discriminator gets right", ("discriminator_accuracy_",), "share"),
@@ -159,7 +161,7 @@ class GAN:
         metrics |= self.accuracies(real_scores, fake_scores, dist)
         if self.settings.penalty == NO_PENALTY:
             return loss, metrics
-        penalty = self.penalty(params, real, fake, rows, extra=extra, penalize=penalize)
+        penalty = self.penalty(params, rows, extra=extra, penalize=penalize)
         metrics["penalty"] = Average(penalty, 1.0 * penalize)
         return loss + self.settings.penalty_weight * self.settings.penalty_interval * penalty, metrics
 
@@ -175,22 +177,21 @@ class GAN:
         }
 
     def penalty(
-        self,
-        params: Any,
-        real: Images,
-        fake: Images,
-        rows: Rows,
-        *,
-        extra: Mapping[str, Any],
-        penalize: Bool[Array, ""],
+        self, params: Any, rows: Rows, *, extra: Mapping[str, Any], penalize: Bool[Array, ""]
     ) -> Float[Array, ""]:
-        """The gradient penalty of D; 0 in the updates that do not take it."""
+        """The gradient penalty of D; 0 in the updates that do not take it.
+
+        The gradient is with respect to the images before augmentation, which is a part of the score, as in the code
+        of StyleGAN2 with adaptive augmentation (Karras et al. 2020, arXiv:2006.06676).
+        """
 
         def score(images):
+            images = augment(self.settings.augment, images, fold(rows["key"], PENALTY_AUGMENT_SALT))
             return self.networks.score(params, extra, images, rows.get("label"))[0]
 
         def value():
-            return PENALTIES[self.settings.penalty](score, real, fake, fold(rows["key"], PENALTY_SALT))
+            keys = fold(rows["key"], PENALTY_SALT)
+            return PENALTIES[self.settings.penalty](score, rows["image"], rows["fake"], keys)
 
         return value() if self.settings.penalty_interval == 1 else jax.lax.cond(penalize, value, lambda: jnp.zeros(()))
 
@@ -220,7 +221,7 @@ class GAN:
     ) -> tuple[Float[Array, ""], Metrics]:
         """The mean loss of G with parameters `params` on the latents of the keys in `rows`, and its metrics."""
         labels, networks = rows.get("label"), self.networks
-        latents = networks.latents(rows["key"])
+        latents = networks.latents(fold(rows["key"], LATENT_SALT))
         fakes, statistics = networks.generate_batch(params, state.extra[GENERATOR], latents, labels, dist.mean)
         fakes = augment(self.settings.augment, fakes, fold(rows["key"], GENERATOR_AUGMENT_SALT))
         scores, _ = networks.score(state.params[DISCRIMINATOR], state.extra[DISCRIMINATOR], fakes, labels, dist.mean)

@@ -17,7 +17,8 @@ from genmodels.tasks.base import Predict
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 SPECTRAL = "spectral"  # the singular vectors of a discriminator's kernels, in the state's `extra`
-PATH_END_SALT = 1  # an example's key is folded with it for the latent at the end of its path
+# An example's key is folded with one of these for the latent of its image and for the one at the end of its path.
+LATENT_SALT, PATH_END_SALT = range(2)
 
 Labels = Integer[Array, " batch"] | None
 Images = Float[Array, "batch height width channel"]
@@ -86,13 +87,14 @@ class GANFunctions:
 
     def sample(self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any) -> dict[str, Array]:
         """One image for each key."""
-        return {"image": self.draw(variables, self.networks.latents(inputs["key"]), inputs.get("label"))}
+        latents = self.networks.latents(fold(inputs["key"], LATENT_SALT))
+        return {"image": self.draw(variables, latents, inputs.get("label"))}
 
     def interpolate(
         self, variables: Any, frozen: Any, inputs: Mapping[str, Array], dist: Any, *, frames: int, kind: str
     ) -> dict[str, Array]:
         """A path of `frames` images for each key: from the image of `sample` to another one of the same label."""
-        start = self.networks.latents(inputs["key"])
+        start = self.networks.latents(fold(inputs["key"], LATENT_SALT))
         end = self.networks.latents(fold(inputs["key"], PATH_END_SALT))
         path = interpolate(kind, start, end, frames)
         labels = inputs.get("label")

@@ -13,13 +13,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
 from genmodels.config import build
 from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
+from genmodels.core.rng import CODEBOOK_STREAM, fold
 from genmodels.core.state import PerRow, TrainState
 from genmodels.diffusion.samplers import per_example_normal
 from genmodels.errors import ConfigError, choose
@@ -87,7 +87,7 @@ class VAE:
         params = {NETWORK: network.init(rng, batch["image"][:1])["params"]}
         extra = {}
         if self.quantized:
-            key, codes = jax.random.fold_in(rng, 1), self.settings.codebook_size
+            key, codes = fold(rng, CODEBOOK_STREAM), self.settings.codebook_size
             extra[CODEBOOK] = quantize.Codebook.init(key, codes, network.latent_dim)
         transformations = {NETWORK: self.optimizer.transformation}
         return TrainState.create(params, transformations, ema=self.optimizer.ema_decay is not None, extra=extra)
@@ -169,14 +169,14 @@ class VAE:
         return nll + cost, metrics
 
     def update_codebook(
-        self, codebook: quantize.Codebook, latents: Array, rng: Key[Array, ""], dist: Dist
+        self, codebook: quantize.Codebook, latents: Array, key: Key[Array, ""], dist: Dist
     ) -> tuple[quantize.Codebook, Metrics]:
         """The codebook after the latents of this view's rows, and its metrics."""
         settings, latents = self.settings, latents.reshape(-1, self.model.network.latent_dim)
         codes = quantize.nearest(codebook.vectors, latents)
         usage = dist.mean(quantize.shares_and_sums(latents, codes, settings.codebook_size))
         options = {"decay": settings.codebook_decay, "revive_below": settings.revive_below}
-        codebook, revived = quantize.update(codebook, usage, dist.all_gather(latents), rng, **options)
+        codebook, revived = quantize.update(codebook, usage, dist.all_gather(latents), key, **options)
         return codebook, {"perplexity": variational.perplexity(usage.share), "revived": revived}
 
     def train_step(
@@ -188,7 +188,7 @@ class VAE:
         update, metrics = self.optimizer.update(state, loss, rows, dist)
         if codebook is not None:
             latents = metrics.pop(CODEBOOK).values
-            codebook, usage = self.update_codebook(codebook, latents, rng, dist)
+            codebook, usage = self.update_codebook(codebook, latents, fold(rng, CODEBOOK_STREAM), dist)
             state = state.replace(extra={CODEBOOK: codebook})
             metrics |= usage
         return state, metrics, update

@@ -14,8 +14,9 @@ from genmodels.core.rng import fold
 from genmodels.core.state import TrainState
 from genmodels.models.gan import Networks
 from genmodels.nn.batch_norm import COLLECTION
-from genmodels.tasks.gan import GAN, LATENT_SALT, GANConfig
-from genmodels.tasks.gan_predict import GANNetworks
+from genmodels.nn.diff_augment import augment
+from genmodels.tasks.gan import GAN, PENALTY_AUGMENT_SALT, GANConfig
+from genmodels.tasks.gan_predict import LATENT_SALT, GANNetworks
 from genmodels.tasks.network_optimizer import NetworkOptimizer
 from tests.helpers import experiment
 
@@ -92,11 +93,23 @@ def test_the_penalty_is_added_with_its_weight_and_interval(interval, penalize):
     np.testing.assert_allclose(loss, base + 10 * interval * r1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("penalty", ["r1", "wgan_gp"])
+def test_a_penalty_is_on_the_gradient_with_respect_to_images_before_augmentation(penalty):
+    """Pixels that a cutout covers have no gradient; each of the others has SLOPE / 16."""
+    method, _ = gan(loss="hinge", penalty=penalty, augment=("cutout",))
+    _, metrics = discriminator_loss(method, 0.1, -0.1, penalize=True)
+    seen = augment(("cutout",), jnp.ones(SHAPE), fold(KEYS, PENALTY_AUGMENT_SALT)).sum((1, 2, 3))
+    assert len(set(seen.tolist())) > 1
+    squares = seen * (SLOPE / 16) ** 2
+    wanted = {"r1": jnp.mean(squares) / 2, "wgan_gp": jnp.mean((jnp.sqrt(squares) - 1) ** 2)}
+    np.testing.assert_allclose(metrics["penalty"].total, wanted[penalty], rtol=1e-5)
+
+
 def test_the_generator_loss_is_minus_the_mean_score_of_its_images():
     method, state = gan(loss="hinge")
     rows = {"key": KEYS}
     loss, _ = method.generator_loss({"level": jnp.float32(0.5)}, rows, state=state, dist=whole_view(rows))
-    latents = method.networks.latents(KEYS)
+    latents = method.networks.latents(fold(KEYS, LATENT_SALT))
     np.testing.assert_allclose(loss, -SLOPE * (0.5 + 0.1 * latents.mean()), rtol=1e-5)
 
 
