@@ -6,6 +6,7 @@ own dataclasses hold the rest; defaults, types, `validate` and `train --describe
 
 from genmodels.config.defaults import completed, defaults, sections, settings, switched, switches
 from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
+from genmodels.config.opening import opened
 from genmodels.config.sections import OptimOfNetwork
 from genmodels.config.settings import Setting, build, fits, settings_of
 from genmodels.config.stored import ORIGINS, conflicts, flatten, from_json, nested, to_json
@@ -28,6 +29,7 @@ __all__ = [
     "flatten",
     "from_json",
     "nested",
+    "opened",
     "promise",
     "sections",
     "settings",

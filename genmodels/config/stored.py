@@ -31,15 +31,20 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True, allow_nan=False)
 
 
-def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote; JSON lists become tuples again."""
+def from_contents(contents: Mapping[str, Any]) -> ConfigDict:
+    """The config of what a JSON file holds; lists become tuples again."""
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(item) for key, item in value.items()}
         return tuple(tuples(item) for item in value) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(json.loads(text)))
+    return ConfigDict(tuples(contents))
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config that `to_json` wrote."""
+    return from_contents(json.loads(text))
 
 
 def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:

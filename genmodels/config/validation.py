@@ -16,13 +16,15 @@ from genmodels.config.stored import ORIGINS, flatten
 from genmodels.errors import ConfigError, choose
 
 DURATIONS = ("steps", "epochs", "examples")
+MAX_STEPS = 2**31 - 1  # the state counts steps in 32 bits
+MAX_PATTERN = 1000  # letters of a regular expression
 
 
 def total_steps(config: ConfigDict, num_examples: int) -> int:
     """The length of the run in steps, from whichever of steps, epochs and examples is set.
 
     Raises:
-      ConfigError: none or several of them are set, or one is negative.
+      ConfigError: none or several of them are set, one is negative, or the run is longer than MAX_STEPS.
     """
     train = config.train
     chosen = [name for name in DURATIONS if train[name]]
@@ -30,20 +32,25 @@ def total_steps(config: ConfigDict, num_examples: int) -> int:
         given = ", ".join(f"{name}={train[name]}" for name in DURATIONS)
         raise ConfigError(f"exactly one of config.train.steps, .epochs and .examples must be positive; got {given}")
     examples = {"steps": train.steps * train.batch_size, "epochs": train.epochs * num_examples}
-    return max(1, round(examples.get(chosen[0], train.examples) / train.batch_size))
+    wanted = examples.get(chosen[0], train.examples)
+    if wanted > MAX_STEPS * train.batch_size:
+        raise ConfigError(f"config.train.{chosen[0]}={train[chosen[0]]} is a run of more than {MAX_STEPS:,} steps")
+    return max(1, round(wanted / train.batch_size))
 
 
-POSITIVE = (
-    "train.batch_size",
-    "train.accumulate",
-    "train.max_bad_steps",
-    "checkpoint.keep",
-    "eval.batch_size",
-    "eval.num_samples",
-    "eval.subsets",
-    "eval.neighbours",
-    "eval.splits",
-)
+# Highest values of keys that must be at least 1.
+POSITIVE = {
+    "train.batch_size": 2**20,
+    "train.accumulate": 2**20,
+    "train.max_bad_steps": MAX_STEPS,
+    "checkpoint.keep": MAX_STEPS,
+    "eval.batch_size": 2**16,
+    "eval.num_samples": 10**8,
+    "eval.subsets": 10**6,
+    "eval.subset_size": 10**8,
+    "eval.neighbours": 10**6,
+    "eval.splits": 10**6,
+}
 NOT_NEGATIVE = (
     "data.workers",
     "eval.likelihood_images",
@@ -69,8 +76,12 @@ def _with_networks(flat: Mapping[str, Any], keys: tuple[str, ...]) -> list[tuple
     return [(key, value) for key, value in found if value is not None]
 
 
-def _check_keys(config: ConfigDict) -> None:
-    """Raises ConfigError for a section or key that the config cannot have, or a common value of another type."""
+def _check_keys(config: ConfigDict, own: Mapping[str, Any] | None) -> None:
+    """Raises ConfigError for a section or key that the config cannot have, or a common value of another type.
+
+    Args:
+      own: the sections of the task, see `sections`; None where they may be any.
+    """
     hints: dict[str, dict[str, Any]] = {section: {} for section in COMMON}
     for key, setting in common_settings().items():
         section, _, name = key.rpartition(".")
@@ -83,7 +94,6 @@ def _check_keys(config: ConfigDict) -> None:
     for section, part in parts.items():
         values = {key: value for key, value in part.items() if not isinstance(value, ConfigDict)}
         check_section(section, values, hints[section])
-    own = sections(config)
     if own is not None:
         known = {section.partition(".")[0] for section in [*COMMON, *own, ORIGINS]} - {""}
         for name in (name for name, part in config.items() if isinstance(part, ConfigDict)):
@@ -95,9 +105,11 @@ def check_patterns(name: str, patterns: Any) -> None:
     if not fits(patterns, tuple[str, ...]):
         raise ConfigError(f"{name}={patterns!r}: must be a tuple of regular expressions")
     for pattern in patterns:
+        if len(pattern) > MAX_PATTERN:
+            raise ConfigError(f"{name}: a regular expression has {len(pattern):,} letters; the most is {MAX_PATTERN:,}")
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise ConfigError(f"{name}: {pattern!r} is not a regular expression: {error}") from error
 
 
@@ -107,24 +119,49 @@ def check_seed(name: str, seed: int) -> None:
         raise ConfigError(f"{name}={seed}: must be within [0, {2**32})")
 
 
+def check_values(config: ConfigDict, own: Mapping[str, Any] | None) -> None:
+    """Checks what a config must have whatever is done with it: its keys, and the types and ranges of their values.
+
+    Args:
+      own: the sections of the task, see `sections`; None where they may be any.
+    Raises:
+      ConfigError: names the key and what it may be.
+    """
+    _check_keys(config, own)
+    choose("config.parallel", config.parallel, ("pmap", "sharded"))
+    if config.shard_parameters and config.parallel != "sharded":
+        raise ConfigError("config.shard_parameters needs config.parallel=sharded")
+    flat = flatten(config)
+    for key, highest in POSITIVE.items():
+        if not 1 <= flat[key] <= highest:
+            limit = "at least 1" if flat[key] < 1 else f"at most {highest:,}"
+            raise ConfigError(f"config.{key} must be {limit}, got {flat[key]}")
+    for key, value in _with_networks(flat, NOT_NEGATIVE):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"config.{key} must be finite and not negative, got {value}")
+    choose("config.eval.split", config.eval.split, ("train", "test"))
+    for key, value in _with_networks(flat, PATTERNS):
+        check_patterns(f"config.{key}", value)
+    for key in ("seed", "eval.seed"):
+        check_seed(f"config.{key}", flat[key])
+    for promise in config.expect:
+        if not isinstance(promise, Mapping | ConfigDict) or not {"metric", "value", "tolerance"} <= set(promise):
+            raise ConfigError(
+                f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
+            )
+        if not all(fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
+            raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
+
+
 def validate(config: ConfigDict, num_devices: int) -> None:
-    """Checks the values that can be wrong before anything is built.
+    """Checks the values that can be wrong in training before anything is built.
 
     Raises:
       ConfigError: names the key and what it may be.
     """
-    _check_keys(config)
-    choose("config.parallel", config.parallel, ("pmap", "sharded"))
-    if config.shard_parameters and config.parallel != "sharded":
-        raise ConfigError("config.shard_parameters needs config.parallel=sharded")
+    check_values(config, sections(config))
     batch, accumulate = config.train.batch_size, config.train.accumulate
     flat = flatten(config)
-    for key in POSITIVE:
-        if flat[key] < 1:
-            raise ConfigError(f"config.{key} must be at least 1, got {flat[key]}")
-    for key, value in _with_networks(flat, NOT_NEGATIVE):
-        if not 0 <= value < math.inf:
-            raise ConfigError(f"config.{key} must be finite and not negative, got {value}")
     for key, value in _with_networks(flat, tuple(LIMITS)):
         lowest, highest = LIMITS[f"optim.{key.rpartition('.')[2]}"]
         if not lowest <= value <= highest:
@@ -138,20 +175,8 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise ConfigError(f"config.{key} must be within [0, 1), got {value}")
     if not 0 <= config.ema.horizon <= 1:
         raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")
-    choose("config.eval.split", config.eval.split, ("train", "test"))
-    for key, value in _with_networks(flat, PATTERNS):
-        check_patterns(f"config.{key}", value)
     if config.init_fresh and not config.init_from:
         raise ConfigError("config.init_fresh needs config.init_from")
-    for key in ("seed", "eval.seed"):
-        check_seed(f"config.{key}", flat[key])
-    for promise in config.expect:
-        if not isinstance(promise, Mapping | ConfigDict) or not {"metric", "value", "tolerance"} <= set(promise):
-            raise ConfigError(
-                f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
-            )
-        if not all(fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
-            raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
     if batch % (num_devices * accumulate):
         raise ConfigError(
             f"config.train.batch_size={batch} does not divide into {num_devices} devices x "

@@ -1,8 +1,11 @@
 """Names of parameters, "network/module/leaf", and regular expressions that select parameters by their full names."""
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +13,8 @@ import jax
 from genmodels.errors import ConfigError
 
 PyTree = Any
+
+MATCHING_SECONDS = 5.0  # far more than the names of any network need
 
 
 def named(tree: PyTree, prefix: str = "") -> dict[str, Any]:
@@ -19,14 +24,47 @@ def named(tree: PyTree, prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}/{name}" if prefix else name: leaf for name, leaf in names}
 
 
+@contextlib.contextmanager
+def _limited_time(patterns: Sequence[str]) -> Iterator[None]:
+    """Ends matching that takes too long: an expression such as (a*)*b takes time that is exponential in the name.
+
+    Only the main thread of a process can be interrupted; others match without a limit.
+
+    Raises:
+      ConfigError: the time is over; names the patterns.
+    """
+    if not patterns or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        raise ConfigError(
+            f"the regular expressions {', '.join(map(repr, patterns))} take more than {MATCHING_SECONDS:g} s to match "
+            f"names of parameters; write them without a repetition inside another"
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, MATCHING_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def matches(patterns: Sequence[str], name: str) -> bool:
     """Whether one of the regular expressions matches the full name."""
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def mask(tree: PyTree, patterns: Sequence[str], prefix: str = "") -> PyTree:
-    """A tree of booleans, True for every leaf whose name matches a pattern."""
-    found = [matches(patterns, name) for name in named(tree, prefix)]
+    """A tree of booleans, True for every leaf whose name matches a pattern.
+
+    Raises:
+      ConfigError: matching takes longer than MATCHING_SECONDS.
+    """
+    with _limited_time(patterns):
+        found = [matches(patterns, name) for name in named(tree, prefix)]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), found)
 
 
@@ -54,14 +92,16 @@ def only(part: PyTree, tree: PyTree) -> PyTree:
 
 
 def check_matches(key: str, patterns: Iterable[str], names: Iterable[str]) -> None:
-    """Raises ConfigError, with a suggestion, if one of the regular expressions matches none of the names.
+    """Raises ConfigError, with a suggestion, if a regular expression matches none of the names, or takes too long.
 
     Args:
       key: the config key that holds the patterns, for the message.
     """
     names = list(names)
     for pattern in patterns:
-        if any(re.fullmatch(pattern, name) for name in names):
+        with _limited_time((pattern,)):
+            found = any(re.fullmatch(pattern, name) for name in names)
+        if found:
             continue
         modules = sorted({f"{'/'.join(name.split('/')[:depth])}/.*" for name in names for depth in range(1, 5)})
         near = difflib.get_close_matches(pattern, [*names, *modules], n=1)

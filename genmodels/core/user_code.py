@@ -1,15 +1,17 @@
-"""Functions outside this package that a config or a flag names as "module:function": a task or an extractor."""
+"""Functions outside this package that a config or a flag names as "module:function": a task or an extractor.
+
+Modules are found as Python finds them. `python -m` puts the current directory on the path; nothing here does.
+"""
 
 import importlib
 import pathlib
-import sys
 import traceback
 from types import ModuleType
 from typing import Any
 
 from genmodels.errors import ConfigError, GenmodelsError
 
-HINT = '; the name must be "module:function", importable from the current directory or installed'
+HINT = '; the name must be "module:function", installed or in a folder on the path of Python'
 
 
 def is_user_code(name: str) -> bool:
@@ -18,7 +20,7 @@ def is_user_code(name: str) -> bool:
 
 
 def module_of(key: str, name: str) -> ModuleType:
-    """Imports the module of "module:function"; it is looked for in the current directory first.
+    """Imports the module of "module:function".
 
     Args:
       key: the flag or config key that holds the name, for messages.
@@ -45,7 +47,7 @@ def call(key: str, name: str, *args: Any) -> Any:
 
 
 def attempt(key: str, name: str, function: Any, *args: Any, hint: str = "") -> Any:
-    """What a user's function returns, with the current directory on the path.
+    """What a user's function returns.
 
     Args:
       key, name: the flag or config key and the "module:function" that it holds, for messages.
@@ -53,7 +55,6 @@ def attempt(key: str, name: str, function: Any, *args: Any, hint: str = "") -> A
     Raises:
       ConfigError: the function raises anything, SystemExit included; one line. A GenmodelsError passes unchanged.
     """
-    sys.path.insert(0, "")
     try:
         return function(*args)
     except GenmodelsError:
@@ -63,8 +64,6 @@ def attempt(key: str, name: str, function: Any, *args: Any, hint: str = "") -> A
         not_found = isinstance(error, ModuleNotFoundError) and error.name == module
         missing = not module or not_found or isinstance(error, AttributeError)
         raise ConfigError(f"{key}={name}: {_describe(error, module)}{hint if missing else ''}") from error
-    finally:
-        sys.path.remove("")
 
 
 def _describe(error: BaseException, module: str) -> str:

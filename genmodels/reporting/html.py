@@ -18,7 +18,7 @@ from genmodels.reporting import curves, picture_files
 from genmodels.reporting.files import read_results
 from genmodels.reporting.plots import Plot
 from genmodels.reporting.writers import read_metrics
-from genmodels.runs.workdir import read_config, read_json
+from genmodels.runs.workdir import read_config, read_data
 from genmodels.tasks import TASKS
 
 # Keys of a config, or what they begin with, that may differ between runs whose results are averaged over seeds.
@@ -105,7 +105,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "workdir": str(workdir),
         "summary": records[-1] if records else None,
         "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
-        "data": read_json(workdir / "data.json"),
+        "data": read_data(workdir),
         "plots": _training_plots(workdir, records),
         "pictures": [_picture(path) for path in _picture_paths(workdir)],
         "evaluations": evaluations,

@@ -18,7 +18,7 @@ from genmodels.core.checkpoint import Checkpoints, flat
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.data import transforms
-from genmodels.errors import ConfigError, StorageError, choose
+from genmodels.errors import ConfigError, GenmodelsError, StorageError, choose
 from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.predictor import Predictor
 from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
@@ -37,6 +37,8 @@ def abstract_state(task: Task, data: DataSpec) -> TrainState:
         return jax.eval_shape(task.init, jax.random.key(0), jax.eval_shape(transforms.normalize, batch))
     except (ValueError, RuntimeError) as error:  # RuntimeError: an attention kernel that this machine does not have
         raise ConfigError(f"config.model: {error}") from error
+    except (ArithmeticError, TypeError, MemoryError) as error:  # of a size that no network has
+        raise ConfigError(f"config.model: cannot be built: {type(error).__name__}: {error}") from error
 
 
 def check_labels(labels: Any, num_classes: int) -> np.ndarray:
@@ -89,8 +91,8 @@ def check_code(workdir: pathlib.Path, key: str, name: str, allow_code: bool | Co
     if not user_code.is_user_code(name) or allow_code is True or (allow_code and name in allow_code):
         return
     raise ConfigError(
-        f"{workdir}: its {key}={name} is code outside genmodels, which opening it would run; if you trust it, allow it "
-        f"with --allow_code, in Python with allow_code=True"
+        f"{workdir}: its {key}={name} is code outside genmodels; opening it would import and run "
+        f"{name.partition(':')[0]}; if you trust it, allow it with --allow_code, in Python with allow_code=True"
     )
 
 
@@ -106,12 +108,18 @@ def task_of(
       ConfigError: its task is code that is not allowed, or the task refuses its config.
     """
     config = workdir_lib.read_config(workdir)
-    described = workdir_lib.read_json(workdir / "data.json")
-    data = DataSpec(
-        tuple(described["image_shape"]), described["num_classes"], tuple(described.get("fields", ("image",)))
-    )
+    described = workdir_lib.read_data(workdir)
+    height, width, channels = described["image_shape"]
+    data = DataSpec((height, width, channels), described["num_classes"], tuple(described["fields"]))
     check_code(workdir, "config.task", config.task, allow_code)
-    return config, described, data, make_task(config, data, total_steps(config, described["count"]))
+    try:
+        task = make_task(config, data, total_steps(config, described["count"]))
+    except GenmodelsError as error:
+        raise type(error)(f"{workdir}: {error}") from error
+    except Exception as error:  # of whatever reads a value that nobody would train with
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{workdir}/config.json: no task can be made of it: {reason}") from error
+    return config, described, data, task
 
 
 def suggested_commands(workdir: pathlib.Path, allow_code: bool | Collection[str] = False) -> list[str]:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.errors import ConfigError
-from genmodels.runs.workdir import read_config, read_json
+from genmodels.runs.workdir import read_config, read_data
 
 
 def check_same_experiment(
@@ -34,7 +34,7 @@ def check_same_experiment(
             f"--workdir={workdir} belongs to another experiment: {'; '.join(differing[:2])}{more}; choose "
             f"another --workdir"
         )
-    before = read_json(workdir / "data.json")
+    before = read_data(workdir)
     for key, value in data.items():
         if key != "source" and before.get(key, value) != value:  # the source may have another place now
             raise ConfigError(

@@ -12,38 +12,110 @@ prerequisites/   work directories of experiments that were trained first
 import contextlib
 import fcntl
 import json
+import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.core.files import write_text
-from genmodels.errors import StorageError
+from genmodels.errors import ConfigError, StorageError
 from genmodels.runs.experiment import is_experiment
 
 PREREQUISITES = "prerequisites"
+MAX_JSON_BYTES = 2**28
+MAX_COUNT = 2**40
 
 
 def read_json(path: pathlib.Path) -> Any:
     """The contents of a JSON file of a work directory.
 
     Raises:
-      StorageError: the file is missing or is not JSON.
+      StorageError: the file is missing, is not JSON, or is larger than MAX_JSON_BYTES.
     """
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it has more than {MAX_JSON_BYTES:,} bytes")
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise StorageError(f"{path}: no such file; is {path.parent} a work directory of genmodels.train?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
 
 
+def check_links(workdir: pathlib.Path) -> None:
+    """Checks that nothing in a work directory is a link to a place outside: it would be read, shown or written there.
+
+    Raises:
+      StorageError: names the link.
+    """
+    inside = workdir.resolve()
+    for folder, folders, files in os.walk(workdir):
+        for path in (pathlib.Path(folder, name) for name in [*folders, *files]):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise StorageError(
+                    f"{path}: is a link out of the work directory, which is not followed; put the files themselves "
+                    f"there, or make {workdir} itself the link"
+                )
+
+
 def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The resolved config of a run."""
-    return config_lib.from_json(json.dumps(read_json(workdir / "config.json")))
+    """The resolved config of a run, checked. Every command that opens a work directory begins here.
+
+    Raises:
+      StorageError: it is no work directory, its config.json is no config, or a link in it leads out of it.
+    """
+    path = workdir / "config.json"
+    check_links(workdir)
+    try:
+        return config_lib.opened(read_json(path))
+    except (ConfigError, RecursionError) as error:
+        raise StorageError(f"{path}: {error}; restore the file that genmodels.train wrote") from error
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_COUNT
+
+
+# What data.json must have, how it is checked, and what to say if it does not hold.
+FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "source": (lambda value: isinstance(value, str), "a string"),
+    "split": (lambda value: isinstance(value, str), "a string"),
+    "fingerprint": (lambda value: isinstance(value, str), "a string"),
+    "count": (_is_count, "a number of images"),
+    "num_classes": (_is_count, "a number of classes"),
+    "image_shape": (
+        lambda value: isinstance(value, list) and len(value) == 3 and all(_is_count(side, 1) for side in value),
+        "[height, width, channels]",
+    ),
+    "fields": (
+        lambda value: isinstance(value, list) and value != [] and all(isinstance(name, str) for name in value),
+        "a list of names",
+    ),
+}
+
+
+def read_data(workdir: pathlib.Path) -> dict[str, Any]:
+    """The contents of data.json, checked. `fields` is ["image"] in a file that was written before there was the key.
+
+    Raises:
+      StorageError: the file is missing, or a fact in it is missing or of another kind.
+    """
+    path = workdir / "data.json"
+    facts = read_json(path)
+    if not isinstance(facts, dict):
+        raise StorageError(f"{path}: must be an object with keys; restore the file that genmodels.train wrote")
+    facts = {"fields": ["image"]} | facts
+    for key, (holds, words) in FACTS.items():
+        if not holds(facts.get(key)):
+            raise StorageError(
+                f"{path}: {key} must be {words}, it is {json.dumps(facts.get(key))[:100]}; restore the file that "
+                f"genmodels.train wrote"
+            )
+    return facts
 
 
 @contextlib.contextmanager
@@ -55,6 +127,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        check_links(workdir)
         if not stat.S_IMODE(workdir.stat().st_mode) & 0o222:  # root could write all the same
             raise PermissionError("it is marked read-only")
         lock = (workdir / ".lock").open("a")

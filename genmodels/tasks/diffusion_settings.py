@@ -20,12 +20,18 @@ from genmodels.diffusion.process import Process
 from genmodels.diffusion.schedules import Schedule
 from genmodels.errors import ConfigError, choose
 
+MAX_TIMESTEPS = 100_000
 LOSSES = ("simple", "hybrid", "vlb")
 
 
 def _check_common(settings: Any) -> None:
     if not 0 <= settings.label_dropout <= 1:
         raise ValueError(f"label_dropout must be within [0, 1], got {settings.label_dropout}")
+
+
+def _check_steps(name: str, value: int) -> None:
+    if not 1 <= value <= MAX_TIMESTEPS:
+        raise ValueError(f"{name}={value} must be from 1 to {MAX_TIMESTEPS:,}")
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -73,6 +79,7 @@ class DDPMConfig:
 
     def __post_init__(self):
         _check_common(self)
+        _check_steps("timesteps", self.timesteps)
         choose("config.diffusion.parameterization", self.parameterization, ("epsilon", "x0", "velocity"))
         choose("config.diffusion.variance", self.variance, samplers.VARIANCES)
         choose("config.diffusion.loss", self.loss, LOSSES)
@@ -224,6 +231,7 @@ class SamplerConfig:
     clip: float = 1.0
 
     def __post_init__(self):
+        _check_steps("steps", self.steps)
         if not 0 <= self.clip < math.inf:
             raise ValueError(f"clip must be finite and not negative, got {self.clip}")
         if self.eta and self.sampler != "ddim":

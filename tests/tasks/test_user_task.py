@@ -103,6 +103,7 @@ def method(tmp_path, monkeypatch):
     (tmp_path / "own_broken.py").write_text("import no_such_module_at_all\n")
     (tmp_path / "own_wrong.py").write_text("def f(:\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     for name in ("own_method", "own_broken", "own_wrong"):
         sys.modules.pop(name, None)
