@@ -8,12 +8,14 @@ import pathlib
 from absl import flags
 
 from genmodels import cli
-from genmodels.cli import code_flags
+from genmodels.cli import code_flags, value_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
+WORKDIR = value_flags.define_path("workdir", None, "Work directory of the run.", required=True)
 PREDICT = flags.DEFINE_string("predict", None, "Name of the function; an unknown name lists all.", required=True)
-INPUT = flags.DEFINE_list("input", [], "Images: .npz, folder or archive; two, separated by a comma, if it takes two.")
-OUT = flags.DEFINE_string("out", None, "FILE.npz for all results; FILE.png or a folder for images.", required=True)
+INPUT = value_flags.define_list(
+    "input", [], "Images: .npz, folder or archive; two, separated by a comma, if it takes two."
+)
+OUT = value_flags.define_path("out", None, "FILE.npz for all results; FILE.png or a folder for images.", required=True)
 NUM = flags.DEFINE_integer("num", None, "Number of rows; of images, the first NUM.", lower_bound=1)
 LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the rows, if it takes labels.")
 SEED = flags.DEFINE_integer("seed", 0, "Row i depends on the seed and on i only.", lower_bound=0, upper_bound=2**32 - 1)

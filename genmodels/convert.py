@@ -9,11 +9,12 @@ import pathlib
 from absl import flags
 
 from genmodels import cli
+from genmodels.cli import value_flags
 
-DIFFUSERS = flags.DEFINE_string("diffusers", None, "Folder of a diffusers UNet2DModel and its scheduler.")
-TRANSFORMERS = flags.DEFINE_string("transformers", None, "Folder of a transformers ViTForImageClassification.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Work directory to make.", required=True)
-SOURCE = flags.DEFINE_string("source", "", "Data source it was trained on, for metrics that compare with data.")
+DIFFUSERS = value_flags.define_path("diffusers", None, "Folder of a diffusers UNet2DModel and its scheduler.")
+TRANSFORMERS = value_flags.define_path("transformers", None, "Folder of a transformers ViTForImageClassification.")
+WORKDIR = value_flags.define_path("workdir", None, "Work directory to make.", required=True)
+SOURCE = value_flags.define_path("source", "", "Data source it was trained on, for metrics that compare with data.")
 NULL_LABEL = flags.DEFINE_bool(
     "null_label", None, "Whether the last class means no label; default: what the folder says, else no."
 )

@@ -6,22 +6,21 @@ python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --o
 
 import functools
 import pathlib
-import re
 
 from absl import flags
 
 from genmodels import cli
-from genmodels.cli import code_flags, metric_flags, sampling_flags
+from genmodels.cli import code_flags, metric_flags, sampling_flags, value_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a run.")
-GENERATED = flags.DEFINE_string("generated", None, "Images to score: .npz, folder, archive, or statistics.")
-REFERENCE = flags.DEFINE_string("reference", None, "Images to compare with: the same kinds.")
-METRICS = flags.DEFINE_list("metrics", None, "Metrics; default: the run's config.eval.metrics; empty: pictures only.")
-OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
+WORKDIR = value_flags.define_path("workdir", None, "Work directory of a run.")
+GENERATED = value_flags.define_path("generated", None, "Images to score: .npz, folder, archive, or statistics.")
+REFERENCE = value_flags.define_path("reference", None, "Images to compare with: the same kinds.")
+METRICS = value_flags.define_list("metrics", None, "Metrics; default: the run's config.eval.metrics; empty: pictures.")
+OUT = value_flags.define_path("out", None, "JSON file to write.", required=True)
 CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when a metric falls short.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
 SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "Split to compare with; default: config.eval.split.")
-LIKELIHOODS = flags.DEFINE_string("likelihoods", None, "Those that nll measures, e.g. elbo,iwae(samples=5, images=10).")
+LIKELIHOODS = value_flags.define_list("likelihoods", None, "What nll measures, e.g. elbo,iwae(samples=5, images=10).")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 for module in (sampling_flags, metric_flags, code_flags):
     flags.adopt_module_key_flags(module)
@@ -55,8 +54,7 @@ def main() -> int:
     from genmodels.runs import workdir
 
     out, sampling, options = pathlib.Path(OUT.value), sampling_flags.given(), metric_flags.given()
-    outside_calls = r",(?![^(]*\))"  # commas that separate likelihoods, not the arguments of one
-    kinds = tuple(re.split(outside_calls, LIKELIHOODS.value)) if LIKELIHOODS.value else None
+    kinds = tuple(LIKELIHOODS.value) if LIKELIHOODS.value else None
     scored = read_flags(out, {"check": CHECK.value} | sampling | {"likelihoods": kinds})
     metrics = None if METRICS.value is None else tuple(METRICS.value)
     check_writable(out)

@@ -5,12 +5,11 @@ python -m genmodels.experiments [--folder=experiments]
 
 import pathlib
 
-from absl import flags
-
 from genmodels import cli
+from genmodels.cli import value_flags
 from genmodels.runs import catalogue
 
-FOLDER = flags.DEFINE_string("folder", "experiments", "Folder of experiment files.")
+FOLDER = value_flags.define_path("folder", "experiments", "Folder of experiment files.")
 
 
 def main() -> None:

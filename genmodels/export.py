@@ -10,10 +10,10 @@ import numpy as np
 from absl import flags
 
 from genmodels import cli
-from genmodels.cli import code_flags
+from genmodels.cli import code_flags, value_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
-OUT = flags.DEFINE_string("out", None, "FILE.npz, or a folder for diffusers.", required=True)
+WORKDIR = value_flags.define_path("workdir", None, "Work directory of the run.", required=True)
+OUT = value_flags.define_path("out", None, "FILE.npz, or a folder for diffusers.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
 flags.adopt_module_key_flags(code_flags)
 

@@ -261,12 +261,14 @@ def train(
       ConfigError, DataError, StorageError, DivergedError: each with one line that says what to mend. A save in flight
         is finished first, on these and on any other error; DivergedError saves the last good state too.
     """
+    workdir_lib.check_not_foreign(workdir)
     plan = make_plan(config)
     find = functools.partial(Prerequisites.find, config, plan.task, plan.data, plan.state.params, allow_code=allow_code)
     prerequisites = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     metrics = evaluation_metrics(plan)
     with workdir_lib.locked(workdir):
-        old_config = check_same_experiment(workdir, config, plan.describe_data(), plan.absent_keys())
+        stored = plan.stored_config()
+        old_config = check_same_experiment(workdir, stored, plan.describe_data(), plan.absent_keys())
         origins = workdir_lib.origins_of(old_config)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:
@@ -280,7 +282,7 @@ def train(
             prerequisites = prerequisites or find(fresh=state is None)
             if code := prerequisites.train_missing(workdir, functools.partial(train, stop=stop, allow_code=allow_code)):
                 return code
-            workdir_lib.claim(workdir, config, plan.describe_data(), prerequisites.identities(origins))
+            workdir_lib.claim(workdir, stored, plan.describe_data(), prerequisites.identities(origins))
             session = _open_session(
                 plan, workdir, checkpoints=checkpoints, state=state, prerequisites=prerequisites, metrics=metrics
             )
@@ -326,7 +328,7 @@ def _open_session(
 def _say_finished(plan: Plan, workdir: pathlib.Path, step: int, origins: dict[str, Any]) -> None:
     """Prints that nothing is left to train; replaces the kept config only by one of exactly this length."""
     if step == plan.last_step:
-        workdir_lib.claim(workdir, plan.config, plan.describe_data(), origins)
+        workdir_lib.claim(workdir, plan.stored_config(), plan.describe_data(), origins)
     print(f"{workdir}: already finished at step {step}; raise config.train.steps to go on")
 
 

@@ -5,12 +5,11 @@ python -m genmodels.report --runs=DIR,DIR --out=FILE.html
 
 import pathlib
 
-from absl import flags
-
 from genmodels import cli
+from genmodels.cli import value_flags
 
-RUNS = flags.DEFINE_list("runs", None, "Work directories.", required=True)
-OUT = flags.DEFINE_string("out", None, "HTML file to write.", required=True)
+RUNS = value_flags.define_list("runs", None, "Work directories.", required=True)
+OUT = value_flags.define_path("out", None, "HTML file to write.", required=True)
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ import time
 from absl import flags
 
 from genmodels import cli
-from genmodels.cli import code_flags, sampling_flags
+from genmodels.cli import code_flags, sampling_flags, value_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
+WORKDIR = value_flags.define_path("workdir", None, "Work directory of the run.", required=True)
 NUM = flags.DEFINE_integer("num", None, "Number of images.", required=True)
-OUT = flags.DEFINE_string("out", None, "A folder, FILE.npz or FILE.png.", required=True)
+OUT = value_flags.define_path("out", None, "A folder, FILE.npz or FILE.png.", required=True)
 SEED = flags.DEFINE_integer(
     "seed", 0, "Image i depends on the seed and on i only.", lower_bound=0, upper_bound=2**32 - 1
 )

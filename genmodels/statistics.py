@@ -8,10 +8,13 @@ import pathlib
 from absl import flags
 
 from genmodels import cli
+from genmodels.cli import value_flags
 
-IMAGES = flags.DEFINE_string("images", None, "Images: .npz, folder, archive, or a source as a call.", required=True)
-OUT = flags.DEFINE_string("out", None, "FILE.npz to write.", required=True)
-EXTRACTOR = flags.DEFINE_string("extractor", None, "Network whose features are taken; as in evaluate.", required=True)
+IMAGES = value_flags.define_path("images", None, "Images: .npz, folder, archive, or a source as a call.", required=True)
+OUT = value_flags.define_path("out", None, "FILE.npz to write.", required=True)
+EXTRACTOR = value_flags.define_path(
+    "extractor", None, "Network whose features are taken; as in evaluate.", required=True
+)
 RESIZE = flags.DEFINE_string("resize", "none", "How images are resized for it: none, tf1 or clean.")
 LAYER = flags.DEFINE_string("layer", "", "Layer of the FID Inception; default: pool3.")
 

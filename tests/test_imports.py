@@ -26,7 +26,7 @@ ARROWS = {
     "data": set(),
     "tasks": {"models", "diffusion", "losses", "nn"},
     "evaluators": {"metrics", "extractors", "data"},
-    "runs": {"tasks", "data"},
+    "runs": {"tasks", "extractors", "data"},
     "reporting": {"runs", "tasks", "evaluators", "data", "metrics"},
     "interop": {"runs", "tasks", "data", "models", "nn", "diffusion"},
     "scoring": {"reporting", "runs", "evaluators", "extractors", "data"},

@@ -1,6 +1,7 @@
 """The entry point that all commands share: flag errors of one line, and exit codes that a scheduler can act on."""
 
 import functools
+import io
 import logging as standard_logging
 import os
 import sys
@@ -11,7 +12,7 @@ from absl import app, flags, logging
 from genmodels.core import xla
 from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError
 
-Check = Callable[[Sequence[str]], None]
+Check = Callable[[list[str]], None]
 
 
 def fail(error: GenmodelsError) -> None:
@@ -37,7 +38,7 @@ def integers(flag: str, values: Sequence[str] | None) -> list[int] | None:
     return found
 
 
-def _parse(argv: Sequence[str], check: Check) -> list[str]:
+def _parse(argv: list[str], check: Check) -> list[str]:
     """Parses flags; an error in them or in the experiment file becomes one line and an exit code."""
     try:
         check(argv)
@@ -55,9 +56,12 @@ def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> Non
     """Runs a command: parses flags, calls `main`, exits with the code that it returns (None is 0) or its error's code.
 
     Args:
-      check: called with the command line before absl parses it, to raise clearer errors.
+      check: called with the command line before absl parses it, to raise clearer errors; it may change the list.
     """
     xla.configure()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that a terminal cannot show must not end a command
+            stream.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.ERROR)
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)  # Orbax's tasks log errors that we raise
 

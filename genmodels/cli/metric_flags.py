@@ -4,8 +4,10 @@ from typing import Any
 
 from absl import flags
 
+from genmodels.cli import value_flags
+
 OVERRIDES = {
-    "extractor": flags.DEFINE_string(
+    "extractor": value_flags.define_path(
         "extractor",
         None,
         "Network whose features are taken: digits, mnist, fashion_mnist, inception[:PATH], your own module:function.",
@@ -20,10 +22,10 @@ OVERRIDES = {
         "neighbours", None, "Neighbours of precision, recall, density and coverage; default: 3.", lower_bound=1
     ),
     "splits": flags.DEFINE_integer("splits", None, "Splits of the classifier score; default: 10.", lower_bound=1),
-    "lpips_trunk": flags.DEFINE_string(
+    "lpips_trunk": value_flags.define_path(
         "lpips_trunk", None, "Weights of AlexNet or VGG16 for LPIPS, a .pth of torchvision."
     ),
-    "lpips_linear": flags.DEFINE_string("lpips_linear", None, "Linear layers of LPIPS v0.1, a .pth."),
+    "lpips_linear": value_flags.define_path("lpips_linear", None, "Linear layers of LPIPS v0.1, a .pth."),
 }
 
 

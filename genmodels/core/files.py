@@ -12,6 +12,14 @@ import numpy as np
 from genmodels.errors import StorageError
 
 
+def cache_folder() -> pathlib.Path:
+    """$GENMODELS_CACHE; else genmodels in $XDG_CACHE_HOME or ~/.cache; without a home, in the temporary files."""
+    if given := os.environ.get("GENMODELS_CACHE"):
+        return pathlib.Path(os.path.expanduser(given))
+    home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return pathlib.Path(tempfile.gettempdir() if home.startswith("~") else home) / "genmodels"
+
+
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary file in the folder of `path`, and renames it to `path` if the block succeeds.
@@ -56,9 +64,9 @@ def check_writable(path: pathlib.Path) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file atomically, see `atomic_path`."""
+    """Writes a text file in UTF-8 atomically, see `atomic_path`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = False) -> None:

@@ -1,8 +1,8 @@
 """The cache of scanned image files and of feature moments, which makes the second start quick.
 
-It lies in $GENMODELS_CACHE (default: genmodels in $XDG_CACHE_HOME or ~/.cache), has one folder an entry, and may be
-deleted at any time. The key of an entry covers names, sizes and times of all files and the rule by which they were
-read, so an entry never becomes stale. A damaged entry is ignored.
+It lies in `core.files.cache_folder`, has one folder an entry, and may be deleted at any time. The key of an entry
+covers names, sizes and times of all files and the rule by which they were read, so an entry never becomes stale. A
+damaged entry is ignored.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.core.files import cache_folder
 from genmodels.data.arrays import DAMAGED
 
 FORMAT = 2  # of the entries; raising it makes older entries unused
@@ -27,8 +28,7 @@ MAX_CACHE_BYTES = 20e9  # of all entries; beyond it, those that were not used fo
 
 def root() -> pathlib.Path:
     """The folder of the entries."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(os.environ.get("GENMODELS_CACHE") or pathlib.Path(home) / "genmodels") / "data"
+    return cache_folder() / "data"
 
 
 def key(*parts: Any) -> str:
@@ -59,7 +59,7 @@ def read(
     """
     folder = root() / name
     try:
-        info = json.loads((folder / "info.json").read_text())
+        info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
         with np.load(folder / "table.npz") as file:
             arrays = dict(file)
         images = None
@@ -85,7 +85,7 @@ def write(name: str, info: dict[str, Any], arrays: dict[str, np.ndarray], images
             if images is not None:
                 np.save(temporary / "images.npy", images)
             found = None if images is None else checksum(images)
-            (temporary / "info.json").write_text(json.dumps(info | {"checksum": found}))
+            (temporary / "info.json").write_text(json.dumps(info | {"checksum": found}), encoding="utf-8")
             shutil.rmtree(folder / name, ignore_errors=True)
             try:
                 temporary.rename(folder / name)

@@ -15,9 +15,10 @@ import pathlib
 from absl import flags
 
 from genmodels import cli
+from genmodels.cli import value_flags
 
-SOURCE = flags.DEFINE_string("source", None, "The data source, as in config.data.source.", required=True)
-OUT = flags.DEFINE_string("out", None, "A .png to write a contact sheet to.")
+SOURCE = value_flags.define_path("source", None, "The data source, as in config.data.source.", required=True)
+OUT = value_flags.define_path("out", None, "A .png to write a contact sheet to.")
 SIZE = flags.DEFINE_integer("size", 0, "config.data.size: height and width of every image; 0 changes none.")
 CROP = flags.DEFINE_string("crop", "", "config.data.crop: center (middle square) or none (squash).")
 FILTER = flags.DEFINE_string("filter", "lanczos", "config.data.filter: box, bilinear, bicubic or lanczos.")

@@ -16,10 +16,13 @@ import pathlib
 from absl import flags
 
 from genmodels import cli
+from genmodels.cli import value_flags
 
 DATASET = flags.DEFINE_string("dataset", None, "tfds:NAME[/CONFIG].", required=True)
-DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of prepared data sets; default: $TFDS_DATA_DIR.")
-MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of the original files, if they are not to be downloaded.")
+DATA_DIR = value_flags.define_path("data_dir", "", "Folder of prepared data sets; default: $TFDS_DATA_DIR.")
+MANUAL_DIR = value_flags.define_path(
+    "manual_dir", None, "Folder of the original files, if they are not to be downloaded."
+)
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def main() -> None:
     scheme, _, name = DATASET.value.partition(":")
     if scheme != "tfds" or not name or ":" in name:
         raise ConfigError(f"--dataset={DATASET.value}: must be tfds:NAME or tfds:NAME/CONFIG, e.g. tfds:mnist")
-    manual = pathlib.Path(MANUAL_DIR.value).expanduser() if MANUAL_DIR.value else None
+    manual = pathlib.Path(MANUAL_DIR.value) if MANUAL_DIR.value else None
     if manual and not (manual.is_dir() and any(manual.iterdir())):
         raise DataError(f"--manual_dir={manual}: no such folder, or it is empty")
     folder = tfds.data_dir(DATA_DIR.value)

@@ -3,6 +3,7 @@
 A new scheme is a function and a row in SCHEMES; a new combination of sources is a row in `compose.COMBINATIONS`.
 """
 
+import ast
 import dataclasses
 import difflib
 import functools
@@ -30,6 +31,7 @@ from genmodels.errors import ConfigError, DataError, choose
 SPLITS = ("train", "test")
 DEFAULT = Settings()
 NOT_SETTINGS = ("source", "workers", "augment")  # keys of config.data that do not say how images are read
+WITHOUT_PATH = ("digits", "tfds")  # schemes whose argument is no path
 ARCHIVES = {".tar": "tar", ".zip": "zip"}
 LABEL = re.compile(r"_label(\d+)$")  # the end of a file's stem, as reporting.files.write_images writes it
 
@@ -110,7 +112,7 @@ def _check_path(scheme: str, text: str, is_there: Callable[[pathlib.Path], bool]
     """
     if not text:
         raise ConfigError(f"{scheme}: names no {what}; write {scheme}:PATH")
-    path = pathlib.Path(text).expanduser()
+    path = pathlib.Path(os.path.expanduser(text))
     if not is_there(path):
         siblings = [other.name for other in path.parent.glob("*") if is_there(other)] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)
@@ -193,6 +195,30 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
             f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all images are measured"
         )
     return _labelled_by_name(source)
+
+
+def with_absolute_paths(spec: str) -> str:
+    """The same source with absolute paths, and with "~" replaced; what is no valid source is returned as it is."""
+    try:
+        return _absolute(parse(spec))
+    except ConfigError:
+        return spec
+
+
+def _absolute(call: Call) -> str:
+    def full(path: Any) -> Any:
+        return os.path.abspath(os.path.expanduser(path)) if isinstance(path, str) and path else path
+
+    options = {key: full(value) if key == "data_dir" else value for key, value in call.options.items()}
+    args: list[str] = []
+    for arg in call.args:
+        if call.name in COMBINATIONS:
+            args.append(_absolute(arg) if isinstance(arg, Call) else repr(with_absolute_paths(arg)))
+        else:
+            args.append(repr(arg if call.name in WITHOUT_PATH else full(arg)))
+    if not options and call.name not in COMBINATIONS and len(args) < 2:
+        return ":".join([call.name, *map(ast.literal_eval, args)])
+    return f"{call.name}({', '.join([*args, *(f'{key}={value!r}' for key, value in options.items())])})"
 
 
 def _labelled_by_name(source: Source) -> Source:

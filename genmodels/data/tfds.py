@@ -34,7 +34,7 @@ class NotPreparedError(DataError):
 
 def data_dir(given: str = "") -> pathlib.Path:
     """The folder of prepared data sets: the given one, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return pathlib.Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return pathlib.Path(os.path.expanduser(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
 
 
 def prepare_command(name: str, folder: pathlib.Path) -> str:
@@ -97,7 +97,7 @@ def _unknown(name: str, prepared: set[str], known: set[str]) -> None:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); prepare the data set again") from error
 

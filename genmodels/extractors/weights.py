@@ -12,6 +12,7 @@ import os
 import pathlib
 import urllib.request
 
+from genmodels.core.files import cache_folder
 from genmodels.errors import DataError
 
 CHUNK_BYTES = 1 << 20
@@ -35,9 +36,8 @@ class WeightsFile:
 
 
 def folder() -> pathlib.Path:
-    """The folder of downloads: `weights` in $GENMODELS_CACHE (default: `genmodels` in $XDG_CACHE_HOME or ~/.cache)."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(os.environ.get("GENMODELS_CACHE") or pathlib.Path(home) / "genmodels") / "weights"
+    """The folder of downloads, `weights` in `core.files.cache_folder`."""
+    return cache_folder() / "weights"
 
 
 def digest(path: pathlib.Path) -> str:

@@ -112,7 +112,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "checks": compare(results, config.to_dict().get("expect", ())),
         "config": to_json(config),
         "flat": flatten(config.to_dict()),
-        "parameters": parameters.read_text() if parameters.exists() else "",
+        "parameters": parameters.read_text(encoding="utf-8") if parameters.exists() else "",
     }
 
 
@@ -154,6 +154,6 @@ def comparison(sections: list[dict[str, Any]]) -> Comparison | None:
 
 def render(sections: list[dict[str, Any]]) -> str:
     """The whole page as HTML."""
-    template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text()
+    template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template).render(sections=sections, comparison=comparison(sections))

@@ -19,7 +19,7 @@ MIN_RECORDS_BETWEEN_WARNINGS = 10  # records without a warning, after which it i
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, without lines that a kill cut short."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
             records.append(json.loads(line))
     return records
@@ -102,7 +102,7 @@ class Writer:
         kept = [record for record in read_metrics(self._path) if record["step"] <= first]
         self.resumed: dict[str, Any] = kept[-1] if kept else {}
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = self._path.open("a")
+        self._file = self._path.open("a", encoding="utf-8")
         self._tensorboard = _tensorboard(workdir) if tensorboard else None
 
     def _append(self, record: dict[str, Any]) -> None:

@@ -1,19 +1,23 @@
 """Reading experiment files: FILE.py or FILE.py:VARIANT, and turning every mistake in them into one line."""
 
+import ast
 import contextlib
 import difflib
+import os
 import pathlib
 import re
 import runpy
 import sys
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from genmodels import config as config_lib
+from genmodels.cli import value_flags
+from genmodels.config.settings import without_none
 from genmodels.errors import ConfigError, GenmodelsError, choose
 
 
@@ -30,14 +34,13 @@ def run(flag: str, value: str) -> dict[str, Any]:
     Raises:
       ConfigError: the file is missing or does not run.
     """
-    name = value.partition(":")[0]
-    path = pathlib.Path(name)
+    path = pathlib.Path(os.path.expanduser(value.partition(":")[0]))
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"{flag}={value}: no such file{hint}")
     with _mistakes_named(flag, value):
-        return runpy.run_path(name)
+        return runpy.run_path(str(path))
 
 
 def load(flag: str, value: str) -> ConfigDict:
@@ -131,24 +134,51 @@ def describe(config: ConfigDict, given: Collection[str]) -> Iterator[str]:
         yield from textwrap.wrap(setting.meaning, 112, initial_indent=" " * 8, subsequent_indent=" " * 8)
 
 
-def check_command_line(argv: Sequence[str]) -> None:
+def check_command_line(argv: list[str]) -> None:
     """Checks the experiment file and the keys of its overrides before absl sees them, for the sake of clear words.
+
+    Words for a key that holds several, as in --config.eval.metrics=a,b, are put in quotes in `argv` itself.
 
     Raises:
       ConfigError: the file is missing, does not run or has no get_config; or an override names an unknown key.
     """
-    for value in _values(argv, "config"):
+    given = [arg for arg in argv if arg.startswith("--config.")]
+    files = _values(argv, "config")
+    if given and not files:
+        raise ConfigError(f"{given[0]}: a key can be set only with --config=FILE, which says what keys there are")
+    for value in files:
         config, _ = _with_switches(load("--config", value), argv)
         flat = config_lib.flatten(config)
         sections = {key.rpartition(".")[0] for key in flat}
-        for arg in argv:
-            if arg.startswith("--config."):
-                key = arg.partition("=")[0].removeprefix("--config.")
-                if key in sections:
-                    raise ConfigError(
-                        f"--config.{key} is a section; set one of its keys, e.g. --config.{key}.{_first(flat, key)}"
-                    )
-                choose_key(key, flat)
+        for arg in given:
+            key = arg.partition("=")[0].removeprefix("--config.")
+            if key in sections:
+                raise ConfigError(
+                    f"--config.{key} is a section; set one of its keys, e.g. --config.{key}.{_first(flat, key)}"
+                )
+            choose_key(key, flat)
+        _put_words_in_quotes(argv, {key: setting.hint for key, setting in config_lib.settings(config).items()})
+
+
+def _put_words_in_quotes(argv: list[str], hints: Mapping[str, Any]) -> None:
+    """Replaces --config.a.b=x,y by --config.a.b=('x','y') where the key holds a tuple of strings."""
+    for index, arg in enumerate(argv):
+        key = arg.partition("=")[0].removeprefix("--config.")
+        if not arg.startswith("--config.") or without_none(hints.get(key)) != tuple[str, ...]:
+            continue
+        place = index if "=" in arg else index + 1  # --config.a.b x,y has its value in the next argument
+        if place < len(argv):
+            flag, _, value = argv[place].partition("=") if place == index else ("", "", argv[place])
+            argv[place] = (f"{flag}=" if flag else "") + repr(_words(value))
+
+
+def _words(value: str) -> tuple[str, ...]:
+    """The words of a value: of a tuple or list in Python's syntax, else its parts between commas."""
+    try:
+        found = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return tuple(value_flags.split(value))
+    return tuple(map(str, found)) if isinstance(found, tuple | list) else (value,)
 
 
 def _first(flat: dict, section: str) -> str:

@@ -20,6 +20,7 @@ from genmodels.core.state import TrainState
 from genmodels.data import transforms
 from genmodels.errors import ConfigError, GenmodelsError, StorageError, choose
 from genmodels.runs import workdir as workdir_lib
+from genmodels.runs.experiment import is_experiment
 from genmodels.runs.predictor import Predictor
 from genmodels.tasks import DataSpec, FrozenNetwork, Task, make_task
 
@@ -83,12 +84,14 @@ def check_code(workdir: pathlib.Path, key: str, name: str, allow_code: bool | Co
     """Checks, before any import, that code which a work directory names may be imported. Importing code runs it.
 
     Args:
-      key, name: the key of its config and the value, "module:function" if it is code outside this package.
+      key, name: the key of its config and the value; "module:function" and experiment files are code outside this
+        package.
       allow_code: True allows any code; a collection allows the names in it.
     Raises:
       ConfigError: it may not; says how to allow it.
     """
-    if not user_code.is_user_code(name) or allow_code is True or (allow_code and name in allow_code):
+    named = user_code.is_user_code(name) or is_experiment(name)
+    if not named or allow_code is True or (allow_code and name in allow_code):
         return
     raise ConfigError(
         f"{workdir}: its {key}={name} is code outside genmodels; opening it would import and run "

@@ -17,6 +17,7 @@ from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError
 from genmodels.runs.inference import abstract_state
+from genmodels.runs.places import absolute_places
 from genmodels.tasks import DataSpec, Task, make_task
 from genmodels.tasks.checks import check_predict_inputs
 
@@ -52,6 +53,11 @@ class Plan:
             "fields": list(self.source.fields),
             "fingerprint": self.source.fingerprint,
         }
+
+    def stored_config(self) -> ConfigDict:
+        """The config as config.json has it: with absolute paths, so that the run can be opened from any folder."""
+        keys = [network.key.removeprefix("config.") for network in self.task.pretrained.values()]
+        return absolute_places(self.config, keys)
 
     def absent_keys(self) -> dict[str, Any]:
         """{"section.key": value} that a config means which was written before the key existed."""

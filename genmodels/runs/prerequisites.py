@@ -176,7 +176,7 @@ class Prerequisites:
             if experiment.is_experiment(value):
                 self._check_experiment(name, key, value)
             else:
-                self._load(name, pathlib.Path(value))
+                self._load(name, workdir_lib.resolve(value, pathlib.Path()))
         return self
 
     def _check_experiment(self, name: str, key: str, value: str) -> None:

@@ -8,7 +8,24 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.errors import ConfigError
+from genmodels.runs.inference import check_code
+from genmodels.runs.places import absolute_places, named_code
 from genmodels.runs.workdir import read_config, read_data
+
+
+def config_to_resume(workdir: pathlib.Path, allow_code: bool) -> ConfigDict:
+    """The config that a work directory began with, to resume it without naming the experiment again.
+
+    Raises:
+      ConfigError: it holds no run, or its config names code outside this package that is not allowed.
+      StorageError: its config.json cannot be read.
+    """
+    if not (workdir / "config.json").exists():
+        raise ConfigError(f"--workdir={workdir} holds no run to resume; name an experiment with --config=FILE")
+    config = read_config(workdir)
+    for key, name in named_code(config).items():
+        check_code(workdir, f"config.{key}", name, allow_code)
+    return config
 
 
 def check_same_experiment(
@@ -17,6 +34,7 @@ def check_same_experiment(
     """Checks that the directory is new or was begun with this config and data.
 
     Args:
+      config: with absolute paths, see `places.absolute_places`.
       data: the contents that data.json is to have.
       absent: the values of keys that an older config lacks, see `config.conflicts`.
     Returns:
@@ -27,7 +45,7 @@ def check_same_experiment(
     if not (workdir / "config.json").exists():
         return None
     old = read_config(workdir)
-    differing = config_lib.conflicts(old, config, absent)
+    differing = config_lib.conflicts(absolute_places(old), config, absent)
     if differing:
         more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
         raise ConfigError(

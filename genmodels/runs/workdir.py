@@ -28,6 +28,8 @@ from genmodels.runs.experiment import is_experiment
 PREREQUISITES = "prerequisites"
 MAX_JSON_BYTES = 2**28
 MAX_COUNT = 2**40
+BEFORE_CONFIG = ("checkpoints", "curves.json", "data.json", PREREQUISITES)  # may be written before config.json
+LOGS = (".log", ".txt", ".out", ".err")
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -39,7 +41,7 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it has more than {MAX_JSON_BYTES:,} bytes")
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StorageError(f"{path}: no such file; is {path.parent} a work directory of genmodels.train?") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -118,6 +120,24 @@ def read_data(workdir: pathlib.Path) -> dict[str, Any]:
     return facts
 
 
+def check_not_foreign(workdir: pathlib.Path) -> None:
+    """Checks that a folder which holds no run yet does not hold anything else either, such as somebody's files.
+
+    Hidden files, and logs that a shell may have begun there, are no obstacle.
+
+    Raises:
+      StorageError: names what is there.
+    """
+    if not workdir.is_dir() or (workdir / "config.json").exists():
+        return
+    for path in sorted(workdir.iterdir()):
+        ours = path.name in BEFORE_CONFIG or path.name.startswith(".")
+        if not ours and not (path.is_file() and path.suffix in LOGS):
+            raise StorageError(
+                f"--workdir={workdir}: holds {path.name}, which belongs to no run; choose a new or an empty folder"
+            )
+
+
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
     """Creates the work directory, checks that it can be written, and keeps other runs out of it.
@@ -130,7 +150,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         check_links(workdir)
         if not stat.S_IMODE(workdir.stat().st_mode) & 0o222:  # root could write all the same
             raise PermissionError("it is marked read-only")
-        lock = (workdir / ".lock").open("a")
+        lock = (workdir / ".lock").open("ab")
     except OSError as error:
         raise StorageError(f"--workdir={workdir}: cannot be written: {error.strerror or error}") from error
     with lock:
@@ -164,7 +184,7 @@ def origins_of(config: ConfigDict | None) -> dict[str, Any]:
 def resolve(value: str, workdir: pathlib.Path) -> pathlib.Path:
     """The work directory that a config value names: a path, or an experiment, which is trained inside `workdir`."""
     if not is_experiment(value):
-        return pathlib.Path(value)
+        return pathlib.Path(os.path.expanduser(value))
     file, _, variant = value.partition(":")
     return workdir / PREREQUISITES / "-".join([pathlib.Path(file).stem, *([variant] if variant else [])])
 
