@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     check_variant(variant, VARIANTS)
     config = defaults("vae")
     config.model.update(network="conv", blocks=1, latent_dim=16)
-    config.vae.update(likelihood="gaussian", codebook_size=64)
+    config.vae.likelihood = "gaussian"
     config.train.update(batch_size=64, steps=1000)
     config.optim.update(learning_rate=2e-3, warmup=100, decay="cosine")
     config.optim.clip_norm = 200.0  # of losses summed over pixels
@@ -39,6 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "denoising":
         config.vae.noise = 0.5
     if variant == "vq":
+        config.vae.codebook_size = 64
         config.model.update(grid=True, channels=(32,), latent_dim=8)
         config.ema.horizon = 0.0  # the codebook follows the encoder as it is
     if variant == "tiny":

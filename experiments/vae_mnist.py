@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = defaults("vae")
     config.data.source = f"idx:data/{data}"
     config.model.update(network="conv", blocks=1, latent_dim=50)
-    config.vae.update(binarize="dynamic", kl_warmup=2000, codebook_size=64)
+    config.vae.update(binarize="dynamic", kl_warmup=2000)
     config.train.update(batch_size=128, epochs=16.0)
     config.optim.update(learning_rate=2e-3, warmup=200, decay="cosine")
     config.optim.clip_norm = 200.0  # of losses summed over pixels
@@ -55,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "denoising":
         config.vae.noise = 0.5
     if variant == "vq":
+        config.vae.codebook_size = 64
         config.model.update(grid=True, latent_dim=8)
         config.ema.horizon = 0.0  # the codebook follows the encoder as it is
     if variant == "tiny":

@@ -26,7 +26,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.augment.pad_crop = 1
     config.model.update(patch_size=2, width=64, depth=4, heads=4, hidden=128, pooling="mean", stochastic_depth=0.1)
     config.loss.update(label_smoothing=0.1, mixup=0.2)
-    config.distill.temperature = 2.0
     config.train.update(batch_size=100, steps=2000)
     config.optim.update(name="adamw", weight_decay=0.05, learning_rate=2e-3, warmup=100, decay="cosine")
     config.optim.no_decay = (".*/(bias|scale)", ".*/(position_embedding|class_position|class_token)")
@@ -38,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     size = ":tiny" if variant.startswith("tiny") else ""
     if variant.endswith("distilled"):
-        config.distill.teacher = f"experiments/classifier_digits.py{size}"
+        config.distill.update(teacher=f"experiments/classifier_digits.py{size}", temperature=2.0)
         config.train.steps = 1500
     if variant.endswith("probe"):
         config.init_from = f"experiments/vit_digits.py{size}"

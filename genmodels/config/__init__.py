@@ -5,6 +5,7 @@ own dataclasses hold the rest; defaults, types, `validate` and `train --describe
 """
 
 from genmodels.config.defaults import completed, defaults, sections, settings, switched, switches
+from genmodels.config.effects import Effect, when, without_effect, without_idle_values
 from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
 from genmodels.config.opening import opened
 from genmodels.config.sections import OptimOfNetwork
@@ -15,6 +16,7 @@ from genmodels.config.validation import check_patterns, check_seed, total_steps,
 __all__ = [
     "ORIGINS",
     "TINY",
+    "Effect",
     "OptimOfNetwork",
     "Setting",
     "Variant",
@@ -40,4 +42,7 @@ __all__ = [
     "to_json",
     "total_steps",
     "validate",
+    "when",
+    "without_effect",
+    "without_idle_values",
 ]

@@ -1,7 +1,7 @@
 """A config as JSON, and what may differ between the config of a run and the one that resumes it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -70,11 +70,14 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
+def conflicts(
+    old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = MappingProxyType({}), idle: Collection[str] = ()
+) -> list[str]:
     """The keys, as "config.a.b was X, is Y", whose change would make a resumed run another experiment.
 
     Args:
       absent: {"a.b": value} that a config without the key means, so that runs begun before there was one go on.
+      idle: keys that have no effect in either config.
     """
     before, after = (dict(absent) | flatten(from_json(to_json(config))) for config in (old, new))
     missing = "absent"
@@ -87,6 +90,7 @@ def conflicts(old: ConfigDict, new: ConfigDict, absent: Mapping[str, Any] = Mapp
         for key in sorted(before.keys() | after.keys(), key=lambda key: (key != "task", key))  # which says most
         if before.get(key, missing) != after.get(key, missing)
         and key not in RESUMABLE
+        and key not in idle
         and not (key == MOVABLE and before.get(key) and after.get(key))
         and key.split(".")[0] not in RESUMABLE_SECTIONS
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels.config.defaults import common_settings, sections
+from genmodels.config.effects import check_effects
 from genmodels.config.sections import COMMON
 from genmodels.config.settings import check_section, fits
 from genmodels.config.stored import ORIGINS, flatten
@@ -175,8 +176,7 @@ def validate(config: ConfigDict, num_devices: int) -> None:
             raise ConfigError(f"config.{key} must be within [0, 1), got {value}")
     if not 0 <= config.ema.horizon <= 1:
         raise ConfigError(f"config.ema.horizon must be within [0, 1], got {config.ema.horizon}")
-    if config.init_fresh and not config.init_from:
-        raise ConfigError("config.init_fresh needs config.init_from")
+    check_effects(config)
     if batch % (num_devices * accumulate):
         raise ConfigError(
             f"config.train.batch_size={batch} does not divide into {num_devices} devices x "

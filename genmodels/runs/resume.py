@@ -25,7 +25,7 @@ def config_to_resume(workdir: pathlib.Path, allow_code: bool) -> ConfigDict:
     config = read_config(workdir)
     for key, name in named_code(config).items():
         check_code(workdir, f"config.{key}", name, allow_code)
-    return config
+    return config_lib.without_idle_values(config)
 
 
 def check_same_experiment(
@@ -45,7 +45,10 @@ def check_same_experiment(
     if not (workdir / "config.json").exists():
         return None
     old = read_config(workdir)
-    differing = config_lib.conflicts(absolute_places(old), config, absent)
+    idle: set[str] = set()
+    if old.task == config.task:
+        idle = config_lib.without_effect(old).keys() & config_lib.without_effect(config).keys()
+    differing = config_lib.conflicts(absolute_places(old), config, absent, idle)
     if differing:
         more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
         raise ConfigError(

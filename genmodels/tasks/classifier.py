@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Integer, Key
 
-from genmodels.config import build
+from genmodels.config import Effect, build
 from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
@@ -165,6 +165,14 @@ class Classifier:
 
 
 SWITCHES = {"network": "model.name"}
+EFFECTS = (
+    Effect(("distill.alpha", "distill.hard"), lambda flat: bool(flat["distill.teacher"]), "config.distill.teacher"),
+    Effect(
+        ("distill.temperature",),
+        lambda flat: bool(flat["distill.teacher"]) and not flat["distill.hard"],
+        "config.distill.teacher, with config.distill.hard=False",
+    ),
+)
 
 
 def sections(config: Any) -> dict[str, type | tuple[type, ...]]:

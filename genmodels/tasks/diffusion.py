@@ -148,6 +148,7 @@ class Diffusion:
 
 
 SWITCHES = {"process": "diffusion.process"}
+EFFECTS = diffusion_settings.EFFECTS
 
 
 def sections(config: Any) -> dict[str, type]:

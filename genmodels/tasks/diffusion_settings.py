@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from genmodels.config import build
+from genmodels.config import build, when
 from genmodels.diffusion import likelihood, samplers, time_sampling, weighting
 from genmodels.diffusion.bound import Bound
 from genmodels.diffusion.ddpm import DDPM
@@ -206,6 +206,13 @@ class FlowConfig:
         return RectifiedFlow()
 
 
+EFFECTS = (
+    when("diffusion.loss", "hybrid", keys=["diffusion.vlb_weight"]),
+    when("diffusion.weighting", "min_snr", keys=["diffusion.snr_gamma"]),
+    when("diffusion.time_sampling", "logit_normal", keys=["diffusion.logit_mean", "diffusion.logit_std"]),
+    when("diffusion.conditional", True, keys=["diffusion.label_dropout"]),
+    when("model.head_channels", 0, keys=["model.heads"]),
+)
 PROCESSES = {"ddpm": DDPMConfig, "edm": EDMConfig, "flow": FlowConfig}
 Settings = DDPMConfig | EDMConfig | FlowConfig
 

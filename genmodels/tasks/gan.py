@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer, Key
 
-from genmodels.config import OptimOfNetwork, build
+from genmodels.config import OptimOfNetwork, build, when
 from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import fold
@@ -281,6 +281,13 @@ class GAN:
             metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), every)
         state, generator_metrics, update = self.generator_update(state, first, dist)
         return state, metrics | generator_metrics, update
+
+
+EFFECTS = (
+    when("gan.penalty", *PENALTIES, keys=["gan.penalty_weight", "gan.penalty_interval"]),
+    when("model.architecture", "resnet", keys=["model.discriminator_halvings"]),
+    when("model.architecture", "dcgan", keys=["model.kernel", "model.bias"]),
+)
 
 
 def sections(config: Any) -> dict[str, type]:

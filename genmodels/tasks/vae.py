@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
-from genmodels.config import build
+from genmodels.config import build, when
 from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
 from genmodels.core.rng import CODEBOOK_STREAM, fold
@@ -192,6 +192,18 @@ class VAE:
             state = state.replace(extra={CODEBOOK: codebook})
             metrics |= usage
         return state, metrics, update
+
+
+EFFECTS = (
+    when("model.network", "mlp", keys=["model.hidden", "model.activation"]),
+    when("model.network", "conv", keys=["model.grid", "model.channels", "model.blocks"]),
+    when("vae.latent", "gaussian", keys=["vae.beta", "vae.kl_warmup", "vae.free_bits"]),
+    when(
+        "vae.latent",
+        "vq",
+        keys=["vae.codebook_size", "vae.codebook_decay", "vae.commitment", "vae.revive_below"],
+    ),
+)
 
 
 def sections(config: Any) -> dict[str, type]:

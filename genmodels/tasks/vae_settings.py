@@ -67,10 +67,6 @@ class VAEConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be finite and not negative")
         if self.codebook_size < 2 or not 0 < self.codebook_decay < 1 or not self.revive_below < 1:
             raise ValueError("codebook_size must be at least 2, codebook_decay within (0, 1) and revive_below below 1")
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in ("beta", "kl_warmup", "free_bits"):
-            if self.latent != "gaussian" and getattr(self, name) != defaults[name]:
-                raise ValueError(f"{name} applies to the KL, which latent={self.latent} does not have; leave it out")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

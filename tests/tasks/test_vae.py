@@ -207,7 +207,6 @@ def test_bfloat16_trains_with_float32_parameters(latent):
     [
         ({"vae.binarize": "dynamic"}, "config.vae: binarize=dynamic makes black and white"),
         ({"vae.latent": "vq"}, r"codebook follows the encoder.*config\.ema\.horizon=0\.0"),
-        ({"vae.latent": "vq", "vae.beta": 2.0}, "beta applies to the KL, which latent=vq does not have"),
         ({"vae.latent": "vae"}, r"unknown config\.vae\.latent 'vae'.*gaussian, none, vq"),
         ({"vae.likelihood": "bernouli"}, "did you mean 'bernoulli'"),
         ({"vae.noise": -1.0}, "noise=-1.0 must be finite and not negative"),
