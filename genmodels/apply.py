@@ -17,7 +17,9 @@ INPUT = value_flags.define_list(
 )
 OUT = value_flags.define_path("out", None, "FILE.npz for all results; FILE.png or a folder for images.", required=True)
 NUM = flags.DEFINE_integer("num", None, "Number of rows; of images, the first NUM.", lower_bound=1)
-LABELS = flags.DEFINE_list("labels", None, "Labels, repeated in turn over the rows, if it takes labels.")
+LABELS = flags.DEFINE_list(
+    "labels", None, "Classes by name or number, repeated in turn over the rows, if it takes labels."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Row i depends on the seed and on i only.", lower_bound=0, upper_bound=2**32 - 1)
 SET = flags.DEFINE_multi_string("set", [], "An option of the function, key=value; may be repeated.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "latest, best or a step.")
@@ -33,13 +35,12 @@ def main() -> None:
 
     check_writable(pathlib.Path(OUT.value))
     out, options = check_out(OUT.value), apply.parse_options(SET.value)
-    labels = cli.integers("labels", LABELS.value)
     run = Run.load(WORKDIR.value, CHECKPOINT.value, allow_code=code_flags.ALLOW_CODE.value)
-    inputs, rows = apply.gather(run, PREDICT.value, INPUT.value, labels, NUM.value)
+    inputs, rows = apply.gather(run, PREDICT.value, INPUT.value, LABELS.value, NUM.value)
     predict = run.predictor.task.predict[PREDICT.value]
     outputs = run.predict(PREDICT.value, rows, inputs, seed=SEED.value, **options)
     caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}"
-    write_outputs(out, PREDICT.value, predict, outputs, caption)
+    write_outputs(out, PREDICT.value, predict, outputs, caption, inputs.get("label"), run.data.class_names)
     shapes = ", ".join(f"{field} {'x'.join(map(str, array.shape))}" for field, array in outputs.items())
     print(f"{out}: {PREDICT.value} of {rows} rows ({shapes}), {caption}")
 

@@ -240,7 +240,7 @@ def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
             plan.data.fields,
         )
         if evaluators.need(metrics, "reference"):
-            from_config(plan.config.data, settings.split)
+            from_config(plan.config.data, settings.split, listing=plan.listing)
     except (ConfigError, DataError) as error:
         print(f"note: genmodels.evaluate will need other --metrics, --likelihoods or --split: {error}")
     return metrics
@@ -262,7 +262,7 @@ def train(
         is finished first, on these and on any other error; DivergedError saves the last good state too.
     """
     workdir_lib.check_not_foreign(workdir)
-    plan = make_plan(config)
+    plan = make_plan(config, workdir_lib.listing_of(workdir))
     find = functools.partial(Prerequisites.find, config, plan.task, plan.data, plan.state.params, allow_code=allow_code)
     prerequisites = find(fresh=True) if newest(workdir / "checkpoints") is None else None
     metrics = evaluation_metrics(plan)

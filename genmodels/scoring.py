@@ -31,6 +31,7 @@ from genmodels.evaluators import (
     evaluate,
     load_weights,
     need,
+    pairs,
     resolve,
     statistics,
 )
@@ -97,9 +98,14 @@ def of_paths(
         else:
             source = read_images(f"--{role}", path, mixed)
             origin = {role: path, f"{role}_sha256": source.fingerprint}
-            sets[role] = ImageSet(source.pixels, source.labels, origin, source.fingerprint)
+            sets[role] = ImageSet(
+                source.pixels, source.labels, origin, source.fingerprint, source.class_names, source.files
+            )
     shapes = {role: tuple(one.images.shape[1:]) for role, one in sets.items() if isinstance(one, ImageSet)}
     check_paths(metrics, shapes, files)
+    images = [one for one in sets.values() if isinstance(one, ImageSet)]
+    if len(images) == len(sets) and any(metric.between_paths for metric in metrics.values()):
+        pairs.check_names(*images)
     counts = [len(one) if isinstance(one, ImageSet) else one.gaussian.count for one in sets.values()]
     check_counts(metrics, options, *counts)
     context = Context(sets["generated"], sets["reference"], protocol={"versions": _versions()}, options=options)
@@ -132,8 +138,8 @@ def _as_set(source: DataSource | None, role: str, lazy: bool) -> ImageSet | None
     return ImageSet(images, source.labels, origin, source.fingerprint, source.class_names)
 
 
-def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Mapping[str, Any]) -> np.ndarray:
-    """Samples, uint8, with their progress shown; in a temporary file where they are many."""
+def _draw(run: Run, num: int, seed: int, sampling: Mapping[str, Any]) -> np.ndarray:
+    """Samples of all classes in turn, uint8, with their progress shown; in a temporary file where they are many."""
     print(f"drawing {num} samples", flush=True)
     start = time.perf_counter()
     shape = (num, *run.data.image_shape)
@@ -142,7 +148,7 @@ def _draw(run: Run, num: int, labels: np.ndarray | None, seed: int, sampling: Ma
         images = np.empty(shape, np.uint8) if held else np.memmap(file, np.uint8, "w+", shape=shape)
     done = 0
     with progress("samples", num) as bar:
-        for batch in run.sample_batches(num, labels, seed, **sampling):
+        for batch in run.sample_batches(num, None, seed, **sampling):
             images[done : done + len(batch)] = batch
             done += len(batch)
             bar.update(len(batch))
@@ -164,14 +170,14 @@ def _data_of(run: Run, metrics: Metrics, split: str) -> tuple[DataSource | None,
             f"{run.workdir}: was converted without its data; convert it again with --source, e.g. tfds:cifar10"
         )
     try:
-        training = from_config(run.config.data, "train")
+        training = from_config(run.config.data, "train", listing=run.listing)
     except DataError as error:
         raise DataError(
             f"{error}; if it has moved, call genmodels.train on {run.workdir} once more with the new config.data.source"
         ) from error
     reference = None
     if need(metrics, "reference") or not metrics:
-        reference = training if split == "train" else from_config(run.config.data, split)
+        reference = training if split == "train" else from_config(run.config.data, split, listing=run.listing)
     trained_on = run.described["fingerprint"]
     if training.fingerprint != trained_on:
         raise DataError(f"{spec}: is no longer what {run.workdir} was trained on (sha256 was {trained_on[:12]}...)")
@@ -237,11 +243,11 @@ def _asked_of(
 
 def _samples(run: Run, asked: Asked) -> ImageSet:
     """The samples that the metrics need, with how they were drawn."""
-    labels = run.sample_labels(asked.num)
-    images = _draw(run, asked.num, labels, run.config.eval.seed, asked.sampling)
+    images = _draw(run, asked.num, run.config.eval.seed, asked.sampling)
     how = dict(run.predictor.task.predict["sample"].options) | {"guidance": 1.0} | dict(asked.sampling)
     guidance = how.pop("guidance")
-    return ImageSet(images, labels, how | {"guidance_scale": guidance})
+    labels, names = run.sample_labels(asked.num), run.data.class_names
+    return ImageSet(images, labels, how | {"guidance_scale": guidance}, class_names=names)
 
 
 def _shown(run: Run, asked: Asked) -> list[str]:

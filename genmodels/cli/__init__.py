@@ -5,7 +5,7 @@ import io
 import logging as standard_logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from absl import app, flags, logging
 
@@ -19,23 +19,6 @@ def fail(error: GenmodelsError) -> None:
     """Prints the error as one line and ends the process with its exit code."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)
-
-
-def integers(flag: str, values: Sequence[str] | None) -> list[int] | None:
-    """The integers of a list flag; None if it was not given.
-
-    Raises:
-      ConfigError: the list is empty, or a value is not an integer.
-    """
-    if values is None:
-        return None
-    try:
-        found = [int(value) for value in values]
-    except ValueError:
-        raise ConfigError(f"--{flag}={','.join(values)}: must be integers separated by commas") from None
-    if not found:
-        raise ConfigError(f"--{flag}= is empty: give integers separated by commas")
-    return found
 
 
 def _parse(argv: list[str], check: Check) -> list[str]:

@@ -9,11 +9,12 @@ from genmodels.config.effects import Effect, when, without_effect, without_idle_
 from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
 from genmodels.config.opening import opened
 from genmodels.config.sections import OptimOfNetwork
-from genmodels.config.settings import Setting, build, fits, settings_of
+from genmodels.config.settings import NO_SETTINGS, Setting, build, fits, settings_of
 from genmodels.config.stored import ORIGINS, conflicts, flatten, from_json, nested, to_json
 from genmodels.config.validation import check_patterns, check_seed, total_steps, validate
 
 __all__ = [
+    "NO_SETTINGS",
     "ORIGINS",
     "TINY",
     "Effect",

@@ -18,8 +18,8 @@ from genmodels.errors import ConfigError, choose
 SCALARS = (int, float, bool, str)
 ENTRY = re.compile(r"  (\w+(?:, \w+)*): (.*)")  # of `Attributes:`; one text may serve several fields
 
-# Fields that are no config keys: the data sets image_shape, num_classes and out_channels, evaluation sets mixed.
-NO_SETTINGS = {"image_shape", "num_classes", "out_channels", "mixed"}
+# Fields that are no config keys: the data sets image_shape, num_classes and out_channels, commands set the others.
+NO_SETTINGS = {"image_shape", "num_classes", "out_channels", "mixed", "listing", "thorough"}
 
 
 class Setting(NamedTuple):

@@ -133,6 +133,28 @@ def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     )
 
 
+CLASS_NAMES = "class_names"  # of an .npz: the names of the labels 0, 1, ..., as genmodels.sample writes them
+
+
+def with_npz_names(source: Source, path: str) -> Source:
+    """The source of an .npz with the names of its classes, where the file has them.
+
+    Raises:
+      DataError: there are fewer names than labels, or a name occurs twice.
+    """
+    with open_npz(path, source.name) as file:
+        names = file.get(CLASS_NAMES)
+        if names is None or source.labels is None:
+            return source
+        named = tuple(str(name) for name in names.reshape(-1)) if names.dtype.kind == "U" else ()
+    if len(named) < source.num_classes or len(set(named)) < len(named):
+        raise DataError(
+            f"{source.name}: {CLASS_NAMES} must be text, a different name for each of {source.num_classes} classes; "
+            f"got {names.dtype} {names.shape}"
+        )
+    return dataclasses.replace(source, num_classes=len(named), class_names=named)
+
+
 IDX_STEMS = {"train": "train", "test": "t10k"}
 
 

@@ -15,6 +15,8 @@ from genmodels.data.pixels import Chosen, Pixels, gather, held
 from genmodels.data.resize import Rule
 from genmodels.data.table import Table
 
+TEXT_LISTING, LISTING = 1, 2  # rules of the order and the classes of files: those of old runs, and those of new ones
+
 Batch = dict[str, np.ndarray]
 Order = Callable[[int, int], Integer[np.ndarray, " rows"]]  # (size of a set, random stream) to rows of it
 
@@ -39,6 +41,9 @@ class Settings:
       skip_damaged: leave out files that cannot be decoded, instead of stopping; decided once, when they are scanned.
       memory_gb: sets with more than this many 10^9 bytes of pixels are decoded as they are needed.
       mixed: images may keep different sizes (`pixels.Mixed`); for evaluation, which resizes them itself.
+      listing: LISTING; or TEXT_LISTING for runs that began before data.json had the key: names are sorted as text (10
+        before 2), only folders that hold images are classes, and no file beside images gives labels.
+      thorough: before damage stops the scan, all files are decoded, so that the message names all damaged ones.
     """
 
     size: int = 0
@@ -48,6 +53,8 @@ class Settings:
     skip_damaged: bool = False
     memory_gb: float = 2.0
     mixed: bool = False
+    listing: int = LISTING
+    thorough: bool = False
 
     def __post_init__(self):
         self.rule  # noqa: B018  (building the rule checks its values)

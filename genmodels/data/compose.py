@@ -1,11 +1,13 @@
 """Sources made of other sources: `pair`, `concat`, `subset` and `split`. None of them copies an image."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from genmodels.data import classes as classes_lib
 from genmodels.data.base import DataSource, Pair, Source
 from genmodels.data.pixels import Joined
 from genmodels.data.table import Table
@@ -23,7 +25,7 @@ def _same_shape(what: str, parts: list[Source]) -> None:
         if part.image_shape != parts[0].image_shape:
             raise DataError(
                 f"{what}: {parts[0].name} has images of {_shape(parts[0])}, {part.name} of {_shape(part)}: bring "
-                f"them to one shape with config.data.size, .crop and .convert"
+                f"them to one shape with config.data.size, config.data.crop and config.data.convert"
             )
 
 
@@ -41,7 +43,8 @@ def pair(name: str, split: str, a: Open, b: Open) -> Pair:
 def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
     """Several sets one after the other.
 
-    Classes of the same name become one class; where classes have no names, those of the same number do.
+    Classes of the same name become one class. Where no class has a name, those of the same number do; beside classes
+    that are named by numbers, as those of `subset` are, a number is a name.
 
     Args:
       labels: False drops the labels of all sets.
@@ -53,6 +56,9 @@ def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
     if len(sources) < 2:
         raise ConfigError(f"{name}: needs two sources or more")
     _same_shape("concat", sources)
+    named = [source for source in sources if source.class_names]
+    if labels and all(classes_lib.are_numbers(source.class_names) for source in named):
+        sources = [source if source in named or not named else _named_by_number(source) for source in sources]
     class_names = tuple(dict.fromkeys(each for source in sources for each in source.class_names))
     all_labels = None
     if labels and any(source.num_classes for source in sources):
@@ -81,6 +87,10 @@ def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
     )
 
 
+def _named_by_number(source: Source) -> Source:
+    return dataclasses.replace(source, class_names=tuple(map(str, range(source.num_classes))))
+
+
 def _labels(source: Source) -> np.ndarray:
     if source.labels is None:
         raise DataError(f"{source.name}: has no labels")
@@ -96,29 +106,30 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
     """Chosen classes of a set, a number of its images, or both.
 
     Args:
-      classes: one class or several, by name or number; in this order they become the labels 0, 1, ...
+      classes: one class or several, by name or number (see `data.classes`); in this order they become the labels 0, 1,
+        ... They keep their names, and classes without names keep their numbers as names.
       count: how many images of the training split to keep, chosen at random but the same in every run; 0 keeps all.
         Other splits keep all of theirs, so that scores stay comparable.
     Raises:
       ConfigError: an unknown class, or more images are wanted than there are.
     """
     source = part(split)
-    classes = classes if isinstance(classes, tuple | list) else (classes,)
-    if not classes and not count:
+    asked = classes not in ((), [])
+    if not asked and not count:
         raise ConfigError(f"{name}: name the images to keep: classes=(...) or count=N")
     chosen = np.arange(len(source))
     changes: dict[str, Any] = {}
-    if classes:
-        numbers = [_class_number(name, source, each) for each in classes]
+    if asked:
+        numbers = classes_lib.class_numbers(classes, source.class_names, source.num_classes, name)
         if len(set(numbers)) < len(numbers):
-            raise ConfigError(f"{name}: classes={tuple(classes)} names a class twice")
+            raise ConfigError(f"{name}: classes={classes!r} names a class twice")
         chosen = np.flatnonzero(np.isin(_labels(source), numbers))
         renumber = np.full(source.num_classes, -1, np.int32)
         renumber[numbers] = np.arange(len(numbers))
         changes = {
             "labels": renumber[_labels(source)],
             "num_classes": len(numbers),
-            "class_names": tuple(source.class_names[n] for n in numbers) if source.class_names else (),
+            "class_names": tuple(source.class_names[n] if source.class_names else str(n) for n in numbers),
         }
     if (split == "train" and count > len(chosen)) or count < 0 or not len(chosen):
         raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} {split} images to choose from")
@@ -126,15 +137,6 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
         chosen = np.sort(np.random.RandomState(0).permutation(chosen)[:count])
     changes |= {"labels": changes["labels"][chosen]} if changes else {}
     return source.choose(chosen, name, **changes)
-
-
-def _class_number(name: str, source: Source, wanted: str | int) -> int:
-    if wanted in source.class_names:
-        return source.class_names.index(wanted)
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < source.num_classes:
-        return wanted
-    there = ", ".join(source.class_names) or f"0 to {source.num_classes - 1}" if source.num_classes else "none"
-    raise ConfigError(f"{name}: no class {wanted!r}; there are {there}")
 
 
 def split(name: str, split: str, part: Open, *, test: float, seed: int = 0) -> Source:

@@ -29,9 +29,8 @@ MEMORY = flags.DEFINE_float("memory_gb", 2.0, "config.data.memory_gb: larger set
 
 def main() -> None:
     """Prints the facts of the training split, then those of the test split where there is one."""
-    from genmodels.data import preflight
-    from genmodels.data.sources import from_config
-    from genmodels.errors import ConfigError, DataError
+    from genmodels.data import inspection, preflight
+    from genmodels.errors import ConfigError
 
     out = pathlib.Path(OUT.value) if OUT.value else None
     if out and out.suffix != ".png":
@@ -45,17 +44,15 @@ def main() -> None:
         "skip_damaged": SKIP.value,
         "memory_gb": MEMORY.value,
     }
-    source = from_config(section)
+    source, test, why = inspection.open_splits(section)
     print("\n".join(preflight.describe(source)))
     if out:
         preflight.save_sheet(out, source)
         print(f"contact sheet in {out}")
-    try:
-        test = from_config(section, "test")
-    except DataError as error:
-        print(f"note: {error}")
-        return
-    print("\n".join([*preflight.describe(test), *preflight.overlap(source, test)]))
+    if test is None:
+        print(f"note: {why}")
+    else:
+        print("\n".join([*preflight.describe(test), *preflight.overlap(source, test)]))
 
 
 if __name__ == "__main__":

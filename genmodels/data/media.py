@@ -59,6 +59,12 @@ def _check_names(where: str, names: list[str]) -> list[str]:
     return names
 
 
+def _shown_folders(names: list[str]) -> list[str]:
+    """The folders of an archive that are not hidden and lie inside it, with a slash at the end."""
+    names = [name.rstrip("/") for name in names]
+    return sorted(f"{name}/" for name in names if name[:1] != "/" and not _hidden(name.removeprefix("./")))
+
+
 def _stat(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -86,6 +92,11 @@ class ImageStore(abc.ABC):
     @abc.abstractmethod
     def names(self) -> list[str]:
         """The names of all its files, sorted."""
+
+    @property
+    def folders(self) -> list[str]:
+        """The names of its folders, with a slash at the end; of an archive, those that it lists besides its files."""
+        return []
 
     @property
     def stamp(self) -> str:
@@ -129,7 +140,7 @@ class Folder(ImageStore):
 
     @functools.cached_property
     def _walk(self) -> tuple[list[str], str]:
-        """(names, stamp)."""
+        """(names of files and folders, stamp)."""
         found = sorted(self._below(str(self.path), "", frozenset()))
         total = hashlib.sha256()
         for entry in found:
@@ -140,6 +151,8 @@ class Folder(ImageStore):
         real = os.path.realpath(folder)
         if real in above:  # a link to a folder above this one
             return
+        if prefix:
+            yield prefix, ()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -159,11 +172,16 @@ class Folder(ImageStore):
     @property
     def names(self) -> list[str]:
         """The paths of all files, relative to the folder and with forward slashes."""
-        return self._walk[0]
+        return [name for name in self._walk[0] if not name.endswith("/")]
+
+    @property
+    def folders(self) -> list[str]:
+        """The paths of all folders below it, with a slash at the end."""
+        return [name for name in self._walk[0] if name.endswith("/")]
 
     @property
     def stamp(self) -> str:
-        """A hash of the names, sizes and times of change of all files, in hexadecimal."""
+        """A hash of the names, sizes and times of change of all files and of the names of folders, in hexadecimal."""
         return self._walk[1]
 
     def open(self, name: str) -> io.IOBase:
@@ -190,10 +208,16 @@ class Tar(ImageStore):
         return self.path.open("rb")
 
     @functools.cached_property
-    def _members(self) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-        """{name: (offset, size in bytes)} of the files, and {name: name of the file} of the links to files."""
+    def _members(self) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[str]]:
+        """{name: (offset, size in bytes)} of the files, {name: name of the file} of the links to files, and folders."""
+        folders = []
         with _reading(self.where), tarfile.open(self.path) as tar:
-            members = [member for member in tar if member.isfile() or member.islnk() or member.issym()]
+            members = []
+            for member in tar:
+                if member.isdir():
+                    folders.append(member.name)
+                elif member.isfile() or member.islnk() or member.issym():
+                    members.append(member)
             if not self.sequential:  # a tar that is cut between two members lacks only its closing blocks of zeros
                 tar.fileobj.seek(tar.offset)
                 if len(tar.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
@@ -211,17 +235,22 @@ class Tar(ImageStore):
                         f"{self.where}: {member.name} is a link to {member.linkname}, which the archive does not hold; "
                         f"pack it with the files that the links lead to (tar --dereference)"
                     )
-        return places, links
+        return places, links, folders
 
     @functools.cached_property
     def names(self) -> list[str]:
         """The names of its files and of links to them, sorted."""
-        places, links = self._members
+        places, links, _ = self._members
         return _check_names(self.where, [*places, *links])
+
+    @property
+    def folders(self) -> list[str]:
+        """The names of the folders that it lists, with a slash at the end."""
+        return _shown_folders(self._members[2])
 
     def open(self, name: str) -> io.IOBase:
         """Reads a member into memory."""
-        places, links = self._members
+        places, links, _ = self._members
         offset, size = places[links.get(name, name)]
         _check_size(name, size)
         if not self.sequential:
@@ -234,7 +263,7 @@ class Tar(ImageStore):
         if not self.sequential:
             yield from super().in_order(names)
             return
-        _, links = self._members
+        links = self._members[1]
         wanted: dict[str, list[str]] = {}  # by file: its own name and those of links to it
         for name in names:
             wanted.setdefault(links.get(name, name), []).append(name)
@@ -268,6 +297,12 @@ class Zip(ImageStore):
             if info.flag_bits & 1:
                 raise DataError(f"{self.where}: {info.filename} is encrypted; pack the archive without a password")
         return _check_names(self.where, [info.filename for info in members])
+
+    @property
+    def folders(self) -> list[str]:
+        """The names of the folders that it lists, with a slash at the end."""
+        with _reading(self.where):
+            return _shown_folders([name for name in self._zip.namelist() if name.endswith("/")])
 
     def open(self, name: str) -> io.IOBase:
         """Reads a member into memory."""

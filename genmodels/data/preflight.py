@@ -86,7 +86,10 @@ def _warnings(source: Source) -> Iterator[str]:
         if len(absent):
             names = ", ".join(_class_name(source, number) for number in absent[:MAX_NAMED].tolist())
             classes = "1 class has" if len(absent) == 1 else f"{len(absent)} classes have"
-            yield f"{classes} no images ({names}{' ...' if len(absent) > MAX_NAMED else ''})"
+            yield (
+                f"{classes} no images ({names}{' ...' if len(absent) > MAX_NAMED else ''}): no model can learn what is "
+                f"absent; add images, or remove the class"
+            )
         elif counts.max() > MAX_CLASS_RATIO * counts.min():
             least = _class_name(source, int(np.argmin(counts)))
             yield f"classes are unbalanced: {least} has {counts.min():,} images, the largest {counts.max():,}"

@@ -31,6 +31,7 @@ MAX_DECODED_BYTES = 2**26  # of decoded pixels that all threads together hold, a
 MIN_THREADED_PIXELS = (
     128 * 128
 )  # of an image; decoding smaller ones is mostly Python, where threads wait for each other
+MAX_NAMED = 5  # files that a message names besides the first
 
 REMEDIES = {
     "alpha": "has transparency: config.data.convert=rgb (or grey) lays it over white, rgba keeps a fourth channel",
@@ -48,12 +49,27 @@ def open_files(store: ImageStore, split: str, settings: Settings, list_split: Ca
       DataError: there are no images, one is damaged, or they differ in size or kind and no rule makes them alike.
     """
     rule = settings.rule
-    name = cache.key(type(store).__name__, str(store.path.resolve()), split, store.stamp, rule, settings.skip_damaged)
+    name = cache.key(
+        type(store).__name__,
+        str(store.path.resolve()),
+        split,
+        store.stamp,
+        rule,
+        settings.skip_damaged,
+        settings.listing,
+    )
     entry = cache.read(name, lambda shape: _fits(shape, settings))
     if entry is None and settings.mixed and (source := _open_mixed(store, split, list_split(), settings)):
         return source
     if entry is None or (entry[2] is None and _fits(entry[0]["shape"], settings)):
-        info, arrays, images = _scan(store, list_split(), settings)
+        listing = list_split()
+        try:
+            info, arrays, images = _scan(store, listing, settings)
+        except DataError as error:
+            if settings.thorough and not settings.skip_damaged and (damaged := _every_damage(store, listing, settings)):
+                also = "" if isinstance(error, DamagedError) else str(error).removeprefix(f"{store.where}: ")
+                raise DamagedError(store.where, damaged, also) from error
+            raise
         cache.write(name, info, arrays, images)
     else:
         info, arrays, images = entry
@@ -66,7 +82,7 @@ def open_files(store: ImageStore, split: str, settings: Settings, list_split: Ca
         split,
         pixels,
         arrays.get("labels"),
-        len(info["class_names"]),
+        info["num_classes"],
         tuple(info["class_names"]),
         info["captions"] and tuple(info["captions"]),
         files,
@@ -103,7 +119,7 @@ def _open_mixed(store: ImageStore, split: str, listing: Listing, settings: Setti
         split,
         pixels,
         listing.labels,
-        len(listing.class_names),
+        listing.num_classes,
         listing.class_names,
         listing.captions,
         listing.names,
@@ -176,6 +192,7 @@ def _scan(store: ImageStore, listing: Listing, settings: Settings) -> tuple[dict
         "shape": [len(good), *shape[1:]],
         "names": listing.names,
         "class_names": listing.class_names,
+        "num_classes": listing.num_classes,
         "captions": listing.captions,
         "notes": notes,
     }
@@ -197,6 +214,44 @@ def _image_shape(header: Header, rule: Rule) -> tuple[int, int, int]:
     return height, width, CHANNELS[rule.convert or header.kind]
 
 
+class DamagedError(DataError):
+    """Files of a source cannot be read.
+
+    Attributes:
+      where: the source's name.
+      files: {name: reason}.
+    """
+
+    def __init__(self, where: str, files: dict[str, str], also: str = ""):
+        """`also` is another fault of the same source, for the message."""
+        (name, reason), *rest = files.items()
+        more = f" and {len(rest)} more ({shortened([name for name, _ in rest])})" if rest else ""
+        super().__init__(
+            f"{where}: {name}{more} cannot be read: {reason}; repair or remove, or set "
+            f"config.data.skip_damaged=True{also and '; besides, '}{also}"
+        )
+        self.where, self.files = where, files
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first names of many, separated by commas."""
+    return ", ".join(names[:MAX_NAMED]) + (" ..." if len(names) > MAX_NAMED else "")
+
+
+def _errors(names: Sequence[str], outcomes: Sequence[Any]) -> dict[str, str]:
+    """{name: reason} of the outcomes that are errors."""
+    pairs = zip(names, outcomes, strict=True)
+    return {name: str(outcome) for name, outcome in pairs if isinstance(outcome, Exception)}
+
+
+def _every_damage(store: ImageStore, listing: Listing, settings: Settings) -> dict[str, str]:
+    """{name: reason} of all files that cannot be decoded."""
+    outcomes: list[Any] = [None] * len(listing.names)
+    for row, outcome in _each(store, listing.names, lambda file: decode(file, settings.rule), f"{store.where}: damage"):
+        outcomes[row] = outcome if isinstance(outcome, Exception) else None
+    return _errors(listing.names, outcomes)
+
+
 def _without_damaged(
     where: str, listing: Listing, outcomes: list[Any], damaged: dict[str, str], settings: Settings
 ) -> tuple[Listing, list[Any]]:
@@ -207,16 +262,13 @@ def _without_damaged(
     Raises:
       DataError: there are such rows and they may not be skipped, or no other rows are left.
     """
-    bad = {listing.names[row]: str(error) for row, error in enumerate(outcomes) if isinstance(error, Exception)}
+    bad = _errors(listing.names, outcomes)
     if not bad:
         return listing, outcomes
-    name, reason = next(iter(bad.items()))
-    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     if not settings.skip_damaged:
-        raise DataError(
-            f"{where}: {name}{more} cannot be read: {reason}; repair or remove, or set config.data.skip_damaged=True"
-        )
+        raise DamagedError(where, bad)
     if len(bad) == len(listing.names):
+        name, reason = next(iter(bad.items()))
         raise DataError(f"{where}: none of the {len(bad)} images can be read: {name}: {reason}")
     damaged |= bad
     good = np.flatnonzero([not isinstance(outcome, Exception) for outcome in outcomes])

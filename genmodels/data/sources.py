@@ -19,11 +19,12 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.data import arrays, tfds
-from genmodels.data.base import DataSource, Settings, Source
+from genmodels.data.base import LISTING, DataSource, Settings, Source
 from genmodels.data.compose import COMBINATIONS
 from genmodels.data.images import EXTENSIONS
 from genmodels.data.listing import list_images, others
 from genmodels.data.media import Folder, ImageStore, Tar, Zip
+from genmodels.data.preflight import printable
 from genmodels.data.scan import open_files
 from genmodels.data.spec import Call, parse
 from genmodels.errors import ConfigError, DataError, choose
@@ -33,7 +34,8 @@ DEFAULT = Settings()
 NOT_SETTINGS = ("source", "workers", "augment")  # keys of config.data that do not say how images are read
 WITHOUT_PATH = ("digits", "tfds")  # schemes whose argument is no path
 ARCHIVES = {".tar": "tar", ".zip": "zip"}
-LABEL = re.compile(r"_label(\d+)$")  # the end of a file's stem, as reporting.files.write_images writes it
+# The label in a file's stem, and the name of its class after it, as reporting.files.write_images writes them.
+LABEL = re.compile(r"_label(\d+)$|^\d{6,}_label(\d+)_.+$")
 
 
 def make_source(spec: str, split: str = "train", settings: Settings = DEFAULT) -> DataSource:
@@ -51,10 +53,17 @@ def make_source(spec: str, split: str = "train", settings: Settings = DEFAULT) -
     return _open(parse(spec), split, settings)
 
 
-def from_config(section: Mapping[str, Any] | ConfigDict, split: str = "train") -> DataSource:
-    """Opens a split of the source that the section `config.data` describes; raises as `make_source` does."""
+def from_config(
+    section: Mapping[str, Any] | ConfigDict, split: str = "train", *, listing: int = LISTING, thorough: bool = False
+) -> DataSource:
+    """Opens a split of the source that the section `config.data` describes; raises as `make_source` does.
+
+    Args:
+      listing, thorough: see `Settings`.
+    """
     values = {key: value for key, value in section.items() if key not in NOT_SETTINGS}
-    return make_source(section["source"], split, config_lib.build(Settings, values, "data"))
+    settings = config_lib.build(Settings, values, "data")
+    return make_source(section["source"], split, dataclasses.replace(settings, listing=listing, thorough=thorough))
 
 
 def _open(call: Call, split: str, settings: Settings) -> DataSource:
@@ -62,7 +71,7 @@ def _open(call: Call, split: str, settings: Settings) -> DataSource:
     if call.name in COMBINATIONS:
         return _combine(call, split, settings)
     extra = {"data_dir"} if call.name == "tfds" else set()
-    fields = (set(Settings.__dataclass_fields__) | extra) - {"mixed"}
+    fields = (set(Settings.__dataclass_fields__) | extra) - config_lib.NO_SETTINGS
     for key, value in call.options.items():
         choose(f"option of {call.name}", key, fields)
         if key in extra and not isinstance(value, str):
@@ -133,7 +142,7 @@ def _archive(kind: type, text: str, split: str, settings: Settings) -> Source:
 
 
 def _files(store: ImageStore, split: str, settings: Settings) -> Source:
-    return open_files(store, split, settings, lambda: list_images(store, split))
+    return open_files(store, split, settings, lambda: list_images(store, split, settings.listing))
 
 
 def _tfds(text: str, split: str, settings: Settings, data_dir: str = "") -> Source:
@@ -150,13 +159,18 @@ def _arrays(scheme: str, load: Callable, text: str, split: str, settings: Settin
     return arrays.from_arrays(where, split, images, labels, settings)
 
 
+def _npz(text: str, split: str, settings: Settings) -> Source:
+    source = _arrays("npz", arrays.load_npz, text, split, settings)
+    return arrays.with_npz_names(source, os.path.expanduser(text))
+
+
 SCHEMES: dict[str, Callable[..., Source]] = {
     "folder": _folder,
     "tar": functools.partial(_archive, Tar),
     "zip": functools.partial(_archive, Zip),
     "tfds": _tfds,
     "digits": functools.partial(_arrays, "digits", arrays.load_digits),
-    "npz": functools.partial(_arrays, "npz", arrays.load_npz),
+    "npz": _npz,
     "idx": functools.partial(_arrays, "idx", arrays.load_idx),
 }
 
@@ -194,6 +208,8 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
         raise DataError(
             f"{flag}={name}: holds {strangers[0]}, which is no image; move it out, so that all images are measured"
         )
+    for note in source.notes:
+        print(f"note: {flag}: {printable(note)}", flush=True)
     return _labelled_by_name(source)
 
 
@@ -226,5 +242,5 @@ def _labelled_by_name(source: Source) -> Source:
     found = [match for file in source.files if (match := LABEL.search(pathlib.Path(file).stem))]
     if not found or len(found) < len(source.files):
         return source
-    labels = np.array([int(match[1]) for match in found], np.int32)
+    labels = np.array([int(match[1] or match[2]) for match in found], np.int32)
     return dataclasses.replace(source, labels=labels, num_classes=int(labels.max()) + 1, class_names=())

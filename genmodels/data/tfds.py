@@ -192,7 +192,7 @@ class Records(ImageStore):
         labels = np.array([record[key] for block in blocks for record in self._read(block)], np.int32)
         if labels.size and labels.min() < 0:  # TFDS writes -1 for an unknown label, in test splits of competitions
             return Listing(tuple(self.names), None)
-        return Listing(tuple(self.names), labels, tuple(names))
+        return Listing(tuple(self.names), labels, tuple(names), num_classes=len(names))
 
 
 def open_records(text: str, split: str, folder: str = "") -> Records:

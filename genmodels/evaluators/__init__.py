@@ -40,6 +40,7 @@ __all__ = [
     "load_weights",
     "lower_is_better",
     "need",
+    "pairs",
     "resolve",
 ]
 

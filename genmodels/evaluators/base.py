@@ -23,6 +23,7 @@ class ImageSet:
       origin: protocol entries that say where the images come from.
       fingerprint: of the contents, the key under which statistics of the set are cached; "" turns caching off.
       class_names: names of the classes, or () if they are unknown.
+      files: the name of each image's file, or () if the images come from no files.
     """
 
     images: UInt8[np.ndarray, "N height width channel"] | Pixels | Mixed
@@ -30,6 +31,7 @@ class ImageSet:
     origin: Mapping[str, Any]
     fingerprint: str = ""
     class_names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.images.shape[0]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from genmodels.cli.progress import progress
+from genmodels.data.classes import are_numbers
 from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import metric_names
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
@@ -116,9 +117,12 @@ def _manifold(part: str) -> Callable[..., Measured]:
 
 
 def _agreement(context: Context, generated: Summary) -> Measured:
-    labels = context.require_images("generated").labels
+    images = context.require_images("generated")
+    labels = images.labels
     if labels is None:
         raise ConfigError("needs labels: take samples of a conditional model, or an .npz that has `labels`")
+    if are_numbers(images.class_names):  # a model of the digits 7 and 3 has the labels 0 and 1, the extractor has not
+        labels = np.array([int(name) for name in images.class_names])[labels]
     return float(np.mean(present(generated.classes) == labels)), {}
 
 

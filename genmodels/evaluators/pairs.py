@@ -1,17 +1,54 @@
-"""Metrics that compare image i of one set with image i of another: PSNR, SSIM, MS-SSIM and LPIPS."""
+"""Metrics that compare image i of one set with image i of another: PSNR, SSIM, MS-SSIM and LPIPS.
+
+Images of two folders are paired by their places in natural order. Where names show another pairing, it is refused.
+"""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from genmodels.core.names import without_leading_zeros
 from genmodels.errors import DataError
-from genmodels.evaluators.base import Context, Options, Result
+from genmodels.evaluators.base import Context, ImageSet, Options, Result
 from genmodels.extractors import perceptual
 from genmodels.metrics import image
 
 WINDOW = {"sigma": image.SIGMA, "k1": image.K1, "k2": image.K2, "crop": "valid"}
+
+
+def _plain(files: Sequence[str], *, with_folders: bool) -> list[str]:
+    """The names of files without suffix and without leading zeros in their numbers."""
+    names = [file if with_folders else file.rpartition("/")[2] for file in files]
+    return [without_leading_zeros(name.rpartition(".")[0] or name) for name in names]
+
+
+def check_names(generated: ImageSet, reference: ImageSet) -> str:
+    """A warning where the names of images that are paired by their places differ; "" where they agree or are unknown.
+
+    img_1.png agrees with img_01.jpg.
+
+    Raises:
+      DataError: an image has its namesake at another place of the other set, so that the pairing is wrong.
+    """
+    a, b = generated.files, reference.files
+    if not a or not b or len(a) != len(b):
+        return ""
+    deep = all("/" in name for name in (*a, *b))
+    ours, theirs = _plain(a, with_folders=deep), _plain(b, with_folders=deep)
+    row = next((row for row in range(len(a)) if ours[row] != theirs[row]), None)
+    if row is None:
+        return ""
+    pair = f"image {row} is {a[row]} of --generated and {b[row]} of --reference"
+    first_ours, first_theirs = ({name: row for row, name in reversed([*enumerate(names)])} for names in (ours, theirs))
+    moved = [name for name, row in first_ours.items() if first_theirs.get(name, row) != row]
+    if moved:
+        raise DataError(
+            f"images are paired by their places, but {pair}, and {moved[-1]} is image {first_ours[moved[-1]]} of the "
+            f"one and {first_theirs[moved[-1]]} of the other: give both sets the same names"
+        )
+    return f"images are paired by their places, and their names differ: {pair}"
 
 
 def pair_results(
@@ -47,6 +84,8 @@ def pair_results(
 def _between(name: str, context: Context) -> Iterator[Result]:
     generated, reference = map(context.require_images, ("generated", "reference"))
     protocol = {**context.protocol, **generated.origin, **reference.origin}
+    if warning := check_names(generated, reference):
+        protocol["warning"] = warning
     yield from pair_results(name, generated.gathered(), reference.gathered(), protocol, context.options)
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from genmodels.core.checkpoint import Checkpoints
 from genmodels.core.state import TrainState
-from genmodels.data.base import DataSource
+from genmodels.data.base import LISTING, DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, StorageError
 from genmodels.runs import workdir as workdir_lib
@@ -79,7 +79,10 @@ def describe(folder: pathlib.Path, config: ConfigDict, data: DataSpec, source: s
         training = from_config(config.data)
         _check_same(folder, training, data)
         described |= {"count": len(training), "fingerprint": training.fingerprint, "source": training.name}
+        if training.num_classes == data.num_classes:
+            described["class_names"] = list(training.class_names)
     return described | {
+        "listing": LISTING,
         "image_shape": list(data.image_shape),
         "num_classes": data.num_classes,
         "fields": list(data.fields),

@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from jaxtyping import Int, UInt8
 
 from genmodels.core.files import atomic_path, write_arrays, write_text
 from genmodels.core.grids import save_grid, to_pil
+from genmodels.core.names import safe
+from genmodels.data.arrays import CLASS_NAMES
 from genmodels.errors import ConfigError, StorageError
 from genmodels.evaluators.base import Result
 from genmodels.runs.workdir import read_json
@@ -39,35 +41,67 @@ def check_out(out: str) -> pathlib.Path:
     return path
 
 
-def write_images(path: pathlib.Path, images: Images, labels: Int[np.ndarray, " N"] | None, caption: str) -> None:
+def _labels_of(labels: Int[np.ndarray, " N"] | None, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The members of an .npz that hold labels and the names of their classes; none for images without labels."""
+    named = {CLASS_NAMES: np.array(class_names, str)} if class_names else {}
+    return {} if labels is None else {"labels": labels} | named
+
+
+def write_images(
+    path: pathlib.Path,
+    images: Images,
+    labels: Int[np.ndarray, " N"] | None,
+    caption: str,
+    class_names: Sequence[str] = (),
+) -> None:
     """Writes images (and labels) as an .npz, a .png grid, or a folder of numbered PNGs.
 
+    Args:
+      class_names: of the labels, where they are known: a member of the .npz, or a part of the names of the PNGs.
     Raises:
       StorageError: the path cannot be written.
     """
     if path.suffix == ".npz":
-        write_arrays(path, {"images": images} | ({} if labels is None else {"labels": labels}), compress=True)
+        write_arrays(path, {"images": images} | _labels_of(labels, class_names), compress=True)
     elif path.suffix == ".png":
         distinct = 10 if labels is None else len(np.unique(labels))
         save_grid(path, images, max(1, min(len(images), distinct)), "Samples", caption)
     else:
         for index, image in enumerate(images):
-            label = "" if labels is None else f"_label{labels[index]}"
+            label = "" if labels is None else f"_label{labels[index]}{_part_of_name(labels[index], class_names)}"
             with atomic_path(path / f"{index:06d}{label}.png") as temporary:
                 to_pil(image).save(temporary, format="PNG")
 
 
-def write_outputs(out: pathlib.Path, name: str, predict: Predict, outputs: dict[str, np.ndarray], caption: str) -> None:
+def _part_of_name(label: int | np.integer, class_names: Sequence[str]) -> str:
+    """The name of a label's class in a file's name, which `data.sources.LABEL` reads; "" if it says the same."""
+    name = safe(class_names[label]) if class_names else ""
+    return f"_{name}" if name and name != str(label) else ""
+
+
+def write_outputs(
+    out: pathlib.Path,
+    name: str,
+    predict: Predict,
+    outputs: dict[str, np.ndarray],
+    caption: str,
+    labels: Int[np.ndarray, " N"] | None = None,
+    class_names: Sequence[str] = (),
+) -> None:
     """Writes the results of a predict function: all arrays into an .npz, or its main output as image files.
 
     In an .npz the field `image` is called "images", as in the files of genmodels.sample.
 
+    Args:
+      labels, class_names: the labels that the function was given, and the names of the run's classes.
     Raises:
       ConfigError: `out` is not an .npz and the main output is not images.
     """
     if out.suffix == ".npz":
         named = {"images" if key == "image" else key: x for key, x in outputs.items()}
-        write_arrays(out, named, compress=True)
+        if class_names and "logits" in outputs:
+            named[CLASS_NAMES] = np.array(class_names, str)
+        write_arrays(out, _labels_of(labels, class_names) | named, compress=True)
         return
     images = outputs[predict.output]
     if images.dtype != np.uint8:
@@ -75,7 +109,9 @@ def write_outputs(out: pathlib.Path, name: str, predict: Predict, outputs: dict[
     if images.ndim == 5 and out.suffix == ".png":
         save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; one path in each row")
     else:
-        write_images(out, images.reshape(-1, *images.shape[-3:]), None, caption)
+        flat = images.reshape(-1, *images.shape[-3:])
+        repeated = None if labels is None else np.repeat(labels, len(flat) // len(labels))
+        write_images(out, flat, repeated, caption, class_names)
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from jaxtyping import Int, UInt8
 
 from genmodels.core.grids import save_grid
 from genmodels.data.base import DataSource
+from genmodels.data.classes import names_in
 from genmodels.data.pixels import Pixels
 from genmodels.metrics.nearest import nearest_neighbours
 from genmodels.reporting.picture_files import FILES
@@ -78,8 +79,13 @@ def draw(name: str, predict: Predict, call: Call, source: DataSource) -> Sheet |
     if origins:
         rows = np.concatenate([*(inputs[field] for field in predict.images), *(outputs[field] for field in shows)])
         return Sheet(rows, num, f"from above: {', '.join([*origins, *shows.values()])}", made)
-    by_class = ", one class a column" if "label" in inputs else ""
+    by_class = _one_class_a_column(inputs["label"], source.class_names) if "label" in inputs else ""
     return Sheet(made, num // SAMPLE_ROWS, f"images 0 to {num - 1}{by_class}", made)
+
+
+def _one_class_a_column(labels: Int[np.ndarray, " N"], class_names: Sequence[str]) -> str:
+    names = names_in(labels, class_names)
+    return f", one class a column{names and ': '}{names}"
 
 
 def _inputs(predict: Predict, source: DataSource) -> tuple[int, dict[str, Any], list[str]] | None:
@@ -165,7 +171,7 @@ def samples(run: Run, images: Images, labels: Int[np.ndarray, " N"] | None, prot
         if labels is not None:
             classes = np.unique(labels)
             count = min(10, *(int(np.sum(labels == c)) for c in classes))
-            columns, by_class = len(classes), ", one class a column"
+            columns, by_class = len(classes), _one_class_a_column(classes, run.data.class_names)
             chosen = np.stack([images[np.flatnonzero(labels == c)[row]] for row in range(count) for c in classes])
         save_grid(path, chosen, columns, "Samples", protocol + by_class)
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.data.base import Source
+from genmodels.data.classes import renumbered
 from genmodels.data.sources import read_images
 from genmodels.errors import ConfigError, choose
-from genmodels.runs.inference import Run, check_labels
+from genmodels.runs.inference import Run
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
@@ -30,13 +32,14 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def gather(
-    run: Run, name: str, paths: Sequence[str], labels: Sequence[int] | None, num: int | None
+    run: Run, name: str, paths: Sequence[str], labels: Sequence[int | str] | None, num: int | None
 ) -> tuple[dict[str, np.ndarray], int]:
     """The inputs of a predict function, and the number of their rows.
 
     Args:
       paths: images for each image field that the function takes; labels stored with them are used if none are given.
-      labels: repeated in turn over the rows.
+        If both their classes and the run's have names, these decide.
+      labels: classes by name or number, repeated in turn over the rows.
       num: the number of rows where the function takes no images; with images, at most this many of them.
     Raises:
       ConfigError, DataError: paths, labels or num are missing, superfluous, or do not fit the model.
@@ -62,15 +65,25 @@ def gather(
     counts = [len(source) for source in sources.values()]
     rows = min([*counts, num] if num is not None else counts)
     inputs = {field: source.pixels[:rows] for field, source in sources.items()}
-    if labels is None and "label" in predict.inputs:
-        stored = [source.labels for source in sources.values() if source.labels is not None]
-        labels = stored[0][:rows].tolist() if stored else None
-        if labels is None and sources:
-            raise ConfigError(f"--predict={name} needs the labels of the images, which have none: give --labels")
     if "label" in predict.inputs:
-        num_classes = run.data.num_classes
-        chosen = check_labels(np.arange(num_classes) if labels is None else labels, num_classes)
-        inputs["label"] = np.resize(chosen, rows)
+        inputs["label"] = _labels(run, name, list(sources.values()), labels, rows)
     elif labels is not None:
         raise ConfigError(f"--labels: the predict function {name} takes no labels")
     return inputs, rows
+
+
+def _labels(run: Run, name: str, sources: Sequence[Source], given: Sequence[int | str] | None, rows: int) -> np.ndarray:
+    """A label a row: those given, else those of the first source that has any, else all classes in turn."""
+    if given is not None:
+        return np.resize(run.labels(given), rows)
+    if not sources:
+        return np.arange(rows, dtype=np.int32) % run.data.num_classes
+    labelled = next((source for source in sources if source.labels is not None), None)
+    if labelled is None or labelled.labels is None:
+        raise ConfigError(f"--predict={name} needs the labels of the images, which have none: give --labels")
+    where = f"--input={labelled.name}"
+    found = renumbered(labelled.labels[:rows], labelled.class_names, run.data.class_names, where)
+    if found.max() >= run.data.num_classes:
+        known = f"this model has the labels 0 to {run.data.num_classes - 1}"
+        raise ConfigError(f"{where}: label {found.max()} is out of range: {known}")
+    return found

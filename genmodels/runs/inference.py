@@ -17,7 +17,7 @@ from genmodels.core import user_code
 from genmodels.core.checkpoint import Checkpoints, flat
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
-from genmodels.data import transforms
+from genmodels.data import classes, transforms
 from genmodels.errors import ConfigError, GenmodelsError, StorageError, choose
 from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.experiment import is_experiment
@@ -40,26 +40,6 @@ def abstract_state(task: Task, data: DataSpec) -> TrainState:
         raise ConfigError(f"config.model: {error}") from error
     except (ArithmeticError, TypeError, MemoryError) as error:  # of a size that no network has
         raise ConfigError(f"config.model: cannot be built: {type(error).__name__}: {error}") from error
-
-
-def check_labels(labels: Any, num_classes: int) -> np.ndarray:
-    """The labels as an int32 array of shape [labels].
-
-    Raises:
-      ConfigError: some are outside 0 .. num_classes - 1, or the model has no classes.
-    """
-    try:
-        labels = np.asarray(labels)
-    except ValueError as error:
-        raise ConfigError(f"labels must be one list of integers: {error}") from error
-    if not num_classes:
-        raise ConfigError("labels were given, but this model is unconditional")
-    if not labels.size or labels.ndim > 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ConfigError(f"labels must be integers from 0 to {num_classes - 1}, got {labels.tolist()}")
-    bad = labels[(labels < 0) | (labels >= num_classes)]
-    if bad.size:
-        raise ConfigError(f"label {bad[0]} is out of range: this model has the labels 0 to {num_classes - 1}")
-    return labels.astype(np.int32)
 
 
 def check_identity(key: str, run: "Run", recorded: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -113,7 +93,12 @@ def task_of(
     config = workdir_lib.read_config(workdir)
     described = workdir_lib.read_data(workdir)
     height, width, channels = described["image_shape"]
-    data = DataSpec((height, width, channels), described["num_classes"], tuple(described["fields"]))
+    data = DataSpec(
+        (height, width, channels),
+        described["num_classes"],
+        tuple(described["fields"]),
+        tuple(described["class_names"]),
+    )
     check_code(workdir, "config.task", config.task, allow_code)
     try:
         task = make_task(config, data, total_steps(config, described["count"]))
@@ -206,6 +191,25 @@ class Run:
             Predictor(task, parallel, config.eval.batch_size, frozen),
         )
 
+    @property
+    def listing(self) -> int:
+        """The rules by which its data is listed, see `data.base.Settings`."""
+        return workdir_lib.listing_of(self.workdir)
+
+    def labels(self, wanted: Any) -> np.ndarray:
+        """The labels, int32, of classes by name or number, see `data.classes`.
+
+        Raises:
+          ConfigError: the run has no such class, or none at all.
+        """
+        if not self.data.num_classes:
+            raise ConfigError("labels were given, but this model is unconditional")
+        try:
+            return classes.class_numbers(wanted, self.data.class_names, self.data.num_classes)
+        except ConfigError as error:
+            unknown = "" if self.data.class_names else f"; {self.workdir}/data.json holds no names of classes"
+            raise ConfigError(f"{error}{unknown}") from error
+
     def as_network(self) -> FrozenNetwork:
         """Its variables and predict functions, as another run's step takes them."""
         task, frozen = self.predictor.task, self.predictor.frozen
@@ -234,11 +238,16 @@ class Run:
         return self.predictor(self.variables, name, num, inputs, seed=seed, **options)
 
     def sample_labels(self, num: int, labels: Any = None) -> np.ndarray | None:
-        """A label for each sample: `labels` repeated in turn, by default all classes; None for an unconditional run."""
-        conditional = "label" in self.sampling().inputs
-        if labels is None:
-            return np.arange(num, dtype=np.int32) % self.data.num_classes if conditional else None
-        return np.resize(check_labels(labels, self.data.num_classes if conditional else 0), num)
+        """A label for each sample: `labels`, classes by name or number, repeated in turn; None if unconditional.
+
+        By default all classes.
+        """
+        if "label" not in self.sampling().inputs:
+            if labels is not None:
+                raise ConfigError("labels were given, but this model is unconditional")
+            return None
+        every = np.arange(self.data.num_classes, dtype=np.int32)
+        return np.resize(every if labels is None else self.labels(labels), num)
 
     def sampling(self) -> Any:
         """The predict function "sample".
@@ -254,11 +263,11 @@ class Run:
         """Draws images; image i depends on the seed and i alone, not on `num`.
 
         Args:
-          labels: repeated in turn over the samples; by default all classes in turn.
+          labels: classes by name or number, repeated in turn over the samples; by default all classes in turn.
           guidance: the scale of classifier-free guidance; 1 is none.
           options: of the run's sampler, e.g. sampler="ddim", steps=50, eta=0.0.
         Raises:
-          ConfigError: a label is out of range, or this run's sampler has no such option.
+          ConfigError: there is no such class, or this run's sampler has no such option.
         """
         return np.concatenate(list(self.sample_batches(num, labels, seed, guidance, **options)))
 

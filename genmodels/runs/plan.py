@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
@@ -13,7 +14,7 @@ from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.data import preflight
 from genmodels.data.augment import Augment
-from genmodels.data.base import DataSource
+from genmodels.data.base import LISTING, DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError
 from genmodels.runs.inference import abstract_state
@@ -31,6 +32,7 @@ class Plan:
       data: the facts about it that the task is built from.
       state: shapes and dtypes of the task's state.
       last_step: the step at which the run is finished.
+      listing: the rules by which the data is listed, see `data.base.Settings`.
     """
 
     config: ConfigDict
@@ -41,6 +43,7 @@ class Plan:
     task: Task
     state: TrainState
     last_step: int
+    listing: int
 
     def describe_data(self) -> dict[str, Any]:
         """The contents of data.json."""
@@ -50,8 +53,10 @@ class Plan:
             "count": len(self.source),
             "image_shape": list(self.source.image_shape),
             "num_classes": self.source.num_classes,
+            "class_names": list(self.source.class_names),
             "fields": list(self.source.fields),
             "fingerprint": self.source.fingerprint,
+            "listing": self.listing,
         }
 
     def stored_config(self) -> ConfigDict:
@@ -74,27 +79,44 @@ class Plan:
         )
 
 
-def make_plan(config: ConfigDict) -> Plan:
+def make_plan(config: ConfigDict, listing: int = LISTING) -> Plan:
     """Reads the data, builds the task and checks that they fit; describes the data on the terminal, writes nothing.
 
+    Args:
+      listing: the rules by which the data is listed, see `data.base.Settings`.
     Raises:
       ConfigError, DataError: a value of the config is refused by whatever reads it, or the data cannot be read.
     """
     parallel = Parallel(config.parallel, shard_parameters=config.shard_parameters)
     config_lib.validate(config, len(parallel.devices))
     augment = config_lib.build(Augment, config.data.augment, "data.augment")
-    source = from_config(config.data)
+    source = from_config(config.data, listing=listing)
     print("\n".join(f"data: {line}" for line in preflight.describe(source)))
     _check_augment(augment, source.image_shape)
     last_step = config_lib.total_steps(config, len(source))
     height, width, channels = source.image_shape
-    data = DataSpec((height, width, channels), source.num_classes, source.fields)
+    data = DataSpec((height, width, channels), source.num_classes, source.fields, source.class_names)
     task = make_task(config, data, last_step)
     check_predict_inputs(config.task, task, data)
+    _check_classes(config, task, source)
     _check_batch_size(config, task, len(parallel.devices))
     state = abstract_state(task, data)  # the network refuses what it cannot be built for
     _check_parameter_patterns(config, parameters.named(state.params))
-    return Plan(config, parallel, source, data, augment, task, state, last_step)
+    return Plan(config, parallel, source, data, augment, task, state, last_step, listing)
+
+
+def _check_classes(config: ConfigDict, task: Task, source: DataSource) -> None:
+    """Checks that a model which tells classes apart, or is given them, has images of two classes or more."""
+    asks = [name for name, one in task.predict.items() if "label" in one.inputs or one.output == "logits"]
+    if not asks or source.labels is None or len(present := np.unique(source.labels)) > 1:
+        return
+    name = source.class_names[present[0]] if source.class_names else str(present[0])
+    switch = next((key for key in config_lib.flatten(config) if key.endswith(".conditional")), "")
+    instead = f", or train without labels: --config.{switch}=False" if switch else ""
+    raise ConfigError(
+        f"config.data.source={config.data.source}: all images are of one class ({name}), which leaves config.task="
+        f"{config.task} nothing to learn from labels; give images of two classes or more{instead}"
+    )
 
 
 def _check_augment(augment: Augment, image_shape: tuple[int, ...]) -> None:

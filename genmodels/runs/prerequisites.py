@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from genmodels.core import parameters
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
+from genmodels.data.classes import listed
 from genmodels.errors import ConfigError, StorageError
 from genmodels.runs import experiment
 from genmodels.runs import workdir as workdir_lib
@@ -42,7 +43,8 @@ def check_pretrained(wanted: Pretrained, run: "Run", data: DataSpec) -> None:
     """Checks that a trained run can be the network that a task wants.
 
     Raises:
-      ConfigError: the run lacks the predict function, or its data differs from `data` in a field that must be alike.
+      ConfigError: the run lacks the predict function, or its data differs from `data` in a field that must be alike, or
+        in the names of classes, where both have names.
     """
     where = f"{wanted.key}={wanted.workdir}"
     check_predict_function(wanted, run.config.task, run.predictor.task)
@@ -50,6 +52,11 @@ def check_pretrained(wanted: Pretrained, run: "Run", data: DataSpec) -> None:
         theirs, ours = getattr(run.data, field), getattr(data, field)
         if theirs != ours:
             raise ConfigError(f"{where}: its {field} is {theirs}, that of config.data.source is {ours}; choose another")
+    theirs, ours = run.data.class_names, data.class_names
+    if "num_classes" in wanted.alike and theirs and ours and theirs != ours:
+        raise ConfigError(
+            f"{where}: its classes are {listed(theirs)}, those of config.data.source {listed(ours)}; choose another"
+        )
 
 
 def initial_parameters(config: ConfigDict, task: Task, run: Run, shapes: Any) -> dict[str, np.ndarray]:

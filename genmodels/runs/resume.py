@@ -27,6 +27,8 @@ def config_to_resume(workdir: pathlib.Path, allow_code: bool) -> ConfigDict:
         check_code(workdir, f"config.{key}", name, allow_code)
     return config_lib.without_idle_values(config)
 
+MAY_CHANGE = ("source", "class_names")  # the data may have another place now, and a class another name
+
 
 def check_same_experiment(
     workdir: pathlib.Path, config: ConfigDict, data: dict[str, Any], absent: Mapping[str, Any]
@@ -57,7 +59,7 @@ def check_same_experiment(
         )
     before = read_data(workdir)
     for key, value in data.items():
-        if key != "source" and before.get(key, value) != value:  # the source may have another place now
+        if key not in MAY_CHANGE and before.get(key, value) != value:
             raise ConfigError(
                 f"--workdir={workdir}: the data has changed since this run began ({key} was {before.get(key)}, is "
                 f"{value}); choose another --workdir"

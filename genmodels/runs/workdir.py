@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.core.files import write_text
+from genmodels.data.base import LISTING, TEXT_LISTING
 from genmodels.errors import ConfigError, StorageError
 from genmodels.runs.experiment import is_experiment
 
@@ -97,11 +98,18 @@ FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, list) and value != [] and all(isinstance(name, str) for name in value),
         "a list of names",
     ),
+    "listing": (lambda value: value in (TEXT_LISTING, LISTING), f"{TEXT_LISTING} or {LISTING}"),
+    "class_names": (
+        lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+        "a list of names",
+    ),
 }
+# What a file means that was written before there was the key.
+BEFORE: dict[str, Any] = {"fields": ["image"], "listing": TEXT_LISTING, "class_names": []}
 
 
 def read_data(workdir: pathlib.Path) -> dict[str, Any]:
-    """The contents of data.json, checked. `fields` is ["image"] in a file that was written before there was the key.
+    """The contents of data.json, checked. Keys that an older file lacks have the values of BEFORE.
 
     Raises:
       StorageError: the file is missing, or a fact in it is missing or of another kind.
@@ -110,14 +118,27 @@ def read_data(workdir: pathlib.Path) -> dict[str, Any]:
     facts = read_json(path)
     if not isinstance(facts, dict):
         raise StorageError(f"{path}: must be an object with keys; restore the file that genmodels.train wrote")
-    facts = {"fields": ["image"]} | facts
+    facts = BEFORE | facts
     for key, (holds, words) in FACTS.items():
         if not holds(facts.get(key)):
             raise StorageError(
                 f"{path}: {key} must be {words}, it is {json.dumps(facts.get(key))[:100]}; restore the file that "
                 f"genmodels.train wrote"
             )
+    if len(facts["class_names"]) not in (0, facts["num_classes"]):
+        raise StorageError(f"{path}: class_names must be a list of {facts['num_classes']} names")
     return facts
+
+
+def listing_of(workdir: pathlib.Path) -> int:
+    """The rules by which a run's data is listed (`data.base.Settings.listing`), for a new directory the newest.
+
+    Runs that began before data.json had the key keep the order and the labels that they began with.
+
+    Raises:
+      StorageError: data.json cannot be read.
+    """
+    return read_data(workdir)["listing"] if (workdir / "data.json").exists() else LISTING
 
 
 def check_not_foreign(workdir: pathlib.Path) -> None:

@@ -24,11 +24,13 @@ class DataSpec:
       image_shape: (height, width, channel).
       num_classes: the number of classes; 0 for unlabelled images.
       fields: the names of a batch's images: "image", or "a" and "b" for pairs.
+      class_names: of the labels 0, 1, ...; () where they are not known.
     """
 
     image_shape: tuple[int, int, int]
     num_classes: int
     fields: tuple[str, ...] = ("image",)
+    class_names: tuple[str, ...] = ()
 
     def require(self, task: str, *fields: str) -> None:
         """Raises ConfigError unless the images of a batch have exactly the names `fields`."""

@@ -235,7 +235,9 @@ def test_pictures_of_other_formats_are_counted(tmp_path):
     write_folder(tmp_path / "data", ["a.png"])
     for name in ("b.tiff", "c.tiff", "d.gif", "e.txt"):
         (tmp_path / "data" / name).write_text("")
-    assert make_source(f"folder:{tmp_path}/data").notes == ("not read, because of their suffix: 1 .gif, 2 .tiff",)
+    pictures, others = make_source(f"folder:{tmp_path}/data").notes
+    assert pictures == "not read, because of their suffix: 1 .gif, 2 .tiff"
+    assert others.startswith("not read: 1 .txt (e.txt);")
 
 
 def test_threads_decode_what_one_does(tmp_path, monkeypatch):
