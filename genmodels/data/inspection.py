@@ -11,7 +11,7 @@ from genmodels.data.sources import from_config
 from genmodels.errors import DataError, GenmodelsError
 
 MAX_DAMAGED = 100  # damaged files that are listed
-KEY = re.compile(r"(?<!--)\bconfig\.data\.")
+KEY = re.compile(r"(?<!--)\bconfig\.data(?:\.|: )(?=\w)")
 
 
 def _in_flags(text: str) -> str:
@@ -41,7 +41,8 @@ def open_splits(section: Mapping[str, Any]) -> tuple[DataSource, DataSource | No
             damaged |= {(error.where, name): reason for name, reason in error.files.items()}
         except GenmodelsError as error:
             if split == "train" or not isinstance(error, DataError):
-                raise type(error)(_in_flags(str(error))) from error
+                text = _in_flags(str(error))
+                raise type(error)(text if "--" in text else f"--source: {text}") from error
             why = _in_flags(str(error))
     if not broken:
         return found["train"], found.get("test"), why

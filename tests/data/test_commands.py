@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from genmodels import loop, scoring
+from genmodels.data import inspection
 from genmodels.data.sources import make_source
 from genmodels.errors import ConfigError, DataError
 from genmodels.runs.workdir import read_json
@@ -145,4 +146,72 @@ def test_inspect_prints_what_training_would_and_fails_as_it_would(tmp_path):
     (tmp_path / "photos" / "digit_0" / "x.png").write_bytes(b"")
     code, out, err = finish(command("data.inspect", f"--source=folder:{tmp_path}/photos"))
     assert code == 4
-    assert re.fullmatch(r"error: .*digit_0/x\.png cannot be read: .*skip_damaged=True", err.strip())
+    assert re.fullmatch(
+        r"error: 1 file is damaged: .*digit_0/x\.png cannot be read: .*--skip_damaged=True", err.strip()
+    )
+
+
+def damage(path, share):
+    """Cuts a PNG: a header is left of it, or not even that."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def section(folder, **values):
+    return {"source": f"folder:{folder}", **values}
+
+
+def test_all_damaged_files_of_both_splits_are_listed_at_once(tmp_path, capsys):
+    """Some have no header, others only lack their end, which is found when they are decoded."""
+    names = [f"{split}/{i}.png" for split in ("train", "test") for i in range(6)]
+    write_folder(tmp_path / "data", names, (16, 16, 3))
+    bad = {"train/1.png": 0.1, "train/4.png": 0.7, "test/0.png": 0.7, "test/2.png": 0.0}
+    for name, share in bad.items():
+        damage(tmp_path / "data" / name, share)
+    with pytest.raises(DataError, match=r"^4 files are damaged: .* or set --skip_damaged=True$") as caught:
+        inspection.open_splits(section(tmp_path / "data"))
+    assert "\n" not in str(caught.value)
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(": ")[2] for line in lines if line.startswith("damaged: ")} == set(bad)
+    train, test, _ = inspection.open_splits(section(tmp_path / "data", skip_damaged=True))
+    assert (len(train), len(test)) == (4, 4)
+
+
+def test_the_list_of_damaged_files_is_bounded_and_counts_all(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(inspection, "MAX_DAMAGED", 5)
+    write_folder(tmp_path / "data", [f"{i}.png" for i in range(12)])
+    for i in range(11):
+        damage(tmp_path / "data" / f"{i}.png", 0.7)
+    with pytest.raises(DataError, match=r"11 files are damaged: .* and 10 more \(1\.png, 2\.png, .* \.\.\.\)"):
+        inspection.open_splits(section(tmp_path / "data"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("damaged")]
+    assert len(lines) == 6
+    assert lines[-1] == "damaged: 6 more files"
+
+
+def test_damage_and_what_else_is_wrong_are_one_message(tmp_path):
+    write_folder(tmp_path / "data", ["a.png", "b.png"], (16, 16, 3))
+    write_folder(tmp_path / "data", ["c.png"], (16, 16))
+    damage(tmp_path / "data" / "b.png", 0.7)
+    with pytest.raises(
+        DataError, match=r"b\.png cannot be read: .*; besides, .*1 grey \(c\.png .*--convert=rgb or grey"
+    ):
+        inspection.open_splits(section(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, r"2 different sizes: .*: set --size=N and --crop=center"),
+        ({"size": 8}, r"1 images are not square .*: set --crop=center"),
+        ({"size": -1}, r"^--size must be within"),
+        ({"source": "foler:x"}, r"^--source: unknown data source 'foler': did you mean 'folder'"),
+        ({"source": ""}, r"--source='': must be SCHEME:PATH"),
+    ],
+)
+def test_inspect_names_its_own_flags(values, words, tmp_path):
+    write_folder(tmp_path / "data", ["a.png"], (8, 8, 3))
+    write_folder(tmp_path / "data", ["b.png"], (8, 9, 3))
+    with pytest.raises((ConfigError, DataError), match=words) as caught:
+        inspection.open_splits(section(tmp_path / "data") | values)
+    assert "config.data" not in str(caught.value)

@@ -208,3 +208,75 @@ def test_results_are_strict_json_with_protocols(tmp_path):
     assert [row["name"] for row in read] == list(names)
     assert all(row["protocol"]["comparable_to_published"] is False for row in read)
     assert statistics.is_statistics("a.npz") is False
+
+
+def named(name, images, files):
+    """A folder of these images under these names."""
+    for image, file in zip(images, files, strict=True):
+        path = pathlib.Path(name) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+    return name
+
+
+PAIRED = DIGITS.images[:12]
+
+
+def test_images_are_paired_in_the_natural_order_of_their_names(capsys):
+    named("a", PAIRED, [f"img_{i}.png" for i in range(1, 13)])
+    named("b", PAIRED, [f"img_{i:02d}.png" for i in range(1, 13)])
+    (ssim, psnr) = values("a", "b", ("ssim", "psnr"))
+    assert ssim == pytest.approx(1)
+    assert psnr == np.inf
+    assert "note" not in capsys.readouterr().out
+
+
+def test_the_case_of_pairs(shared):
+    folder = shared / "cases" / "pairs"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    assert values(str(folder / "A"), str(folder / "B"), ("ssim",))[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        ("abcd", "bcde", "image 0 is a.png of --generated and b.png of --reference, and b is image 1 of the one and 0"),
+        (
+            ["1", "2", "4", "5"],
+            ["01", "03", "04", "02"],
+            r"image 2 is 4\.png .* 03\.png .*, and 4 is image 2 of the one and 3",
+        ),
+        (
+            ["cat/1", "cat/2", "dog/1", "dog/2"],
+            ["cat/1", "dog/1", "dog/2", "dog/3"],
+            "image 1 is cat/2.png .* dog/1.png",
+        ),
+    ],
+)
+def test_pairs_whose_names_show_another_order_are_refused(ours, theirs, words, monkeypatch):
+    named("x", PAIRED[:4], [f"{name}.png" for name in ours])
+    named("y", PAIRED[:4], [f"{name}.png" for name in theirs])
+    monkeypatch.setattr(scoring, "evaluate", None)  # before anything is measured
+    with pytest.raises(DataError, match=f"paired by their places, but {words}"):
+        scoring.of_paths("x", "y", ("fd_digits", "psnr"))
+
+
+def test_pairs_with_names_that_have_nothing_in_common_carry_a_warning(capsys):
+    named("fake", PAIRED, [f"{i}_fake.png" for i in range(12)])
+    named("real", PAIRED, [f"{i}_real.png" for i in range(12)])
+    (result,) = scoring.of_paths("fake", "real", ("ssim",))
+    words = "names differ: image 0 is 0_fake.png of --generated and 0_real.png of --reference"
+    assert words in result.protocol["warning"]
+    assert f"note: ssim: images are paired by their places, and their {words}" in capsys.readouterr().out
+    np.savez("plain.npz", images=PAIRED)  # has no names
+    assert "warning" not in scoring.of_paths("fake", "plain.npz", ("ssim",))[0].protocol
+    assert np.isfinite(values("fake", "real", ("fd_digits",))[0])  # a metric of distributions needs no pairs
+
+
+def test_a_model_of_the_digits_7_and_3_agrees_with_the_digits_7_and_3():
+    """Its labels are 0 and 1; those of the extractor are the digits."""
+    images = DIGITS.images[np.isin(DIGITS.labels, (3, 7))]
+    labels = (DIGITS.labels[np.isin(DIGITS.labels, (3, 7))] == 3).astype(int)
+    np.savez("two.npz", images=images, labels=labels, class_names=np.array(["7", "3"]))
+    assert values("two.npz", "b.npz", ("agreement_digits",))[0] > 0.9
