@@ -30,6 +30,11 @@ def without_leading_zeros(name: str) -> str:
     return DIGITS.sub(lambda number: number[0].lstrip("0") or "0", name)
 
 
+def printable(text: str) -> str:
+    """The text with the bytes of file names that are not UTF-8 written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def safe(name: str) -> str:
     """The name as part of a file's name: what is no letter, digit, dot or underscore becomes a hyphen."""
     encoding = sys.getfilesystemencoding()

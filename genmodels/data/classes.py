@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32
 
+from genmodels.core.names import printable
 from genmodels.errors import ConfigError
 
 NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -27,7 +28,7 @@ def are_numbers(names: Collection[str]) -> bool:
 def listed(names: Sequence[str]) -> str:
     """The names, separated by commas; of many, the first and a count."""
     more = f" ... {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
+    return printable(", ".join(names[:MAX_LISTED]) + more)
 
 
 def names_in(labels: Int[np.ndarray, " N"], names: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from genmodels.core.names import printable
 from genmodels.data.base import DataSource
-from genmodels.data.preflight import printable
 from genmodels.data.scan import DamagedError
 from genmodels.data.sources import from_config
 from genmodels.errors import DataError, GenmodelsError

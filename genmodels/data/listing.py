@@ -81,12 +81,12 @@ def list_images(store: ImageStore, split: str, listing: int = LISTING) -> Listin
     chosen = [name.removeprefix(prefix) for name in inside if name.startswith(prefix)]
     names = tuple(root + prefix + name for name in chosen)
     read = {CAPTIONS}
-    found = None
+    found, class_names = None, tuple[str, ...]()
     if listing != TEXT_LISTING:
         found = sidecars.find_labels(store, (root + prefix, root, ""), names) or _storage(chosen)
     if found:
         read |= found.read
-        labels, class_names, num_classes, notes = found.labels, (), found.num_classes, [found.note]
+        labels, num_classes, notes = found.labels, found.num_classes, [found.note]
     else:
         class_names = _class_names(store, inside, root, training, listing)
         labels = _labels(store.where, prefix, chosen, class_names)
@@ -116,7 +116,8 @@ def _nothing_found(store: ImageStore) -> str:
 def others(store: ImageStore) -> list[str]:
     """The names of the files that are neither images nor known to belong to them."""
     known = (CAPTIONS, sidecars.DATASET)
-    return [n for n in store.names if not n.lower().endswith(EXTENSIONS) and n.rpartition("/")[2] not in known]
+    suffixes = (*EXTENSIONS, sidecars.CLASS_SUFFIX)
+    return [n for n in store.names if not n.lower().endswith(suffixes) and n.rpartition("/")[2] not in known]
 
 
 def _folders_of(where: str, images: list[str], split: str) -> tuple[str, str]:

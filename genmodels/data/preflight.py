@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genmodels.core.grids import save_grid
+from genmodels.core.names import printable
 from genmodels.data.base import DataSource, Source
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 10  # images of a contact sheet
@@ -26,11 +27,6 @@ def describe(source: DataSource) -> list[str]:
         return [printable(line) for line in (*_facts(part), *(f"warning: {line}" for line in _warnings(part)))]
     lines = [f"{field}: {line}" for field, part in source.parts.items() for line in describe(part)]
     return [printable(f"{source.name}: an epoch is {len(source):,} rows of {' and '.join(source.fields)}"), *lines]
-
-
-def printable(text: str) -> str:
-    """The text with the bytes of file names that are not UTF-8 written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _facts(source: Source) -> Iterator[str]:

@@ -18,13 +18,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
+from genmodels.core.names import printable
 from genmodels.data import arrays, tfds
 from genmodels.data.base import LISTING, DataSource, Settings, Source
 from genmodels.data.compose import COMBINATIONS
 from genmodels.data.images import EXTENSIONS
 from genmodels.data.listing import list_images, others
 from genmodels.data.media import Folder, ImageStore, Tar, Zip
-from genmodels.data.preflight import printable
 from genmodels.data.scan import open_files
 from genmodels.data.spec import Call, parse
 from genmodels.errors import ConfigError, DataError, choose

@@ -74,14 +74,15 @@ def describe(folder: pathlib.Path, config: ConfigDict, data: DataSpec, source: s
       ConfigError: the images of `source` have another shape, or it has too few classes.
     """
     described: dict[str, Any] = {"source": source or "unknown", "split": "train", "count": 0, "fingerprint": ""}
+    names: list[str] = []
     if source:
         config.data.source = source
         training = from_config(config.data)
         _check_same(folder, training, data)
         described |= {"count": len(training), "fingerprint": training.fingerprint, "source": training.name}
-        if training.num_classes == data.num_classes:
-            described["class_names"] = list(training.class_names)
+        names = list(training.class_names) if training.num_classes == data.num_classes else []
     return described | {
+        "class_names": names,
         "listing": LISTING,
         "image_shape": list(data.image_shape),
         "num_classes": data.num_classes,

@@ -68,12 +68,12 @@ def write_images(
         save_grid(path, images, max(1, min(len(images), distinct)), "Samples", caption)
     else:
         for index, image in enumerate(images):
-            label = "" if labels is None else f"_label{labels[index]}{_part_of_name(labels[index], class_names)}"
+            label = "" if labels is None else f"_label{labels[index]}{_part_of_name(int(labels[index]), class_names)}"
             with atomic_path(path / f"{index:06d}{label}.png") as temporary:
                 to_pil(image).save(temporary, format="PNG")
 
 
-def _part_of_name(label: int | np.integer, class_names: Sequence[str]) -> str:
+def _part_of_name(label: int, class_names: Sequence[str]) -> str:
     """The name of a label's class in a file's name, which `data.sources.LABEL` reads; "" if it says the same."""
     name = safe(class_names[label]) if class_names else ""
     return f"_{name}" if name and name != str(label) else ""
@@ -110,8 +110,9 @@ def write_outputs(
         save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; one path in each row")
     else:
         flat = images.reshape(-1, *images.shape[-3:])
-        repeated = None if labels is None else np.repeat(labels, len(flat) // len(labels))
-        write_images(out, flat, repeated, caption, class_names)
+        if labels is not None:  # of what is made of images, the labels are not in the names
+            labels = None if predict.images else np.repeat(labels, len(flat) // len(labels))
+        write_images(out, flat, labels, caption, class_names)
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:

@@ -204,6 +204,12 @@ class Run:
         """
         if not self.data.num_classes:
             raise ConfigError("labels were given, but this model is unconditional")
+        if "class_names" not in self.described:
+            print(
+                f"note: {self.workdir} began before data.json kept the names of classes: labels are numbers, and "
+                f"folders were numbered in the order of text (10 before 2); training on adds the names",
+                flush=True,
+            )
         try:
             return classes.class_numbers(wanted, self.data.class_names, self.data.num_classes)
         except ConfigError as error:

@@ -138,7 +138,7 @@ def listing_of(workdir: pathlib.Path) -> int:
     Raises:
       StorageError: data.json cannot be read.
     """
-    return read_data(workdir)["listing"] if (workdir / "data.json").exists() else LISTING
+    return read_data(workdir)["listing"] if os.path.exists(workdir / "data.json") else LISTING
 
 
 def check_not_foreign(workdir: pathlib.Path) -> None:

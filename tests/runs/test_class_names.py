@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from genmodels import loop, scoring
+from genmodels.core import grids
 from genmodels.core.grids import read_captions
 from genmodels.data.base import TEXT_LISTING
+from genmodels.data.classes import names_in
 from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, StorageError
 from genmodels.reporting.files import write_images, write_outputs
@@ -74,6 +76,15 @@ def test_samples_are_drawn_by_name_and_say_it(run, tmp_path):
     assert list(read_images("--generated", str(tmp_path / "a")).labels) == [0, 1, 2]
 
 
+def test_names_that_are_no_text_can_be_kept_and_shown(tmp_path):
+    name = "caf\udce9"  # the byte E9, which is not UTF-8
+    write_images(tmp_path / "a", np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), "", [name])
+    write_images(tmp_path / "a.npz", np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), "", [name])
+    assert make_source(f"npz:{tmp_path}/a.npz").class_names == (name,)
+    grids.save_grid(tmp_path / "a.png", np.zeros((1, 4, 4, 1), np.uint8), 1, "", names_in(np.array([0]), [name]))
+    assert read_captions(tmp_path / "a.png")[1] == "caf\\udce9"
+
+
 def test_names_of_classes_never_change_a_label_that_is_read_back(tmp_path):
     names = ["_label7", "x_label8", "a/b", "5", "label9.png", "0"]
     write_images(tmp_path / "a", np.zeros((6, 4, 4, 1), np.uint8), np.arange(6), "", names)
@@ -106,6 +117,8 @@ def test_labels_stored_with_images_are_those_of_their_names(run, tmp_path):
     predict = run.predictor.task.predict["denoise"]
     outputs = {"image": inputs["image"]}
     write_outputs(tmp_path / "a.npz", "denoise", predict, outputs, "", inputs["label"], run.data.class_names)
+    write_outputs(tmp_path / "a", "denoise", predict, outputs, "", inputs["label"], run.data.class_names)
+    assert (tmp_path / "a" / "000000.png").exists()  # they are made of images, and are not drawn for a label
     with np.load(tmp_path / "a.npz") as file:
         assert (list(file["labels"]), list(file["class_names"])) == ([0] * 4, ["cat", "dog", "red fox"])
 
@@ -115,11 +128,12 @@ def test_pictures_name_the_classes_of_their_columns(animals):
     assert "one class a column: cat, dog, red fox" in read_captions(newest)[1]
 
 
-def test_a_run_of_before_keeps_its_labels_when_it_is_sampled_evaluated_and_resumed(animals, small, monkeypatch):
+def test_a_run_of_before_keeps_its_labels_when_it_is_sampled_evaluated_and_resumed(animals, small, monkeypatch, capsys):
     old = animals[1]
     monkeypatch.setenv("GENMODELS_CACHE", str(old.parent / "cache"))
     run = Run.load(old)
     assert list(run.labels([2, "10"])) == [2, 10]  # its names are not known, only its order
+    assert "folders were numbered in the order of text (10 before 2)" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"no class '12'; there are 0 to 11; .*old/data\.json holds no names"):
         run.labels(["12"])
     (result,) = scoring.of_run(str(old), ("psnr",), None, "latest")  # which refuses other labels than those of training
