@@ -107,10 +107,17 @@ def asked_of(main, *given):
 
 
 def test_the_flags_of_sample_reach_the_run(tmp_path):
-    others = ("--workdir=w", "--num=4", f"--out={tmp_path}/a.npz", "--labels=3,5", "--seed=9", "--checkpoint=best")
+    others = (
+        "--workdir=w",
+        "--num=4",
+        f"--out={tmp_path}/a.npz",
+        "--labels=3,red fox",
+        "--seed=9",
+        "--checkpoint=best",
+    )
     rest = {name: value for name, value in SAMPLING.items() if name != "guidance"}
     refused, allowed = ({"allow_code": allow} for allow in (False, True))
-    drawn = [[4, [3, 5], 9, 2.5], rest]
+    drawn = [[4, ["3", "red fox"], 9, 2.5], rest]
     assert asked_of("sample", *others, *DRAWN) == [[["w", "best"], refused], drawn]
     assert asked_of("sample", *others, *DRAWN, "--allow_code") == [[["w", "best"], allowed], drawn]
 

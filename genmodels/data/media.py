@@ -169,7 +169,7 @@ class Folder(ImageStore):
         except OSError as error:
             raise DataError(f"{self.where}: {folder}: {error.strerror}") from error
 
-    @property
+    @functools.cached_property
     def names(self) -> list[str]:
         """The paths of all files, relative to the folder and with forward slashes."""
         return [name for name in self._walk[0] if not name.endswith("/")]
