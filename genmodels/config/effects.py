@@ -34,10 +34,6 @@ def when(key: str, *values: Any, keys: Iterable[str]) -> Effect:
     return Effect(tuple(keys), lambda flat: flat.get(key) in values, f"config.{key}={' or '.join(map(str, values))}")
 
 
-def _resizes(flat: Flat) -> bool:
-    return flat["data.size"] > 0 or "size" in flat["data.source"]
-
-
 COMMON_EFFECTS = (
     when("optim.name", "adam", "adamw", "lion", keys=["optim.b1", "optim.b2"]),
     when("optim.name", "adam", "adamw", keys=["optim.eps"]),
@@ -54,7 +50,6 @@ COMMON_EFFECTS = (
         lambda flat: flat["ema.decay"] > 0 or flat["ema.horizon"] > 0,
         "an average: config.ema.horizon or config.ema.decay above 0",
     ),
-    Effect(("data.crop", "data.filter"), _resizes, "config.data.size"),
     Effect(("init_fresh",), lambda flat: bool(flat["init_from"]), "config.init_from"),
 )
 

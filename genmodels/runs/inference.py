@@ -18,6 +18,7 @@ from genmodels.core.checkpoint import Checkpoints, flat
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.data import classes, transforms
+from genmodels.data.base import TEXT_LISTING
 from genmodels.errors import ConfigError, GenmodelsError, StorageError, choose
 from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.experiment import is_experiment
@@ -194,7 +195,7 @@ class Run:
     @property
     def listing(self) -> int:
         """The rules by which its data is listed, see `data.base.Settings`."""
-        return workdir_lib.listing_of(self.workdir)
+        return self.described["listing"]
 
     def labels(self, wanted: Any) -> np.ndarray:
         """The labels, int32, of classes by name or number, see `data.classes`.
@@ -204,7 +205,7 @@ class Run:
         """
         if not self.data.num_classes:
             raise ConfigError("labels were given, but this model is unconditional")
-        if "class_names" not in self.described:
+        if not self.data.class_names and self.listing == TEXT_LISTING and self.data.num_classes > 10:
             print(
                 f"note: {self.workdir} began before data.json kept the names of classes: labels are numbers, and "
                 f"folders were numbered in the order of text (10 before 2); training on adds the names",

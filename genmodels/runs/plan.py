@@ -92,6 +92,7 @@ def make_plan(config: ConfigDict, listing: int = LISTING) -> Plan:
     augment = config_lib.build(Augment, config.data.augment, "data.augment")
     source = from_config(config.data, listing=listing)
     print("\n".join(f"data: {line}" for line in preflight.describe(source)))
+    _note_idle_resizing(config)
     _check_augment(augment, source.image_shape)
     last_step = config_lib.total_steps(config, len(source))
     height, width, channels = source.image_shape
@@ -117,6 +118,14 @@ def _check_classes(config: ConfigDict, task: Task, source: DataSource) -> None:
         f"config.data.source={config.data.source}: all images are of one class ({name}), which leaves config.task="
         f"{config.task} nothing to learn from labels; give images of two classes or more{instead}"
     )
+
+
+def _note_idle_resizing(config: ConfigDict) -> None:
+    """Prints a note where keys say how images are resized, and none is. The source's own options may name a size."""
+    data, known = config.data, config_lib.settings(config)
+    idle = [f"config.data.{key}={data[key]}" for key in ("crop", "filter") if data[key] != known[f"data.{key}"].default]
+    if idle and not data.size and "size" not in data.source:
+        print(f"note: {' and '.join(idle)}: without effect, because config.data.size=0 leaves images as they are")
 
 
 def _check_augment(augment: Augment, image_shape: tuple[int, ...]) -> None:

@@ -27,6 +27,7 @@ def config_to_resume(workdir: pathlib.Path, allow_code: bool) -> ConfigDict:
         check_code(workdir, f"config.{key}", name, allow_code)
     return config_lib.without_idle_values(config)
 
+
 MAY_CHANGE = ("source", "class_names")  # the data may have another place now, and a class another name
 
 

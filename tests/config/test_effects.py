@@ -22,8 +22,6 @@ IDLE = [  # an experiment, values, and the key that they leave without effect wi
     ("ddpm_digits", {"optim.name": "adamw", "optim.no_decay": (".*",)}, r"optim\.no_decay.*weight_decay"),
     ("ddpm_digits", {"ema.horizon": 0.1, "ema.decay": 0.9}, r"ema\.decay=0\.9 .*ema\.horizon=0\.0"),
     ("ddpm_digits", {"ema.horizon": 0.0, "ema.warmup": False}, r"ema\.warmup=False .*horizon or"),
-    ("ddpm_digits", {"data.filter": "box"}, r"data\.filter='box' .*data\.size"),
-    ("ddpm_digits", {"data.crop": "center"}, r"data\.crop"),
     ("ddpm_digits", {"init_fresh": (".*",)}, r"init_fresh.*init_from"),
     ("ddpm_digits", {"diffusion.vlb_weight": 0.1}, r"vlb_weight.*loss=hybrid"),
     ("ddpm_digits", {"diffusion.snr_gamma": 1.0}, r"snr_gamma.*weighting=min_snr"),
@@ -53,8 +51,6 @@ LIVE = [
     ("ddpm_digits", {"optim.name": "adamw", "optim.weight_decay": 0.1, "optim.no_decay": (".*",)}),
     ("ddpm_digits", {"optim.name": "sgd", "optim.momentum": 0.5}),
     ("ddpm_digits", {"ema.horizon": 0.0, "ema.decay": 0.9, "ema.warmup": False}),
-    ("ddpm_digits", {"data.size": 16, "data.crop": "center", "data.filter": "box"}),
-    ("ddpm_digits", {"data.source": 'folder("x", size=16)', "data.filter": "box"}),
     (
         "gan_digits",
         {"optim.name": "sgd", "optim.generator.name": "adam", "optim.generator.b1": 0.1, "optim.momentum": 0.1},

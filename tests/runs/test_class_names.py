@@ -156,12 +156,15 @@ def test_a_class_may_be_renamed(tmp_path):
 
 
 def test_a_damaged_description_of_classes_is_one_line(tmp_path):
-    (tmp_path / "data.json").write_text('{"listing": 7}')
-    with pytest.raises(StorageError, match="listing must be 1 or 2, got 7"):
+    facts = {"source": "digits", "split": "train", "fingerprint": "", "count": 1, "num_classes": 0}
+    facts |= {"image_shape": [8, 8, 1], "listing": 7}
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    with pytest.raises(StorageError, match="listing must be 1 or 2, it is 7"):
         workdir_lib.listing_of(tmp_path)
     for bad in ("cat", ["cat"], [1, 2]):
-        with pytest.raises(StorageError, match="class_names must be a list of 2 names"):
-            workdir_lib.class_names_of(tmp_path, {"num_classes": 2, "class_names": bad})
+        (tmp_path / "data.json").write_text(json.dumps(facts | {"listing": 2, "num_classes": 2, "class_names": bad}))
+        with pytest.raises(StorageError, match=r"class_names must be a list of (2 )?names"):
+            workdir_lib.read_data(tmp_path)
 
 
 def test_a_teacher_of_classes_in_another_order_is_refused(tmp_path):
