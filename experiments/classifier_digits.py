@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.05
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
-    config.expect = (promise("accuracy", 0.993, 0.007, reference_split="test", n_reference=297),)
+    config.expect = (promise("accuracy", 0.993, 0.007, data="digits", reference_split="test", n_reference=297),)
     if variant == "tiny":
         tiny(config, channels=(4, 4), features=8)
     return config

@@ -28,10 +28,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema.horizon = 0.05
     config.log.every = 200
     config.eval.metrics = ("accuracy",)
-    config.expect = (promise("accuracy", 0.994, 0.003, reference_split="test", n_reference=10_000),)
+    held_out = {"reference_split": "test", "n_reference": 10_000}
+    config.expect = (promise("accuracy", 0.994, 0.003, data="mnist", **held_out),)
     if variant == "fashion":
         config.data.source = "idx:data/fashion_mnist"
-        config.expect = (promise("accuracy", 0.921, 0.005, reference_split="test", n_reference=10_000),)
+        config.expect = (promise("accuracy", 0.921, 0.005, data="fashion_mnist", **held_out),)
     if variant == "tiny":
         tiny(config, channels=(4, 4), features=8)
     return config

@@ -30,11 +30,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = ("fd_digits", "agreement_digits", "nn_distance_ratio", "psnr", "ssim", "nll")
     config.eval.update(timesteps=(100, 250, 500), likelihoods=("vlb",))
     protocol = {"n_generated": 1000, "sampler": "ddim", "steps": 50, "guidance_scale": 1.0, "weights": "ema"}
+    protocol["data"] = "digits"
     config.expect = (
         promise("agreement_digits", 0.97 if variant == "epsilon" else 0.985, 0.015, **protocol),
         promise("fd_digits", 11.0, 4.0, **protocol, reference_split="test"),
         promise("nn_distance_ratio", 1.0, 0.2, **protocol, reference_split="test"),
-        promise("nll", BITS.get(variant, 4.6), 0.15, likelihood="vlb", strata=50),
+        promise("nll", BITS.get(variant, 4.6), 0.15, data="digits", likelihood="vlb", strata=50),
     )
 
     if variant == "linear":

@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.update(batch_size=64, epochs=0.0, steps=3600)
         config.optim.update(learning_rate=1e-3, warmup=200)
     if variant == "small":
-        held_out = {"reference_split": "test", "n_reference": 10_000, "weights": "ema"}
+        held_out = {"data": "mnist", "reference_split": "test", "n_reference": 10_000, "weights": "ema"}
         sampled = {"n_generated": 1000, "sampler": "ddim", "steps": 50, "guidance_scale": 1.0}
         config.expect = (
             promise("nn_distance_ratio", 1.1, 0.1, **held_out, **sampled),

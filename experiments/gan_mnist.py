@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = tuple(f"{family}_{data}" for family in ("fd", "recall", "precision", "class_share_min"))
     config.eval.num_samples = 2000
     if variant in FRECHET:
-        sampled = {"n_generated": 2000, "weights": "ema"}
+        sampled = {"data": data, "n_generated": 2000, "weights": "ema"}
         held_out = sampled | {"reference_split": "test", "n_reference": 10_000}
         config.expect = (
             promise(f"class_share_min_{data}", 0.08, 0.05, **sampled),

@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.metrics = ("nll", "fd_digits", "nn_distance_ratio", "psnr", "ssim")
     config.eval.likelihoods = ("elbo", "iwae(samples=500)")
     if not variant:
-        config.expect = (promise("nll", 3.68, 0.1, likelihood="elbo", reference_split="test"),)
+        config.expect = (promise("nll", 3.68, 0.1, data="digits", likelihood="elbo", reference_split="test"),)
 
     if variant in ("autoencoder", "denoising", "vq"):
         config.vae.latent = "vq" if variant == "vq" else "none"

@@ -39,9 +39,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.update(metrics=("nll", f"fd_{data}", "psnr", "ssim"), batch_size=500)
     config.eval.likelihoods = ("elbo", "iwae(samples=500, images=1000)", "iwae(samples=5000, images=100)")
     if variant in NLL:
-        config.expect = (promise("nll", *NLL[variant], likelihood="elbo", n_reference=10_000),)
+        config.expect = (promise("nll", *NLL[variant], data=data, likelihood="elbo", n_reference=10_000),)
     if variant in PSNR:
-        config.expect = (promise("psnr", PSNR[variant], 0.7, n_reference=10_000),)
+        config.expect = (promise("psnr", PSNR[variant], 0.7, data=data, n_reference=10_000),)
 
     if variant in ("gaussian", "fashion"):
         config.vae.update(likelihood="gaussian", binarize="none")

@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval.update(metrics=("nll", "fd_mnist", "psnr", "ssim"), batch_size=1000, likelihoods=("elbo",))
     if variant != "tiny":
         bound = 90.1 if variant == "binarized" else 105.6
-        config.expect = (promise("nll", bound, 0.7, likelihood="elbo", n_reference=10_000),)
+        config.expect = (promise("nll", bound, 0.7, data="mnist", likelihood="elbo", n_reference=10_000),)
 
     if variant == "binarized":
         config.model.update(hidden=(512, 512), latent_dim=50, activation="swish")

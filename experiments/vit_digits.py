@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
     reached = (0.99, 0.01) if variant == "distilled" else (0.985, 0.015)
-    config.expect = (promise("accuracy", *reached, reference_split="test", n_reference=297),)
+    config.expect = (promise("accuracy", *reached, data="digits", reference_split="test", n_reference=297),)
 
     size = ":tiny" if variant.startswith("tiny") else ""
     if variant.endswith("distilled"):

@@ -32,8 +32,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.log.every = 100
     config.eval.metrics = ("accuracy",)
     reached = {"": (0.99, 0.004), "fashion": (0.862, 0.015)}
+    held_out = {"data": "fashion_mnist" if variant == "fashion" else "mnist", "n_reference": 10_000}
     if variant in reached:
-        config.expect = (promise("accuracy", *reached[variant], reference_split="test", n_reference=10_000),)
+        config.expect = (promise("accuracy", *reached[variant], **held_out, reference_split="test"),)
 
     if variant == "fashion":
         config.data.source = "idx:data/fashion_mnist"

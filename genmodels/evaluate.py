@@ -4,7 +4,6 @@ python -m genmodels.evaluate --workdir=DIR [--metrics=a,b] --out=FILE.json [--ch
 python -m genmodels.evaluate --generated=PATH --reference=PATH --metrics=a,b --out=FILE.json [--extractor=..]
 """
 
-import functools
 import pathlib
 
 from absl import flags
@@ -17,7 +16,7 @@ GENERATED = value_flags.define_path("generated", None, "Images to score: .npz, f
 REFERENCE = value_flags.define_path("reference", None, "Images to compare with: the same kinds.")
 METRICS = value_flags.define_list("metrics", None, "Metrics; default: the run's config.eval.metrics; empty: pictures.")
 OUT = value_flags.define_path("out", None, "JSON file to write.", required=True)
-CHECK = flags.DEFINE_bool("check", False, "Compare with the run's config.expect; exit 1 when a metric falls short.")
+CHECK = flags.DEFINE_bool("check", False, "Exit 1 when a result is short of config.expect on the data of the promise.")
 NUM = flags.DEFINE_integer("num", None, "Samples to draw; default: the run's config.eval.num_samples.", lower_bound=1)
 SPLIT = flags.DEFINE_enum("split", None, ("train", "test"), "Split to compare with; default: config.eval.split.")
 LIKELIHOODS = value_flags.define_list("likelihoods", None, "What nll measures, e.g. elbo,iwae(samples=5, images=10).")
@@ -49,7 +48,7 @@ def main() -> int:
     from genmodels import scoring
     from genmodels.core.files import check_writable
     from genmodels.errors import EXIT_EXPECTATION_MISSED, ConfigError
-    from genmodels.evaluators.expectations import compare
+    from genmodels.evaluators import expectations
     from genmodels.reporting.files import read_results, write_results
     from genmodels.runs import workdir
 
@@ -62,16 +61,17 @@ def main() -> int:
         results = scoring.of_paths(*scored, metrics or (), options)
     else:
         expect = workdir.read_config(pathlib.Path(scored)).expect
+        data = workdir.read_data(pathlib.Path(scored))
         if CHECK.value and not expect:
             raise ConfigError(f"--check: config.expect of {scored} is empty, so there is nothing to check")
-        run = functools.partial(scoring.of_run, scored, metrics, NUM.value, CHECKPOINT.value, split=SPLIT.value)
+        asked: dict = {"split": SPLIT.value, "sampling": sampling, "likelihoods": kinds, "metric_options": options}
         code = code_flags.ALLOW_CODE.value
-        results = run(sampling=sampling, likelihoods=kinds, metric_options=options, allow_code=code)
+        results = scoring.of_run(scored, metrics, NUM.value, CHECKPOINT.value, allow_code=code, **asked)
     write_results(out, results)
     print(f"results in {out}")
-    checks = compare(read_results(out), expect) if CHECK.value else []
-    print(*(check.line() for check in checks), sep="\n", end="\n" if checks else "")
-    return 0 if all(check.met for check in checks) else EXIT_EXPECTATION_MISSED
+    checks = expectations.compare(read_results(out), expect, data) if CHECK.value else []
+    print(*expectations.lines(checks), sep="\n", end="\n" if checks else "")
+    return 0 if all(check.passed for check in checks) else EXIT_EXPECTATION_MISSED
 
 
 if __name__ == "__main__":

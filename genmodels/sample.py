@@ -40,7 +40,8 @@ def main() -> None:
     start = time.perf_counter()
     images = run.sample(NUM.value, LABELS.value, SEED.value, guidance, **options)
     seconds = time.perf_counter() - start
-    caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}, guidance {guidance:g}"
+    caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}"
+    caption += f", guidance {guidance:g}" if run.guided else ""
     caption += "".join(f", {name} {value}" for name, value in options.items())
     labels, names = run.sample_labels(NUM.value, LABELS.value), run.data.class_names
     if labels is not None and names:

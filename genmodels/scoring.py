@@ -32,6 +32,7 @@ from genmodels.evaluators import (
     load_weights,
     need,
     pairs,
+    protocol,
     resolve,
     statistics,
 )
@@ -55,13 +56,13 @@ def _collect(metrics: Metrics, context: Context) -> list[Result]:
     results = []
     for result in evaluate(metrics, context):
         results.append(result)
-        protocol = result.protocol
-        where = "".join(f" [{key} {protocol[key]}]" for key in ("timestep", "likelihood") if key in protocol)
-        found = (protocol[key] for key in COUNTS if key in protocol)
+        entries = result.protocol
+        where = "".join(f" [{key} {entries[key]}]" for key in ("timestep", "likelihood") if key in entries)
+        found = (entries[key] for key in COUNTS if key in entries)
         counts = " against ".join(f"{count:,}" if isinstance(count, int) else count for count in found)
         print(f"{result.name}{where}: {result.value:.4g}" + (f"   N {counts}" if counts else ""), flush=True)
-        if "warning" in protocol:
-            print(f"note: {result.name}: {protocol['warning']}", flush=True)
+        if "warning" in entries:
+            print(f"note: {result.name}: {entries['warning']}", flush=True)
     return results
 
 
@@ -201,6 +202,7 @@ class Asked:
       likelihoods: the kinds to measure, see `evaluators.likelihood`.
       num: the number of samples to draw, if any metric needs samples.
       sampling: how to draw them where not as the run's config.sampler says.
+      checkpoint: latest, best or a step.
     """
 
     metrics: Metrics
@@ -209,6 +211,13 @@ class Asked:
     likelihoods: tuple[str, ...]
     num: int
     sampling: Mapping[str, Any]
+    checkpoint: str
+
+    def model(self, run: Run) -> dict[str, Any]:
+        """Protocol entries that say which model of the run is measured."""
+        chosen = {"selected_from": f"the checkpoints by least {run.config.checkpoint.best}"}
+        entries = {"family": run.config.task, "checkpoint_step": run.step, "weights": run.weights}
+        return entries | (chosen if self.checkpoint == "best" else {})
 
     @property
     def draws(self) -> bool:
@@ -224,13 +233,14 @@ def _asked_of(
     sampling: Mapping[str, Any],
     likelihoods: tuple[str, ...] | None,
     metric_options: Mapping[str, Any],
+    checkpoint: str,
 ) -> Asked:
     """What is asked of a run, checked as far as that takes no data; see `of_run`."""
     settings = run.config.eval
     default, options = _asked({**settings, **metric_options})  # older runs lack some keys
     wanted = tuple(settings.get("likelihoods", ())) if likelihoods is None else likelihoods
     metrics = resolve(tuple(settings.metrics) if names is None else names, default)
-    asked = Asked(metrics, options, split or settings.split, wanted, num or settings.num_samples, sampling)
+    asked = Asked(metrics, options, split or settings.split, wanted, num or settings.num_samples, sampling, checkpoint)
     functions, data = run.predictor.task.predict, run.data
     check_run(metrics, functions, data.image_shape, asked.split, settings.timesteps, wanted, data.fields)
     if likelihoods is not None and not need(metrics, "likelihoods"):
@@ -244,10 +254,9 @@ def _asked_of(
 def _samples(run: Run, asked: Asked) -> ImageSet:
     """The samples that the metrics need, with how they were drawn."""
     images = _draw(run, asked.num, run.config.eval.seed, asked.sampling)
-    how = dict(run.predictor.task.predict["sample"].options) | {"guidance": 1.0} | dict(asked.sampling)
-    guidance = how.pop("guidance")
     labels, names = run.sample_labels(asked.num), run.data.class_names
-    return ImageSet(images, labels, how | {"guidance_scale": guidance}, class_names=names)
+    how = run.how_drawn(asked.sampling) | ({} if labels is None else {"labels": "all classes in turn"})
+    return ImageSet(images, labels, how | {protocol.OPTIONS: list(how)}, class_names=names)
 
 
 def _shown(run: Run, asked: Asked) -> list[str]:
@@ -285,12 +294,7 @@ def _context(
         training=_as_set(training, "training", lazy=True),
         predict=run.predict,
         conditional=any({"image", "label"} <= set(function.inputs) for function in functions.values()),
-        protocol={
-            "checkpoint_step": run.step,
-            "weights": run.weights,
-            "seed": settings.seed,
-            "versions": _versions(),
-        },
+        protocol=asked.model(run) | {"seed": settings.seed, "versions": _versions()},
         timesteps=tuple(settings.timesteps),
         functions=functions,
         likelihoods=resolve_likelihoods(functions, asked.likelihoods, images) if measured else (),
@@ -327,7 +331,7 @@ def of_run(
     extractor = run.config.eval.get("extractor", "")
     if "extractor" not in metric_options and is_user_extractor(extractor):
         check_code(run.workdir, "config.eval.extractor", extractor, allow_code)
-    asked = _asked_of(run, names, num, split, sampling, likelihoods, metric_options)
+    asked = _asked_of(run, names, num, split, sampling, likelihoods, metric_options, checkpoint)
     reference, training = _data_of(run, asked.metrics, asked.split)
     check_counts(asked.metrics, asked.options, asked.num, None if reference is None else len(reference))
     if _shown(run, asked):

@@ -20,6 +20,7 @@ from genmodels.data import pipeline, transforms
 from genmodels.data.sources import make_source
 from genmodels.models.gan import Networks
 from genmodels.reporting import html
+from genmodels.reporting.files import write_results
 from genmodels.reporting.writers import read_metrics
 from genmodels.runs.inference import Run
 from genmodels.tasks.gan_predict import GANFunctions, GANNetworks
@@ -64,7 +65,7 @@ def test_it_is_resumed(old_run, capsys):
     assert [record["step"] for record in read_metrics(old_run / "metrics.jsonl")] == [2, 4, 6]
 
 
-def test_it_is_evaluated_and_reported(old_run):
+def test_it_is_evaluated_and_reported_beside_a_ddpm(old_run, scored):
     results = scoring.of_run(str(old_run), None, None, "latest")
     assert [result.name for result in results] == list(Run.load(old_run).config.eval.metrics)
     assert all(np.isfinite(result.value) for result in results)
@@ -72,3 +73,13 @@ def test_it_is_evaluated_and_reported(old_run):
     page = html.render([html.run_section(old_run)])
     for metric in ("loss", "discriminator_accuracy_real", "grad_norm_generator"):  # it has no curves.json
         assert metric in page
+    assert not {"guidance_scale", "sampler", "steps"} & results[0].protocol.keys()  # a GAN has no such options
+    write_results(old_run / "eval" / "result.json", results)
+    runs = {"DDPM": scored[0], "GAN": old_run}
+    table = html.comparison([html.run_section(path) | {"name": name} for name, path in runs.items()])
+    for metric in ("fd_digits", "nn_distance_ratio"):
+        (column,) = (column for column in table.columns if column.metric == metric)
+        assert sorted(column.ranking()) == ["DDPM", "GAN"]
+    assert table.made["GAN"] == "gan, ema weights, step 4, seed 0"
+    assert table.made["DDPM"].startswith("diffusion, sampler ddim, steps 4, spacing trailing, ")
+    assert "guidance 1.0, all classes in turn, " in table.made["DDPM"]

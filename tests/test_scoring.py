@@ -9,7 +9,6 @@ import pytest
 from genmodels import loop, scoring
 from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError, StorageError
-from genmodels.evaluators.expectations import compare
 from genmodels.reporting import files
 from tests.helpers import experiment
 
@@ -115,16 +114,6 @@ def test_infinite_values_survive_strict_json(tmp_path):
     text = (tmp_path / "r.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["results"][0]["value"] == "Infinity"
     assert files.read_results(tmp_path / "r.json")[0]["value"] == np.inf
-
-
-def test_expectations_are_one_sided_and_need_the_same_protocol():
-    rows = [{"name": "fd_digits", "value": 5.0, "protocol": {"n": 10}}, {"name": "psnr", "value": 20, "protocol": {}}]
-    promise = {"metric": "fd_digits", "value": 4.0, "tolerance": 0.5, "protocol": {"n": 10}}
-    assert [c.met for c in compare(rows, [promise])] == [False]
-    assert [c.met for c in compare(rows, [promise | {"value": 6.0}])] == [True]  # lower is better
-    assert [c.met for c in compare(rows, [promise | {"protocol": {"n": 11}}])] == [None]
-    assert [c.met for c in compare(rows, [{"metric": "psnr", "value": 25, "tolerance": 1}])] == [False]
-    assert [c.met for c in compare(rows, [{"metric": "psnr", "value": 15, "tolerance": 1}])] == [True]
 
 
 def test_paths_are_read_back_as_written_and_paired_metrics_see_equal_images(tmp_path):

@@ -30,9 +30,15 @@ def check_variant(variant: str, known: Iterable[str]) -> None:
         choose("variant", variant, [name for name in known if name])
 
 
-def promise(metric: str, value: float, tolerance: float, **protocol: Any) -> dict[str, Any]:
-    """An entry of `config.expect`: evaluation under this protocol is no worse than `value` by more than `tolerance`."""
-    return {"metric": metric, "value": value, "tolerance": tolerance, "protocol": protocol}
+def promise(metric: str, value: float, tolerance: float, *, data: str = "", **protocol: Any) -> dict[str, Any]:
+    """An entry of `config.expect`: evaluation under this protocol is no worse than `value` by more than `tolerance`.
+
+    Args:
+      data: what the promise was made on: digits, mnist or fashion_mnist, which are known by their contents, or a data
+        source; "" is the `config.data.source` of the experiment file. The promise is not checked on other data.
+    """
+    made_on = {"data": data} if data else {}
+    return {"metric": metric, "value": value, "tolerance": tolerance, "protocol": protocol} | made_on
 
 
 # At most so many of each, where the config has the key.

@@ -18,7 +18,7 @@ class Common:
       init_from: a work directory, or FILE.py[:VARIANT] to train first, whose parameters the run begins with.
       init_fresh: regular expressions; parameters that they match begin with new values all the same.
       frozen: regular expressions; parameters, "network/module/leaf", that they match are not trained.
-      expect: what the trained model should reach: ({"metric":, "value":, "tolerance":, "protocol": {}}, ...).
+      expect: what the trained model should reach: ({"metric":, "value":, "tolerance":, "protocol": {}, "data":}, ...).
     """
 
     task: str = "diffusion"

@@ -152,6 +152,8 @@ def check_values(config: ConfigDict, own: Mapping[str, Any] | None) -> None:
             )
         if not all(fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
             raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
+        if not fits(promise.get("data", ""), str):
+            raise ConfigError(f"config.expect: data of {promise['metric']} must be the name of a data source")
 
 
 def validate(config: ConfigDict, num_devices: int) -> None:

@@ -8,6 +8,7 @@ subset(split("npz:all.npz", test=0.1), classes=(3, 5))
 
 import ast
 import dataclasses
+import pathlib
 import re
 from typing import Any
 
@@ -82,3 +83,24 @@ def _value(keyword: ast.keyword) -> Any:
         return ast.literal_eval(keyword.value)
     except ValueError:
         raise ValueError(f"{ast.unparse(keyword)} is not a plain value; words must be in quotes") from None
+
+
+def may_be_one(a: str | Call, b: str | Call) -> bool:
+    """Whether two sources may be the same one, whose paths are written as seen from different folders.
+
+    "folder:photos" may be "folder:/home/photos". Options and the order of parts must be equal.
+
+    Raises:
+      ConfigError: one of them is not a source.
+    """
+    first, second = (parse(one) if isinstance(one, str) else one for one in (a, b))
+    if (first.name, first.options, len(first.args)) != (second.name, second.options, len(second.args)):
+        return False
+    return all(map(_may_be_one_argument, first.args, second.args))
+
+
+def _may_be_one_argument(a: str | Call, b: str | Call) -> bool:
+    if not (isinstance(a, str) and isinstance(b, str)) or (":" in a and ":" in b):
+        return may_be_one(a, b)
+    short, long = sorted((pathlib.PurePath(one).parts for one in (a, b)), key=len)
+    return long[len(long) - len(short) :] == short

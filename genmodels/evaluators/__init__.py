@@ -21,6 +21,7 @@ from genmodels.evaluators import (
 )
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import MOMENTS, Summaries
+from genmodels.evaluators.goals import DOWN, UP
 from genmodels.evaluators.metric_names import ExtractorDefaults
 from genmodels.extractors import ExtractorSpec, perceptual
 
@@ -37,8 +38,8 @@ __all__ = [
     "check_paths",
     "check_run",
     "evaluate",
+    "goal",
     "load_weights",
-    "lower_is_better",
     "need",
     "pairs",
     "resolve",
@@ -60,7 +61,7 @@ class Metric:
       family: name in `distribution.FAMILIES`; "" if it is not a distribution metric.
       extractor_spec: the extractor of a distribution metric.
       wants: what a distribution metric needs of each set of images, of `features.WANTS`.
-      lower_is_better: whether smaller values are better.
+      goal: the value that it improves towards, see `goals`.
     """
 
     evaluate: Callable[..., Iterator[Result]]
@@ -70,7 +71,7 @@ class Metric:
     family: str = ""
     extractor_spec: ExtractorSpec | None = None
     wants: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
-    lower_is_better: bool = False
+    goal: float = UP
 
 
 Metrics = Mapping[str, Metric]
@@ -79,26 +80,28 @@ DEFAULT = ExtractorDefaults()
 RECONSTRUCT = ("reconstruct", "denoise")
 
 METRICS = {
-    "nn_distance_ratio": Metric(memorization.nn_distance_ratio, ("generated", "reference", "held_out", "training")),
+    "nn_distance_ratio": Metric(
+        memorization.nn_distance_ratio,
+        ("generated", "reference", "held_out", "training"),
+        goal=memorization.AS_NEW_AS_HELD_OUT,
+    ),
     "psnr": Metric(reconstruction.psnr, ("reference", "timesteps"), RECONSTRUCT, pairs.psnr),
     "ssim": Metric(reconstruction.ssim, ("reference", "timesteps"), RECONSTRUCT, pairs.ssim),
     "ms_ssim": Metric(reconstruction.ms_ssim, ("reference", "timesteps"), RECONSTRUCT, pairs.ms_ssim),
-    "lpips": Metric(reconstruction.lpips, ("reference", "timesteps"), RECONSTRUCT, pairs.lpips, lower_is_better=True),
-    "nll": Metric(likelihood.nll, ("reference", "likelihoods"), lower_is_better=True),
+    "lpips": Metric(reconstruction.lpips, ("reference", "timesteps"), RECONSTRUCT, pairs.lpips, goal=DOWN),
+    "nll": Metric(likelihood.nll, ("reference", "likelihoods"), goal=DOWN),
     "accuracy": Metric(classification.accuracy, ("reference", "labels"), ("classify",)),
 }
 
 
-def lower_is_better(name: str) -> bool:
-    """Whether smaller values of a metric are better.
+def goal(name: str) -> float:
+    """The value that a metric improves towards, see `goals`.
 
     Raises:
       ConfigError: no metric has this name.
     """
     family = metric_names.family_of(name)
-    if family is not None:
-        return distribution.FAMILIES[family].lower_is_better
-    return METRICS[_known(name)].lower_is_better
+    return METRICS[_known(name)].goal if family is None else distribution.FAMILIES[family].goal
 
 
 def _known(name: str) -> str:
@@ -136,7 +139,7 @@ def _resolve(name: str, defaults: ExtractorDefaults) -> Metric:
         family=family,
         extractor_spec=extractor_spec,
         wants=wants,
-        lower_is_better=distribution.FAMILIES[family].lower_is_better,
+        goal=distribution.FAMILIES[family].goal,
     )
 
 

@@ -1,9 +1,7 @@
 """A table of results in which only results that were measured in the same way share a column; seeds are averaged.
 
-A column is one metric with every protocol entry that says how it was measured, down to the sampler and its
-steps. Entries that describe the measured model (its path, step and seed) may differ within a column, and so may entries
-that are themselves results (standard errors, the solver used). An entry that is not listed here as one of these counts
-as a part of the method.
+A column is one metric with every protocol entry that says how it was measured. A row is a model, and how its samples
+were made where they were made in several ways. `protocol` says which entry is which.
 """
 
 import dataclasses
@@ -13,27 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from genmodels.evaluators import lower_is_better
+from genmodels.evaluators import goal
+from genmodels.evaluators.goals import arrow, distance
+from genmodels.evaluators.protocol import describe, made, measured
 
-# Entries that may differ within a column, because they describe the measured model.
-SUBJECT = ("checkpoint_step", "generated", "generated_sha256", "seed", "versions")
-# Entries that may differ if the reference is identified by one of these hashes of its contents.
-LOCATION = {"reference": ("reference_sha256", "reference_statistics_sha256"), "reference_split": ("reference_sha256",)}
-# Entries that may differ because they are results. Solvers agree to 1e-8.
-OUTCOME = ("histogram", "std_over_subsets", "std_over_splits", "standard_error", "warning", "solver", "fitted_to_n")
-OUTCOME_PREFIX = "mean_"
 # The entries that label the columns of a metric if they differ, in order of preference.
-LABEL_KEYS = (
-    "timestep",
-    "likelihood",
-    "resize",
-    "samples",
-    "sampler",
-    "steps",
-    "guidance_scale",
-    "n_generated",
-    "n_reference",
-)
+LABEL_KEYS = ("timestep", "likelihood", "resize", "samples", "n_generated", "n_reference")
+OVER_SEEDS = "seed"  # the entry of which a row has several values
 MAX_VALUE_LENGTH = 60  # characters of a protocol value in a reason
 
 
@@ -86,13 +70,18 @@ class Column:
     cells: Mapping[str, Cell]
 
     @property
-    def lower_is_better(self) -> bool:
-        """Whether smaller values of the metric are better."""
-        return lower_is_better(self.metric)
+    def goal(self) -> float:
+        """The value that the metric improves towards, see `goals`."""
+        return goal(self.metric)
+
+    @property
+    def arrow(self) -> str:
+        """The direction of the better as a sign."""
+        return arrow(self.goal)
 
     def ranking(self) -> list[str]:
         """The rows from best to worst."""
-        return sorted(self.cells, key=lambda row: self.cells[row].value, reverse=not self.lower_is_better)
+        return sorted(self.cells, key=lambda row: distance(self.goal, self.cells[row].value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +89,8 @@ class Comparison:
     """A table of results.
 
     Attributes:
-      rows: subjects, in the order of the entries.
+      rows: subjects, in the order of the entries; a subject has a row for each way in which its samples were made.
+      made: row to a line that says how its samples were made.
       columns: grouped by metric, in the order of the entries.
       reasons: for each metric with several columns, a sentence that says why its results cannot share one.
     """
@@ -108,17 +98,7 @@ class Comparison:
     rows: tuple[str, ...]
     columns: tuple[Column, ...]
     reasons: tuple[str, ...]
-
-
-def measurement(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that say how a number was measured."""
-    return {
-        key: value
-        for key, value in protocol.items()
-        if key not in (*SUBJECT, *OUTCOME)
-        and not key.startswith(OUTCOME_PREFIX)
-        and not any(content_hash in protocol for content_hash in LOCATION.get(key, ()))
-    }
+    made: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _text(value: Any) -> str:
@@ -151,29 +131,78 @@ def _reason(metric: str, protocols: Sequence[Mapping[str, Any]]) -> str:
     return f"{metric} has {len(protocols)} columns that cannot be compared: they differ in {', '.join(parts)}."
 
 
-def _cells(metric: str, entries: Sequence[Entry]) -> dict[str, Cell]:
+def _cells(metric: str, entries: Sequence[tuple[str, Entry]]) -> dict[str, Cell]:
     by_row: dict[str, dict[Any, float]] = {}
-    for entry in entries:  # a later result for the same row and seed replaces an earlier one
-        seed = json.dumps([entry.seed, entry.result["protocol"].get("seed")])
-        by_row.setdefault(entry.subject, {})[seed] = float(entry.result["value"])
+    for row, entry in entries:  # a later result for the same row and seed replaces an earlier one
+        seed = json.dumps([entry.seed, entry.result["protocol"].get(OVER_SEEDS)])
+        by_row.setdefault(row, {})[seed] = float(entry.result["value"])
     cells = {}
     for row, values in by_row.items():
         over_seeds = np.array(list(values.values()))
         std = float(over_seeds.std(ddof=1)) if len(over_seeds) > 1 and np.isfinite(over_seeds).all() else None
         cells[row] = Cell(float(over_seeds.mean()), std, len(over_seeds))
     if len(cells) > 1:
-        best = (np.nanmin if lower_is_better(metric) else np.nanmax)([cell.value for cell in cells.values()])
-        cells = {row: dataclasses.replace(cell, best=bool(cell.value == best)) for row, cell in cells.items()}
+        distances = {row: distance(goal(metric), cell.value) for row, cell in cells.items()}
+        least = min(distances.values())
+        ranked = {row: far == least and not np.isnan(cells[row].value) for row, far in distances.items()}
+        cells = {row: dataclasses.replace(cell, best=ranked[row]) for row, cell in cells.items()}
     return cells
+
+
+def _states_part_of(way: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether all entries of a way are entries of the other."""
+    return all(key in other and other[key] == value for key, value in way.items())
+
+
+def _way(entry: Entry) -> dict[str, Any]:
+    """How the samples of a result were made, whatever the seed."""
+    return {key: value for key, value in made(entry.result["protocol"]).items() if key != OVER_SEEDS}
+
+
+def _ways(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The ways in which the samples of one subject were made.
+
+    A result that needs no samples states a part of a way only, such as the checkpoint; that is no way of its own.
+    """
+    distinct: list[dict[str, Any]] = []
+    for way in map(_way, entries):
+        if not any(_states_part_of(way, other) for other in distinct):
+            distinct = [*(other for other in distinct if not _states_part_of(other, way)), way]
+    return distinct
+
+
+def _rows(entries: Sequence[Entry]) -> tuple[list[str], dict[str, str]]:
+    """The row of each entry, and each row with a line on how its samples were made."""
+    of_subject: dict[str, list[Entry]] = {}
+    for entry in entries:
+        of_subject.setdefault(entry.subject, []).append(entry)
+    ways = {subject: _ways(members) for subject, members in of_subject.items()}
+    rows = []
+    way_of: dict[str, dict[str, Any]] = {}
+    seeds: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        known = ways[entry.subject]
+        way = next(one for one in known if _states_part_of(_way(entry), one))
+        differing = {key: value for key, value in way.items() if any(one.get(key) != value for one in known)}
+        row = ", ".join(filter(None, (entry.subject, describe(differing))))
+        rows.append(row)
+        way_of[row] = way
+        seed = entry.result["protocol"].get(OVER_SEEDS)
+        seeds.setdefault(row, {}).update({} if seed is None else {str(seed): None})
+    lines = {
+        row: describe(way | ({OVER_SEEDS: ", ".join(seeds[row])} if seeds[row] else {})) for row, way in way_of.items()
+    }
+    return rows, lines
 
 
 def compare(entries: Iterable[Entry]) -> Comparison:
     """Groups results into columns that can be ranked, and says for each metric why it has more than one."""
     entries = list(entries)
-    groups: dict[str, dict[str, list[Entry]]] = {}
-    for entry in entries:
-        key = json.dumps(measurement(entry.result["protocol"]), sort_keys=True, default=str)
-        groups.setdefault(entry.result["name"], {}).setdefault(key, []).append(entry)
+    rows, ways = _rows(entries)
+    groups: dict[str, dict[str, list[tuple[str, Entry]]]] = {}
+    for row, entry in zip(rows, entries, strict=True):
+        key = json.dumps(measured(entry.result["protocol"]), sort_keys=True, default=str)
+        groups.setdefault(entry.result["name"], {}).setdefault(key, []).append((row, entry))
     columns, reasons = [], []
     for metric, by_protocol in groups.items():
         protocols = [json.loads(key) for key in by_protocol]
@@ -181,4 +210,4 @@ def compare(entries: Iterable[Entry]) -> Comparison:
             reasons.append(_reason(metric, protocols))
         for label, protocol, members in zip(_labels(protocols), protocols, by_protocol.values(), strict=True):
             columns.append(Column(metric, label, protocol, _cells(metric, members)))
-    return Comparison(tuple(dict.fromkeys(entry.subject for entry in entries)), tuple(columns), tuple(reasons))
+    return Comparison(tuple(dict.fromkeys(rows)), tuple(columns), tuple(reasons), ways)

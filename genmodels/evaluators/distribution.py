@@ -19,6 +19,7 @@ from genmodels.errors import ConfigError, DataError
 from genmodels.evaluators import metric_names
 from genmodels.evaluators.base import Context, ImageSet, Options, Result, Statistics
 from genmodels.evaluators.features import CLASSES, FEATURES, HISTOGRAM, MOMENTS, SCORES, Summaries, Summary, present
+from genmodels.evaluators.goals import DOWN, UP
 from genmodels.evaluators.metric_names import PUBLISHED, may_have_published_name, result_name
 from genmodels.extractors import Extractor, ExtractorSpec, inception, is_published
 from genmodels.metrics import frechet, kernel, precision_recall
@@ -34,13 +35,13 @@ class Family:
     Attributes:
       measure: maps (context, a Summary for each set of which something is wanted) to (value, protocol entries).
       generated, reference: what it wants of each set of images, of `features.WANTS`.
-      lower_is_better: whether smaller values are better.
+      goal: the value that it improves towards, see `goals`.
     """
 
     measure: Callable[..., Measured]
     generated: frozenset[str]
     reference: frozenset[str] = frozenset()
-    lower_is_better: bool = False
+    goal: float = UP
 
 
 def _deficient(dimension: int, **counts: int | None) -> dict[str, str]:
@@ -133,10 +134,10 @@ def _class_share_min(context: Context, generated: Summary) -> Measured:
 
 ONLY_MOMENTS, ONLY_FEATURES = frozenset({MOMENTS}), frozenset({FEATURES})
 FAMILIES = {
-    "fd": Family(_fd, ONLY_MOMENTS, ONLY_MOMENTS, lower_is_better=True),
-    "sfd": Family(_fd, ONLY_MOMENTS, ONLY_MOMENTS, lower_is_better=True),
-    "fd_infinity": Family(_fd_infinity, ONLY_FEATURES, ONLY_MOMENTS, lower_is_better=True),
-    "kd": Family(_kd, ONLY_FEATURES, ONLY_FEATURES, lower_is_better=True),
+    "fd": Family(_fd, ONLY_MOMENTS, ONLY_MOMENTS, goal=DOWN),
+    "sfd": Family(_fd, ONLY_MOMENTS, ONLY_MOMENTS, goal=DOWN),
+    "fd_infinity": Family(_fd_infinity, ONLY_FEATURES, ONLY_MOMENTS, goal=DOWN),
+    "kd": Family(_kd, ONLY_FEATURES, ONLY_FEATURES, goal=DOWN),
     "cs": Family(_cs, frozenset({SCORES})),
     "precision": Family(_manifold("precision"), ONLY_FEATURES, ONLY_FEATURES),
     "recall": Family(_manifold("recall"), ONLY_FEATURES, ONLY_FEATURES),

@@ -95,7 +95,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       StorageError: it is not a work directory, or a file in it cannot be read.
     """
-    config = read_config(workdir)
+    config, described = read_config(workdir), read_data(workdir)
     records = read_metrics(workdir / "metrics.jsonl")
     evaluations = _evaluations(workdir)
     results = [result for evaluation in evaluations for result in evaluation["results"]]
@@ -105,11 +105,11 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "workdir": str(workdir),
         "summary": records[-1] if records else None,
         "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
-        "data": read_data(workdir),
+        "data": described,
         "plots": _training_plots(workdir, records),
         "pictures": [_picture(path) for path in _picture_paths(workdir)],
         "evaluations": evaluations,
-        "checks": compare(results, config.to_dict().get("expect", ())),
+        "checks": compare(results, config.to_dict().get("expect", ()), described),
         "config": to_json(config),
         "flat": flatten(config.to_dict()),
         "parameters": parameters.read_text(encoding="utf-8") if parameters.exists() else "",

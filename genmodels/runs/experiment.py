@@ -59,7 +59,14 @@ def load(flag: str, value: str) -> ConfigDict:
         config = module["get_config"](*([variant] if variant else []))
         if not isinstance(config, ConfigDict):
             raise ConfigError(f"get_config must return a ConfigDict, it returned {type(config).__name__}")
-        return config_lib.completed(config)
+        return _with_data_of_promises(config_lib.completed(config))
+
+
+def _with_data_of_promises(config: ConfigDict) -> ConfigDict:
+    """The config whose promises name the data that they were made on, before the command line names other data."""
+    source = {"data": config.data.source}
+    config.expect = tuple(source | dict(one) if isinstance(one, Mapping) else one for one in config.expect)
+    return config
 
 
 @contextlib.contextmanager

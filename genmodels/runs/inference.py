@@ -264,6 +264,21 @@ class Run:
         """
         return self.predictor.task.predict[choose("predict function", "sample", self.predictor.task.predict)]
 
+    @property
+    def guided(self) -> bool:
+        """Whether samples can be drawn with classifier-free guidance."""
+        return "guidance_scale" in self.sampling().optional
+
+    def how_drawn(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of `sample` by name, for a protocol: `chosen` ones and the others as they are by default.
+
+        Args:
+          chosen: of the options and `guidance`; "guidance_scale" is among the result only where the run can be guided.
+        """
+        options = dict(self.sampling().options) | dict(chosen)
+        guidance = options.pop("guidance", 1.0)
+        return options | ({"guidance_scale": guidance} if self.guided else {})
+
     def sample(
         self, num: int, labels: Any = None, seed: int = 0, guidance: float = 1.0, **options: Any
     ) -> UInt8[np.ndarray, "num height width channel"]:
@@ -289,7 +304,7 @@ class Run:
         chosen = self.sample_labels(num, labels)
         inputs = {} if chosen is None else {"label": chosen}
         if guidance != 1.0:
-            if "guidance_scale" not in self.sampling().optional:
+            if not self.guided:
                 raise ConfigError("guidance needs a conditional model that was trained with label dropout")
             inputs["guidance_scale"] = np.full(num, guidance, np.float32)
         for batch in self.predictor.batches(self.variables, "sample", num, inputs, seed=seed, **options):

@@ -17,10 +17,11 @@ from genmodels.evaluators import (
     Statistics,
     distribution,
     evaluate,
-    lower_is_better,
+    goal,
     metric_names,
     resolve,
 )
+from genmodels.evaluators.goals import DOWN, UP
 from genmodels.extractors import ExtractorSpec, NetworkExtractor, inception
 from genmodels.metrics import frechet
 from genmodels.metrics.moments import Moments
@@ -144,10 +145,13 @@ def test_names_and_flags_together_choose_the_extractor(name, default, extractor_
 
 
 def test_distances_improve_downwards_and_scores_upwards():
-    assert all(map(lower_is_better, ("fid[clean]", "fd_digits", "kd_own", "sfid[tf1]", "fd_infinity_mnist", "lpips")))
-    assert not any(map(lower_is_better, ("is[clean]", "cs_digits", "precision_digits", "recall", "psnr", "ms_ssim")))
+    assert {
+        goal(name) for name in ("fid[clean]", "fd_digits", "kd_own", "sfid[tf1]", "fd_infinity_mnist", "lpips", "nll")
+    } == {DOWN}
+    assert {goal(name) for name in ("is[clean]", "cs_digits", "precision_digits", "recall", "psnr", "ms_ssim")} == {UP}
+    assert goal("nn_distance_ratio") == 1
     with pytest.raises(ConfigError, match="did you mean 'psnr'"):
-        lower_is_better("psnrr")
+        goal("psnrr")
 
 
 def test_every_number_says_how_it_was_measured():
