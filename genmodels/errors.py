@@ -1,7 +1,7 @@
 """Errors that a user can correct, each with the exit code that a scheduler acts on.
 
-0 done, 1 short of what the experiment expects on this data, 2 bad configuration (never retry), 3 diverged, 4 storage or data,
-85 preempted and saved (requeue), 130 Ctrl-C after saving. Anything else is a crash.
+0 done, 1 short of what the experiment expects on this data, 2 bad configuration (never retry), 3 diverged, 4 storage or
+data, 85 preempted and saved (requeue), 130 Ctrl-C after saving. Anything else is a crash.
 """
 
 import difflib

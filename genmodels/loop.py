@@ -29,10 +29,11 @@ from genmodels.data import pipeline, preflight, transforms
 from genmodels.data.augment import Augment
 from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
-from genmodels.errors import ConfigError, DataError, DivergedError, StorageError, choose
+from genmodels.errors import ConfigError, DataError, DivergedError, choose
 from genmodels.evaluators import sample_diagnostics
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import curves, pictures
+from genmodels.reporting.decoration import decoration
 from genmodels.reporting.writers import Meter, Writer
 from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.inference import Predictor
@@ -206,15 +207,13 @@ class Session:
         folder = self.workdir / "samples"
         try:
             drawn = pictures.while_training(self.predictor, self.state.variables(), self.plan.source, folder, step)
-        except (DataError, StorageError):
-            raise
-        except Exception as error:  # of a task's own function: a picture must not cost the steps since the last save
+            for classifier in self.sample_classifiers if "sample" in drawn else ():
+                self.sample_diagnostics |= sample_diagnostics.class_shares(drawn["sample"], classifier)
+        except Exception as error:  # of a task's own function, the data or the disk: a picture must not end the run
             self.writer.say(
                 f"warning: step {step}: no pictures: {type(error).__name__}: {' '.join(str(error).split())}"
             )
             return
-        for classifier in self.sample_classifiers if "sample" in drawn else ():
-            self.sample_diagnostics |= sample_diagnostics.class_shares(drawn["sample"], classifier)
         for line in sample_diagnostics.watch(self.sample_diagnostics) if step == self.plan.last_step else ():
             self.writer.say(f"warning: step {step}: {line}")
 
@@ -309,7 +308,8 @@ def _open_session(
         state = initial_state(plan.task, plan.source, config.seed, plan.parallel.state_shardings(plan.state))
         state = initialize(state, prerequisites.initial_params, prerequisites.initial_extra)
     if not (workdir / "data.png").exists():
-        preflight.save_sheet(workdir / "data.png", plan.source)
+        with decoration(workdir / "data.png"):
+            preflight.save_sheet(workdir / "data.png", plan.source)
     write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
     print(f"{workdir}: {plan.summary(first)}")
     return Session(

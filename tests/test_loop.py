@@ -8,7 +8,7 @@ import pytest
 
 from genmodels import loop, tasks
 from genmodels.core import grids
-from genmodels.errors import ConfigError, DivergedError, StorageError
+from genmodels.errors import ConfigError, DataError, DivergedError, StorageError
 from genmodels.evaluators import sample_diagnostics
 from genmodels.reporting import pictures
 from genmodels.reporting.writers import read_metrics
@@ -76,14 +76,29 @@ def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(small, valu
     assert words in note
 
 
-def test_pictures_that_fail_cost_no_step(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", [4, 6])
+def test_pictures_that_cannot_be_written_cost_no_step_and_do_not_end_the_run(
+    small, step, tmp_path, monkeypatch, capsys
+):
     def full(*args):
         raise StorageError("no space")
 
     monkeypatch.setattr(pictures, "save_grid", full)
-    with pytest.raises(StorageError, match="no space"):
-        loop.train(small("ddpm_digits"), tmp_path)
+    monkeypatch.setattr(loop.preflight, "save_sheet", full)
+    assert loop.train(small("ddpm_digits", **{"log.samples_every": step}), tmp_path) == 0
     assert int(final_state(tmp_path).step) == 6
+    said = capsys.readouterr().out
+    assert f"warning: step {step}: no pictures: StorageError: no space" in said
+    assert f"warning: {tmp_path}/data.png was not drawn: no space" in said
+
+
+def test_a_classifier_that_cannot_look_at_the_samples_is_a_warning(small, tmp_path, monkeypatch, capsys):
+    def damaged(*args):
+        raise DataError("weights/digits.npz has another sha256")
+
+    monkeypatch.setattr(loop.sample_diagnostics, "class_shares", damaged)
+    assert loop.train(small("ddpm_digits"), tmp_path) == 0
+    assert "warning: step 6: no pictures: DataError: weights/digits.npz" in capsys.readouterr().out
 
 
 def test_a_picture_that_a_task_cannot_draw_is_a_warning(small, tmp_path, monkeypatch, capsys):
@@ -141,7 +156,8 @@ def test_metrics_after_a_resume_have_every_step_once(small, tmp_path):
     config = small("ddpm_digits", **STEPS)
     loop.train(config, tmp_path, lambda step: 85 if step == 5 else None)
     path = tmp_path / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"step": 6, "loss": 9.0}\n{"step": 7, "lo')  # what a kill leaves behind
+    left = b'{"step": 6, "loss": 9.0}\n[6]\n\xff\xfe\n\x00\x00\n{"step": 7, "lo'  # by a kill, and by a disk that fails
+    path.write_bytes(path.read_bytes() + left)
     loop.train(config, tmp_path)
     assert [record["step"] for record in read_metrics(path)] == [2, 4, 6, 8]
     assert all(record["loss"] < 5 for record in read_metrics(path))

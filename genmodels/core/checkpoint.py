@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
+from genmodels.core.names import natural
 from genmodels.errors import StorageError
 
 PyTree = Any
@@ -229,7 +230,7 @@ class Checkpoints:
                     ) from error
                 self._warn(f"checkpoint {step} is damaged ({error}); trying the one before it")
                 self._set_aside(step)
-        damaged = sorted(path.name for path in self.folder.glob("corrupt-*"))
+        damaged = sorted((path.name for path in self.folder.glob("corrupt-*")), key=natural)
         if candidates or damaged:
             names = ", ".join(damaged) or ", ".join(map(str, candidates))
             raise StorageError(

@@ -4,20 +4,22 @@ import base64
 import importlib.resources
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jinja2
 
 from genmodels.config import flatten, nested, settings, to_json
 from genmodels.core.grids import read_captions
+from genmodels.core.names import natural
 from genmodels.evaluators.comparison import Comparison, Entry
 from genmodels.evaluators.comparison import compare as compare_results
 from genmodels.evaluators.expectations import compare
 from genmodels.reporting import curves, picture_files
+from genmodels.reporting.decoration import decoration
 from genmodels.reporting.files import read_results
 from genmodels.reporting.plots import Plot
-from genmodels.reporting.writers import read_metrics
+from genmodels.reporting.records import read_metrics
 from genmodels.runs.workdir import read_config, read_data
 from genmodels.tasks import TASKS
 
@@ -48,8 +50,9 @@ def _result_plots(results: list[dict[str, Any]]) -> list[Plot]:
     """The plots of the results that have a curve."""
     plots = []
     for curve in (result["curve"] for result in results if "curve" in result):
-        points = list(zip(map(float, curve["x"]), map(float, curve["y"]), strict=True))
-        plots.append(Plot(curve["title"], curve["x_label"], curve["y_label"], {curve["title"]: points}, "xy"))
+        with decoration("a result's curve"):
+            points = list(zip(map(float, curve["x"]), map(float, curve["y"]), strict=True))
+            plots.append(Plot(curve["title"], curve["x_label"], curve["y_label"], {curve["title"]: points}, "xy"))
     return plots
 
 
@@ -60,22 +63,35 @@ def _with_shares(counts: list[int]) -> list[tuple[int, float]]:
 
 def _tables(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The tables of the results that have one."""
-    tables = [result["table"] for result in results if "table" in result]
-    return [
-        table | {"rows": [(name, _with_shares(row)) for name, row in zip(table["names"], table["counts"], strict=True)]}
-        for table in tables
-    ]
+    tables = []
+    for table in (result["table"] for result in results if "table" in result):
+        with decoration("a result's table"):
+            rows = [(name, _with_shares(row)) for name, row in zip(table["names"], table["counts"], strict=True)]
+            tables.append({key: table[key] for key in ("title", "row_label", "column_label", "names")} | {"rows": rows})
+    return tables
 
 
-def _picture(path: pathlib.Path) -> dict[str, str]:
-    title, caption = read_captions(path)
-    data = base64.b64encode(path.read_bytes()).decode()
-    return {"title": title, "caption": caption, "data": f"data:image/png;base64,{data}"}
+def _pictures(paths: Iterable[pathlib.Path]) -> list[dict[str, str]]:
+    """The pictures with their captions; one that cannot be read is left out with a warning."""
+    found = []
+    for path in paths:
+        with decoration(path):
+            title, caption = read_captions(path)
+            data = base64.b64encode(path.read_bytes()).decode()
+            found.append({"title": title, "caption": caption, "data": f"data:image/png;base64,{data}"})
+    return found
+
+
+def _svg(plot: Plot) -> str:
+    """The plot as SVG; nothing, with a warning, if it cannot be drawn."""
+    with decoration(f"the plot {plot.title!r}"):
+        return plot.svg()
+    return ""
 
 
 def _evaluations(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The results of every file in eval/, oldest first."""
-    files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+    """The results of every file in eval/, oldest first; of one age, as copies have, in the order of their names."""
+    files = sorted((workdir / "eval").glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime, natural(path.name)))
     found = [(path.name, read_results(path)) for path in files]
     return [
         {"file": name, "results": results, "plots": _result_plots(results), "tables": _tables(results)}
@@ -107,12 +123,12 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "warnings": [(record["step"], line) for record in records for line in record.get("warnings", ())],
         "data": described,
         "plots": _training_plots(workdir, records),
-        "pictures": [_picture(path) for path in _picture_paths(workdir)],
+        "pictures": _pictures(_picture_paths(workdir)),
         "evaluations": evaluations,
         "checks": compare(results, config.to_dict().get("expect", ()), described),
         "config": to_json(config),
         "flat": flatten(config.to_dict()),
-        "parameters": parameters.read_text(encoding="utf-8") if parameters.exists() else "",
+        "parameters": parameters.read_text(encoding="utf-8", errors="replace") if parameters.exists() else "",
     }
 
 
@@ -156,4 +172,5 @@ def render(sections: list[dict[str, Any]]) -> str:
     """The whole page as HTML."""
     template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(template).render(sections=sections, comparison=comparison(sections))
+    table = comparison(sections)
+    return environment.from_string(template).render(sections=sections, comparison=table, svg=_svg)

@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+from genmodels.core.names import natural
+
 # The pictures of an evaluation are called as their predict function, but for these; `neighbours` belongs to none.
 FILES = {"sample": "grid", "reconstruct": "reconstructions", "interpolate": "interpolation"}
 REPORT_ORDER = ("grid", "reconstructions", "interpolation", "trajectory", "neighbours")
@@ -10,14 +12,15 @@ DRAWN_IN_TRAINING = re.compile(r"(.+)_(\d{6,})")  # the stem of a file: predict 
 
 
 def in_report(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The pictures of a run's samples/ in the order of the report.
+    """The pictures of a run's samples/ in the order of the report, names with numbers in the order of the numbers.
 
     An evaluation's pictures come last; before them those of training's last step whose function has none of them.
     """
-    found = {path.stem: path for path in sorted(folder.glob("*.png")) if path.stem.isidentifier()}
+    paths = sorted(folder.glob("*.png"), key=lambda path: natural(path.name))
+    found = {path.stem: path for path in paths if path.stem.isidentifier()}
     drawn = {stem: match for stem in found if (match := DRAWN_IN_TRAINING.fullmatch(stem))}
     last = max((int(match[2]) for match in drawn.values()), default=0)
     training = [s for s, m in drawn.items() if int(m[2]) == last and FILES.get(m[1], m[1]) not in found]
     known = {stem: place for place, stem in enumerate(REPORT_ORDER)}
-    evaluated = sorted(found.keys() - drawn.keys(), key=lambda stem: (known.get(stem, len(known)), stem))
-    return [found[stem] for stem in [*training, *evaluated]]
+    evaluated = [stem for stem in found if stem not in drawn]
+    return [found[stem] for stem in [*training, *sorted(evaluated, key=lambda stem: known.get(stem, len(known)))]]

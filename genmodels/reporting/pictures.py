@@ -7,11 +7,10 @@ a row. A new kind of model gets its pictures without a line here.
 """
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from genmodels.data.base import DataSource
 from genmodels.data.classes import names_in
 from genmodels.data.pixels import Pixels
 from genmodels.metrics.nearest import nearest_neighbours
+from genmodels.reporting.decoration import decoration
 from genmodels.reporting.picture_files import FILES
 from genmodels.runs.inference import Predictor, Run
 from genmodels.tasks import Predict
@@ -136,15 +136,6 @@ def while_training(
     return drawn
 
 
-@contextlib.contextmanager
-def _decoration(path: pathlib.Path) -> Iterator[None]:
-    """Turns any error of a picture into a warning: numbers must not be lost for a picture's sake."""
-    try:
-        yield
-    except Exception as error:  # of the drawing, of the data, or of a task's own function
-        print(f"warning: {path} was not drawn: {' '.join(str(error).split()) or type(error).__name__}", flush=True)
-
-
 def of_functions(run: Run, names: Iterable[str], source: DataSource, seed: int, options: Mapping[str, Any]) -> None:
     """Draws samples/<name>.png (or as FILES has it) of these predict functions; one that fails is a warning.
 
@@ -155,7 +146,7 @@ def of_functions(run: Run, names: Iterable[str], source: DataSource, seed: int, 
         predict = run.predictor.task.predict[name]
         chosen = {key: value for key, value in options.items() if key in predict.options}
         path = run.workdir / "samples" / f"{FILES.get(name, name)}.png"
-        with _decoration(path):
+        with decoration(path):
             sheet = draw(name, predict, functools.partial(run.predict, name, seed=seed, **chosen), source)
             if sheet is not None:
                 settings = "".join(f", {key} {value}" for key, value in {**predict.options, **chosen}.items())
@@ -166,7 +157,7 @@ def of_functions(run: Run, names: Iterable[str], source: DataSource, seed: int, 
 def samples(run: Run, images: Images, labels: Int[np.ndarray, " N"] | None, protocol: str) -> None:
     """Draws samples/grid.png of the samples that were measured, one class a column; a failure is a warning."""
     path = run.workdir / "samples" / "grid.png"
-    with _decoration(path):
+    with decoration(path):
         columns, chosen, by_class = EXAMPLES, images[: 10 * EXAMPLES], ""
         if labels is not None:
             classes = np.unique(labels)
@@ -179,7 +170,7 @@ def samples(run: Run, images: Images, labels: Int[np.ndarray, " N"] | None, prot
 def neighbours(run: Run, images: Images, training: Pixels) -> None:
     """Draws samples/neighbours.png, samples above their nearest training images; a failure is a warning."""
     path = run.workdir / "samples" / "neighbours.png"
-    with _decoration(path):
+    with decoration(path):
         distances, indices = nearest_neighbours(images[: 2 * EXAMPLES], training)
         rows = np.concatenate([images[: 2 * EXAMPLES], training[indices]])
         caption = (

@@ -28,7 +28,9 @@ class Plot:
 
     def svg(self) -> str:
         """The plot as an SVG element."""
-        with plt.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "genmodels"}):
+        with plt.rc_context(
+            {"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "genmodels", "text.parse_math": False}
+        ):
             figure, axes = plt.subplots(figsize=(4.6, 2.8), layout="constrained")
             for name, points in self.series.items():
                 marker = "." if len(points) < MAX_MARKED_POINTS else ""

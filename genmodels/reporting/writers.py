@@ -12,17 +12,9 @@ from typing import Any
 
 from genmodels.core.files import write_text
 from genmodels.core.state import Average
+from genmodels.reporting.records import read_metrics
 
 MIN_RECORDS_BETWEEN_WARNINGS = 10  # records without a warning, after which it is printed again
-
-
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, without lines that a kill cut short."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
-    return records
 
 
 class Meter:
@@ -99,7 +91,7 @@ class Writer:
         self._last = last
         self._live = sys.stdout.isatty()
         self._warning_ages: dict[str, int] = {}  # by kind of warning: how many records ago it was last due
-        kept = [record for record in read_metrics(self._path) if record["step"] <= first]
+        kept = [record for record in read_metrics(self._path, move_damage=True) if record["step"] <= first]
         self.resumed: dict[str, Any] = kept[-1] if kept else {}
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8")

@@ -12,6 +12,11 @@ from genmodels.reporting.picture_files import in_report
         ("sample_002000 grid", "grid"),  # an evaluation's grid is of the same function
         ("sample_002000 neighbours trajectory", "sample_002000 trajectory neighbours"),
         ("walk_000010 walk_000020 denoise grid", "walk_000020 grid denoise"),
+        ("sample_999000 sample_1200000", "sample_1200000"),
+        (
+            "sample_1200000 sample_1200000x walk_10 walk_9 walk_100",
+            "sample_1200000 sample_1200000x walk_9 walk_10 walk_100",
+        ),
         ("", ""),
     ],
 )

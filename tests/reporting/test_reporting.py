@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -259,3 +260,36 @@ def test_foreign_files_among_the_results(scored, tmp_path):
     (tmp_path / "run" / "eval" / "other.json").write_text("{}")
     with pytest.raises(StorageError, match=r"other\.json: not a result"):
         html.run_section(tmp_path / "run")
+
+
+def test_a_picture_a_plot_or_a_line_that_is_damaged_leaves_the_report_its_numbers(scored, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(scored[0], run)
+    (run / "samples" / "grid.png").write_bytes(b"\x89PNG and no more")
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\n{"step": 7, "grad_norm": Infinity}\n[7]\n{"step": 8, "lo')
+    curve = {"title": "$terms{", "x_label": "t", "y_label": "bits", "x": [np.inf], "y": [1.0]}
+    table = {"title": "a", "row_label": "b", "column_label": "c", "names": ["d"], "counts": []}
+    files.write_results(run / "eval" / "more.json", [Result("nll", 3.25, {}, curve={"x": [1]}, table=table)])
+    bad = json.dumps({"results": [{"name": "nll", "value": 1.5, "protocol": {}, "curve": curve}]})
+    (run / "eval" / "worse.json").write_text(bad)
+    page = html.render([html.run_section(run)])
+    for value in (3.25, 1.5):
+        assert f"{value:.4g}" in page
+    assert "<b>Denoising trajectory.</b>" in page
+    said = capsys.readouterr().out.splitlines()
+    assert sum("metrics.jsonl: lines 4, 6, 7 are damaged" in line for line in said) == 1
+    for what in ("samples/grid.png", "a result's curve", "a result's table", "the plot '$terms{'"):
+        assert sum(f"{what} was not drawn" in line for line in said) == 1
+
+
+def test_results_of_one_age_are_in_the_order_of_their_numbers(scored, tmp_path):
+    """Copies of a folder often are; then the last one is what a promise is held against."""
+    run = tmp_path / "run"
+    shutil.copytree(scored[0], run)
+    (run / "eval" / "result.json").unlink()
+    for step in (999000, 1200000, 20):
+        files.write_results(run / "eval" / f"step_{step}.json", [Result("psnr", float(step), {})])
+        os.utime(run / "eval" / f"step_{step}.json", (0, 0))
+    found = [evaluation["file"] for evaluation in html.run_section(run)["evaluations"]]
+    assert found == ["step_20.json", "step_999000.json", "step_1200000.json"]
