@@ -30,7 +30,7 @@ from genmodels.data.augment import Augment
 from genmodels.data.base import DataSource
 from genmodels.data.sources import from_config
 from genmodels.errors import ConfigError, DataError, DivergedError, choose
-from genmodels.evaluators import sample_diagnostics
+from genmodels.evaluators import choice, sample_diagnostics
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import curves, pictures
 from genmodels.reporting.decoration import decoration
@@ -219,30 +219,31 @@ class Session:
 
 
 def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
-    """The metrics of config.eval; prints a note where they cannot be measured on this run, which does not stop it.
+    """The metrics of config.eval that can be measured on this run; prints a note on those that cannot.
 
     Raises:
-      ConfigError: config.eval.metrics or config.expect names a metric that does not exist.
+      ConfigError: config.eval.metrics or config.expect names a metric that does not exist, or config.eval has a value
+        that no evaluation takes.
     """
-    settings = plan.config.eval
-    extractor = evaluators.ExtractorDefaults(settings.extractor, settings.resize, settings.layer)
-    metrics = evaluators.resolve(settings.metrics, extractor)
+    settings = plan.config.eval.to_dict()
+    choice.check_extractor(settings)
+    extractor = evaluators.ExtractorDefaults(settings["extractor"], settings["resize"], settings["layer"])
+    metrics = evaluators.resolve(settings["metrics"], extractor)
     evaluators.resolve([promise["metric"] for promise in plan.config.expect], extractor)
+    options = evaluators.Options.of(settings)
+    subject = choice.Subject(plan.task.predict, plan.data.image_shape, plan.data.fields)
+    choice.check_values(metrics, options, settings, subject)
+    chosen = choice.choose_metrics(metrics, options, settings, subject)
     try:
-        evaluators.check_run(
-            metrics,
-            plan.task.predict,
-            plan.data.image_shape,
-            settings.split,
-            settings.timesteps,
-            settings.likelihoods,
-            plan.data.fields,
-        )
-        if evaluators.need(metrics, "reference"):
-            from_config(plan.config.data, settings.split, listing=plan.listing)
+        if evaluators.need(chosen.metrics, "reference"):
+            reference = from_config(plan.config.data, settings["split"], listing=plan.listing)
+            chosen = choice.choose_by_counts(chosen, options, settings["num_samples"], len(reference))
     except (ConfigError, DataError) as error:
-        print(f"note: genmodels.evaluate will need other --metrics, --likelihoods or --split: {error}")
-    return metrics
+        print(f"note: genmodels.evaluate will need another --split: {error}")
+        chosen = choice.choose_metrics(metrics, options, {**settings, "split": "train"}, subject)
+    if chosen.left_out:
+        print(f"note: {chosen.note()}")
+    return chosen.metrics
 
 
 def train(

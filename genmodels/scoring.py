@@ -28,6 +28,7 @@ from genmodels.evaluators import (
     check_counts,
     check_paths,
     check_run,
+    choice,
     evaluate,
     load_weights,
     need,
@@ -71,8 +72,7 @@ def _asked(settings: Mapping[str, Any]) -> tuple[ExtractorDefaults, Options]:
     default = ExtractorDefaults(
         settings.get("extractor", ""), settings.get("resize", "none"), settings.get("layer", "")
     )
-    names = [field.name for field in dataclasses.fields(Options)]
-    return default, Options(**{name: settings[name] for name in names if name in settings})
+    return default, Options.of(settings)
 
 
 def of_paths(
@@ -203,6 +203,7 @@ class Asked:
       num: the number of samples to draw, if any metric needs samples.
       sampling: how to draw them where not as the run's config.sampler says.
       checkpoint: latest, best or a step.
+      left_out: {metric: why it cannot be measured on this run}, of config.eval.metrics where the caller names none.
     """
 
     metrics: Metrics
@@ -212,6 +213,7 @@ class Asked:
     num: int
     sampling: Mapping[str, Any]
     checkpoint: str
+    left_out: Mapping[str, str]
 
     def model(self, run: Run) -> dict[str, Any]:
         """Protocol entries that say which model of the run is measured."""
@@ -240,15 +242,32 @@ def _asked_of(
     default, options = _asked({**settings, **metric_options})  # older runs lack some keys
     wanted = tuple(settings.get("likelihoods", ())) if likelihoods is None else likelihoods
     metrics = resolve(tuple(settings.metrics) if names is None else names, default)
-    asked = Asked(metrics, options, split or settings.split, wanted, num or settings.num_samples, sampling, checkpoint)
     functions, data = run.predictor.task.predict, run.data
-    check_run(metrics, functions, data.image_shape, asked.split, settings.timesteps, wanted, data.fields)
+    split = split or settings.split
+    left_out: dict[str, str] = {}
+    if names is None:
+        subject = choice.Subject(functions, data.image_shape, data.fields)
+        metrics, left_out = choice.choose_metrics(metrics, options, {**settings, "split": split}, subject)
+    check_run(metrics, functions, data.image_shape, split, settings.timesteps, wanted, data.fields)
+    asked = Asked(metrics, options, split, wanted, num or settings.num_samples, sampling, checkpoint, left_out)
     if likelihoods is not None and not need(metrics, "likelihoods"):
         raise ConfigError(f"likelihoods: none of the metrics {', '.join(metrics)} is a likelihood; add nll")
     if sampling and not asked.draws:
         raise ConfigError(f"{', '.join(sampling)}: none of the metrics {', '.join(metrics)} is about samples")
     load_weights(metrics, options)
     return asked
+
+
+def _measurable(asked: Asked, by_default: bool, reference: int | None) -> Asked:
+    """What can be measured with so many images: by default what the data allows, with a note, else all or an error."""
+    if not by_default:
+        check_counts(asked.metrics, asked.options, asked.num, reference)
+        return asked
+    chosen = choice.Choice(dict(asked.metrics), dict(asked.left_out))
+    chosen = choice.choose_by_counts(chosen, asked.options, asked.num, reference)
+    if chosen.left_out:
+        print(f"note: {chosen.note()}", flush=True)
+    return dataclasses.replace(asked, metrics=chosen.metrics, left_out=chosen.left_out)
 
 
 def _samples(run: Run, asked: Asked) -> ImageSet:
@@ -320,7 +339,8 @@ def of_run(
     Without metrics only the pictures are made.
 
     Args:
-      names, num, split, likelihoods: of metrics ...; None takes the run's config.eval.
+      names, num, split, likelihoods: of metrics ...; None takes the run's config.eval, without the metrics that the
+        data or the model does not allow.
       sampling: how to draw samples where not as the run's config.sampler says: `guidance`, `sampler`, `steps` ...
       metric_options: extractor, resize, layer and fields of Options, where not as the run's config.eval says.
       allow_code: whether the task and the extractor that the run's config names may be code outside this package.
@@ -333,11 +353,12 @@ def of_run(
         check_code(run.workdir, "config.eval.extractor", extractor, allow_code)
     asked = _asked_of(run, names, num, split, sampling, likelihoods, metric_options, checkpoint)
     reference, training = _data_of(run, asked.metrics, asked.split)
-    check_counts(asked.metrics, asked.options, asked.num, None if reference is None else len(reference))
+    asked = _measurable(asked, names is None, None if reference is None else len(reference))
     if _shown(run, asked):
         check_writable(run.workdir / "samples")
     generated = _samples(run, asked) if asked.draws else None
     _leave_pictures(run, asked, generated, reference, training)
     if not asked.metrics:
-        print(f"no metrics are asked for; pictures are in {run.workdir / 'samples'}", flush=True)
+        none = "no metric can be measured" if asked.left_out else "no metrics are asked for"
+        print(f"{none}; pictures are in {run.workdir / 'samples'}", flush=True)
     return _collect(asked.metrics, _context(run, asked, generated, reference, training))

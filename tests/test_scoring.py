@@ -10,6 +10,7 @@ from genmodels import loop, scoring
 from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError, StorageError
 from genmodels.reporting import files
+from genmodels.runs.inference import Run, suggested_commands
 from tests.helpers import experiment
 
 
@@ -43,9 +44,77 @@ def test_nothing_is_sampled_for_metrics_that_are_not_about_samples(trained, tmp_
     assert "drawing" not in capsys.readouterr().out
     drawn = {path.name for path in (tmp_path / "run" / "samples").iterdir()} - before
     assert drawn == {"denoise.png"}  # the one picture that is made of images, not of samples
+    wanted = tuple(Run.load(trained).config.eval.metrics)
     with pytest.raises(ConfigError, match=r"needs held-out images.*--metrics=fd_digits,agreement_digits,psnr,ssim"):
-        scoring.of_run(str(trained), None, 10, "latest", split="train")
+        scoring.of_run(str(trained), wanted, 10, "latest", split="train")
     assert "drawing" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out", "measured", "on_train"),
+    [
+        ("vae_mnist_mlp", "fd_digits: the extractor digits takes images of 1 channel, these are 8x8x3", "nll psnr", ""),
+        (
+            "gan_digits",
+            "fd_digits (likewise recall_digits, class_share_min_digits): the extractor digits takes images of 1",
+            "nn_distance_ratio",
+            "nn_distance_ratio needs held-out images, not the train split; only pictures can be made",
+        ),
+    ],
+)
+def test_colour_images_get_the_metrics_that_they_allow(name, left_out, measured, on_train, tmp_path, capsys):
+    """The command that training suggests is one that works, with a held-out split and without."""
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, test_images=255 - pixels)
+    np.savez(tmp_path / "b.npz", images=pixels)
+    for file in "ab":
+        run, spec = tmp_path / file, f"npz:{tmp_path}/{file}.npz"
+        assert loop.train(experiment(name, **{"data.source": spec, "train.steps": 1}), run) == 0
+        notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: config.eval.metrics")]
+        (command,) = (line for line in suggested_commands(run) if "evaluate" in line)
+        split = "train" if "--split=train" in command else None
+        assert split == {"a": None, "b": "train"}[file]
+        results = scoring.of_run(str(run), None, 10, "latest", split=split, likelihoods=None)
+        found = {result.name for result in results}
+        assert found == set(() if split and on_train else measured.split())
+        said = capsys.readouterr().out
+        assert [line for line in said.splitlines() if line.startswith("note: config.eval.metrics")] == notes
+        assert left_out in notes[0]
+        assert not split or on_train in notes[0]
+        assert ("no metric can be measured; pictures are in" in said) == (not found)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"eval.resize": "cleen"}, r"unknown config\.eval\.resize 'cleen': did you mean 'clean'"),
+        ({"eval.layer": "pool4"}, r"unknown config\.eval\.layer 'pool4': did you mean"),
+        ({"eval.extractor": "digit"}, r"config\.eval\.extractor=digit: .*did you mean 'digits'"),
+        ({"eval.extractor": "inception:no.pth"}, r"config\.eval\.extractor: there is no file no\.pth"),
+        ({"eval.lpips_trunk": "no.pth"}, r"config\.eval\.lpips_trunk: there is no file no\.pth"),
+        ({"eval.metrics": ("kd_digits",)}, r"config\.eval\.num_samples=20: .*1000 images.* config\.eval\.subset_size"),
+        ({"eval.metrics": ("cs_digits",), "eval.splits": 21}, r"config\.eval\.num_samples=20: .*config\.eval\.splits"),
+        ({"eval.subset_size": 1}, r"config\.eval\.subset_size must be at least 2, got 1"),
+        ({"eval.likelihoods": ("vib",)}, r"config\.eval\.likelihoods: unknown likelihood .*did you mean 'vlb'"),
+        (
+            {"eval.likelihoods": ("vlb(strata=99)",)},
+            r"config\.eval\.likelihoods: 'vlb.*strata=99 must be within \[0, 19",
+        ),
+        ({"eval.likelihoods": ("ode(trace='exakt')",)}, "did you mean 'exact'"),
+        ({"eval.likelihoods": ("ode(rtol=2.0)",)}, r"rtol=2\.0 and atol=0\.0001 must be within \(0, 1\)"),
+        ({"eval.timesteps": (20,)}, r"config\.eval\.timesteps: 20 must be within"),
+        ({"expect": ({"metric": "psnr", "value": 1, "tolerance": -1},)}, "tolerance of psnr must not be negative"),
+        ({"expect": ({"metric": "psnr", "value": 1, "tolerance": 1, "data": 3},)}, "data of psnr must be the name"),
+    ],
+)
+def test_values_that_no_evaluation_takes_are_refused_before_training(small, values, words, tmp_path):
+    config = small("ddpm_digits")
+    for key, value in values.items():
+        config.update_from_flattened_dict({key: value}) if "." in key else config.update({key: value})
+    with pytest.raises(ConfigError, match=words) as caught:
+        loop.train(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_likelihoods_say_what_they_are_and_can_be_chosen(scored, trained):

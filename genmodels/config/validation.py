@@ -154,6 +154,10 @@ def check_values(config: ConfigDict, own: Mapping[str, Any] | None) -> None:
             raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
         if not fits(promise.get("data", ""), str):
             raise ConfigError(f"config.expect: data of {promise['metric']} must be the name of a data source")
+        if promise["tolerance"] < 0 or not isinstance(promise.get("protocol", {}), Mapping | ConfigDict):
+            raise ConfigError(
+                f"config.expect: the tolerance of {promise['metric']} must not be negative, its protocol a dictionary"
+            )
 
 
 def validate(config: ConfigDict, num_devices: int) -> None:

@@ -258,9 +258,8 @@ def check_run(
             likelihood.resolve_likelihoods(predict, likelihoods)
         if "held_out" in metric.needs and split == "train":
             others = ",".join(other for other in metrics if "held_out" not in metrics[other].needs)
-            raise ConfigError(
-                f"metric {name} needs held-out images, not the train split; leave it out: --metrics={others}"
-            )
+            advice = f"; leave it out: --metrics={others}" if others else ""
+            raise ConfigError(f"metric {name} needs held-out images, not the train split{advice}")
         _check_shape(name, metric, image_shape)
 
 

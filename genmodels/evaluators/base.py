@@ -114,6 +114,12 @@ class Options:
     lpips_trunk: str = ""
     lpips_linear: str = ""
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Options":
+        """The settings that have these names; those that are absent are as by default."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: settings[name] for name in names if name in settings})
+
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:

@@ -53,6 +53,10 @@ def _read(text: str, known: Mapping[str, Any], images: int) -> Likelihood:
             minimum = " and at least 1" if key in COUNTS else ""
             raise ConfigError(f"{KEY}={text!r}: {key}={value!r} must be {type(defaults[key]).__name__}{minimum}")
     options = {key: value for key, value in call.options.items() if key != "images"}
+    try:
+        function.check({**function.options, **options})
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{KEY}={text!r}: {error}") from error
     protocol = {**function.protocol, **function.options, **options}
     return Likelihood(call.name, protocol, options, call.options.get("images", images))
 

@@ -19,7 +19,8 @@ from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.data import classes, transforms
 from genmodels.data.base import TEXT_LISTING
-from genmodels.errors import ConfigError, GenmodelsError, StorageError, choose
+from genmodels.data.sources import from_config
+from genmodels.errors import ConfigError, DataError, GenmodelsError, StorageError, choose
 from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.experiment import is_experiment
 from genmodels.runs.predictor import Predictor
@@ -111,13 +112,22 @@ def task_of(
     return config, described, data, task
 
 
+def _has_split(config: ConfigDict) -> bool:
+    """Whether the data has the split that the run is compared with by default."""
+    try:
+        return bool(len(from_config(config.data, config.eval.split)))
+    except (ConfigError, DataError):
+        return False
+
+
 def suggested_commands(workdir: pathlib.Path, allow_code: bool | Collection[str] = False) -> list[str]:
     """The commands that usually follow on a finished run, one line each."""
     config, _, _, task = task_of(workdir, allow_code)
     flag = " --allow_code" if user_code.is_user_code(config.task) else ""
+    split = "" if _has_split(config) else " --split=train"
     commands = {
         "sample": f"sample --workdir={workdir} --num=100 --out={workdir}/samples.png{flag}",
-        "evaluate": f"evaluate --workdir={workdir} --out={workdir}/eval/result.json{flag}",
+        "evaluate": f"evaluate --workdir={workdir}{split} --out={workdir}/eval/result.json{flag}",
         "report": f"report --runs={workdir} --out={workdir}/report.html",
     }
     if "sample" not in task.predict:

@@ -108,4 +108,8 @@ class Predictor:
             if not fits(value, wanted):
                 raise ConfigError(f"{name}: {key}={value!r}: must be {wanted.__name__}")
             chosen[key] = wanted(value)
+        try:
+            self.task.predict[name].check(chosen)
+        except (ConfigError, ValueError) as error:
+            raise ConfigError(f"{name}: {error}") from error
         return chosen

@@ -56,6 +56,7 @@ class Predict:
       protocol: entries that describe the output in the protocol of every number that is computed from it.
       numbers: fields of the result that have four or more axes but are not images, e.g. latents with positions.
       title: the title of its picture, see `reporting.pictures`; by default its name.
+      check: raises ConfigError or ValueError for options, all of them by name, that the function does not take.
       shows: {field of the result: what it shows, in words}: the rows of its picture from above; if empty, the picture
         shows `output` alone.
     """
@@ -69,6 +70,7 @@ class Predict:
     numbers: tuple[str, ...] = ()
     title: str = ""
     shows: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    check: Callable[[Mapping[str, Any]], None] = lambda options: None
 
     @property
     def images(self) -> tuple[str, ...]:

@@ -174,6 +174,13 @@ class DiffusionFunctions:
         bits = likelihood.bits_per_dim(result.log_density, math.prod(self.image_shape))
         return {"nll": bits, "evaluations": result.evaluations}
 
+    def check_likelihood(self, options: Mapping[str, Any]) -> None:
+        """Raises ConfigError or ValueError for options of `ode` and `vlb` that they do not take."""
+        strata = dataclasses.replace(self.likelihood_config, **options).strata
+        most = self.denoiser.process.num_steps - 1
+        if "strata" in options and not 0 <= strata <= most:
+            raise ValueError(f"strata={strata} must be within [0, {most}]; 0 evaluates all steps")
+
     def by_name(self) -> dict[str, Predict]:
         """The predict functions by name; `vlb` only for a DDPM of two or more steps."""
         fields = ("label",) if self.denoiser.num_classes else ()
@@ -220,7 +227,7 @@ class DiffusionFunctions:
             "dtype": "float32",
         }
         options = {"trace": config.trace, "rtol": config.rtol, "atol": config.atol}
-        return Predict(self.ode, inputs, "nll", options=options, protocol=protocol)
+        return Predict(self.ode, inputs, "nll", options=options, protocol=protocol, check=self.check_likelihood)
 
     def _vlb_predict(self, inputs: tuple[str, ...], variance: str) -> Predict:
         protocol = self._given() | {
@@ -231,4 +238,4 @@ class DiffusionFunctions:
             "curve": "Variational bound, term by term",
         }
         options = {"strata": self.likelihood_config.strata}
-        return Predict(self.vlb, inputs, "nll", options=options, protocol=protocol)
+        return Predict(self.vlb, inputs, "nll", options=options, protocol=protocol, check=self.check_likelihood)
