@@ -30,7 +30,7 @@ from genmodels.nn import spectral_norm
 from genmodels.nn.batch_norm import COLLECTION
 from genmodels.nn.diff_augment import AUGMENTATIONS, augment
 from genmodels.tasks.base import Curve, DataSpec, Task
-from genmodels.tasks.gan_diagnostics import batch_variance, watch
+from genmodels.tasks.gan_diagnostics import sample_diversity, watch
 from genmodels.tasks.gan_predict import (
     DISCRIMINATOR,
     GENERATOR,
@@ -213,7 +213,7 @@ class GAN:
         state = state.replace(extra=state.extra | {DISCRIMINATOR: extra})
         state = self.average_statistics(state, DISCRIMINATOR, metrics.pop("statistics"))
         del metrics["loss"]  # in the log, `loss` is the generator's
-        diversity = batch_variance(fakes, dist) / jnp.maximum(batch_variance(rows["image"], dist), 1e-12)
+        diversity = sample_diversity(fakes, rows["image"], dist)
         return state, metrics | norms | {"sample_diversity": diversity}
 
     def generator_loss(

@@ -1,15 +1,18 @@
 """Diagnostics of a GAN in training: the diversity of its samples, and the warnings that the log shows."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genmodels.core.parallel import Dist
+from genmodels.core.state import Average
 
 WATCH_AFTER_STEPS = 500  # earlier, a discriminator that is nearly always right is normal
 MIN_SAMPLE_DIVERSITY = 0.25  # the variance of samples divided by that of real images
 MAX_ACCURACY = 0.98  # of the discriminator, on real or on fake images
+MIN_PIXEL_VARIANCE = 1e-10  # of real images in [-1, 1]; less is the rounding of equal images
 
 Images = Float[Array, "batch height width channel"]
 
@@ -46,6 +49,17 @@ def watch(values: Mapping[str, float | int], boundary: float | None) -> Iterator
 
 
 def batch_variance(images: Images, dist: Dist) -> Float[Array, ""]:
-    """E |x|^2 - |E x|^2 over the global batch: half of the mean squared distance between two of its images."""
-    square, mean = dist.mean((jnp.mean(jnp.sum(jnp.square(images), (1, 2, 3))), jnp.mean(images, 0)))
-    return square - jnp.sum(jnp.square(mean))
+    """E |x - E x|^2 over the global batch: half of the mean squared distance between two of its images."""
+    deviation = images - dist.mean(jnp.mean(images, 0))
+    return dist.mean(jnp.mean(jnp.sum(jnp.square(deviation), (1, 2, 3))))
+
+
+def sample_diversity(fakes: Images, reals: Images, dist: Dist) -> Average:
+    """The variance of generated images relative to that of real ones, in an update in which real images differ.
+
+    An update of a single row says nothing of diversity: no image differs from itself.
+    """
+    real = batch_variance(reals, dist)
+    differ = real > MIN_PIXEL_VARIANCE * math.prod(reals.shape[1:])
+    ratio = batch_variance(fakes, dist) / jnp.where(differ, real, 1.0)
+    return Average(jnp.where(differ, ratio, 0.0), 1.0 * differ)

@@ -8,11 +8,11 @@ import pytest
 from genmodels import loop
 from genmodels.core.guard import finish
 from genmodels.core.parallel import Dist, whole_view
-from genmodels.core.state import Average
 from genmodels.errors import ConfigError
 from genmodels.nn import spectral_norm
+from genmodels.reporting.writers import Meter
 from genmodels.tasks import DataSpec, make_task
-from genmodels.tasks.gan_diagnostics import batch_variance, watch
+from genmodels.tasks.gan_diagnostics import batch_variance, sample_diversity, watch
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)
@@ -120,10 +120,31 @@ def test_batch_variance_is_half_the_mean_squared_distance_of_pairs_on_any_number
     np.testing.assert_allclose(per_device, np.full(8, wanted), rtol=1e-5)
 
 
+@pytest.mark.parametrize("updates", [1, 2])
+def test_an_update_of_one_row_is_no_collapse_and_says_nothing_of_diversity(updates):
+    task, state = built(**{"gan.discriminator_steps": updates})
+    _, metrics = after(task, state, 2, batch_of(rows=updates))
+    values = values_of(metrics, step=1000)
+    assert "sample_diversity" not in values
+    assert not [line for line in task.watch(values) if line.startswith("collapse")]
+
+
+def test_equal_real_images_say_nothing_of_diversity_and_different_ones_do():
+    """0.1 is no number of base 2, so that equal images have a mean that is not equal to them."""
+    fakes = jax.random.normal(jax.random.key(0), (6, 8, 8, 3))
+    equal, view = jnp.full_like(fakes, 0.1), whole_view(fakes)
+    total, count = sample_diversity(fakes, equal, view)
+    assert (total, count) == (0, 0)
+    total, count = sample_diversity(0.5 * fakes, fakes, view)
+    np.testing.assert_allclose([total, count], [0.25, 1])
+    assert sample_diversity(fakes, equal.at[0].add(1 / 127.5), view).count == 1  # by one grey level
+
+
 def values_of(metrics, step):
     """The metrics of the last step in the form in which the loop hands them to `watch`."""
-    last = metrics[-1]
-    return {"step": step} | {name: float(value) for name, value in last.items() if not isinstance(value, Average)}
+    meter = Meter(24)
+    meter.add(metrics[-1])
+    return {"step": step} | meter.summary()
 
 
 def test_a_generator_of_one_image_causes_both_warnings_and_a_new_one_none():
@@ -133,7 +154,7 @@ def test_a_generator_of_one_image_causes_both_warnings_and_a_new_one_none():
     constant = jax.tree.map(jnp.zeros_like, state.params["generator"])
     collapsed = state.replace(params=state.params | {"generator": constant})
     _, metrics = after(task, collapsed, 40)
-    assert metrics[-1]["sample_diversity"] < 1e-5
+    assert values_of(metrics, 1)["sample_diversity"] < 1e-5
     subjects = [line.partition(":")[0] for line in task.watch(values_of(metrics, step=1000))]
     assert subjects == ["collapse", "discriminator"]
 
