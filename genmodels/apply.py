@@ -13,7 +13,7 @@ from genmodels.cli import code_flags, value_flags
 WORKDIR = value_flags.define_path("workdir", None, "Work directory of the run.", required=True)
 PREDICT = flags.DEFINE_string("predict", None, "Name of the function; an unknown name lists all.", required=True)
 INPUT = value_flags.define_list(
-    "input", [], "Images: .npz, folder or archive; two, separated by a comma, if it takes two."
+    "input", [], "Images: .npz, folder, archive or one image; two, separated by a comma, if it takes two."
 )
 OUT = value_flags.define_path("out", None, "FILE.npz for all results; FILE.png or a folder for images.", required=True)
 NUM = flags.DEFINE_integer("num", None, "Number of rows; of images, the first NUM.", lower_bound=1)
@@ -40,7 +40,7 @@ def main() -> None:
     predict = run.predictor.task.predict[PREDICT.value]
     outputs = run.predict(PREDICT.value, rows, inputs, seed=SEED.value, **options)
     caption = f"{run.weights} weights of step {run.step}, seed {SEED.value}"
-    write_outputs(out, PREDICT.value, predict, outputs, caption, inputs.get("label"), run.data.class_names)
+    write_outputs(out, PREDICT.value, predict, outputs, caption, inputs, run.data.class_names)
     shapes = ", ".join(f"{field} {'x'.join(map(str, array.shape))}" for field, array in outputs.items())
     print(f"{out}: {PREDICT.value} of {rows} rows ({shapes}), {caption}")
 

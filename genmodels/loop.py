@@ -239,7 +239,7 @@ def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
             reference = from_config(plan.config.data, settings["split"], listing=plan.listing)
             chosen = choice.choose_by_counts(chosen, options, settings["num_samples"], len(reference))
     except (ConfigError, DataError) as error:
-        print(f"note: genmodels.evaluate will need another --split: {error}")
+        print(f"note: genmodels.evaluate will need other --metrics, --likelihoods or --split: {error}")
         chosen = choice.choose_metrics(metrics, options, {**settings, "split": "train"}, subject)
     if chosen.left_out:
         print(f"note: {chosen.note()}")

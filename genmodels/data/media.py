@@ -190,6 +190,20 @@ class Folder(ImageStore):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class OneFile(ImageStore):
+    """A single file."""
+
+    @property
+    def names(self) -> list[str]:
+        """The name of the file."""
+        return [self.path.name]
+
+    def open(self, name: str) -> io.IOBase:
+        """Opens the file for reading."""
+        return self.path.open("rb")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tar(ImageStore):
     """A tar file; the members of a compressed one can only be read in the order of the archive.
 

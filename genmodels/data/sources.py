@@ -23,8 +23,8 @@ from genmodels.data import arrays, tfds
 from genmodels.data.base import LISTING, DataSource, Settings, Source
 from genmodels.data.compose import COMBINATIONS
 from genmodels.data.images import EXTENSIONS
-from genmodels.data.listing import list_images, others
-from genmodels.data.media import Folder, ImageStore, Tar, Zip
+from genmodels.data.listing import Listing, list_images, others
+from genmodels.data.media import Folder, ImageStore, OneFile, Tar, Zip
 from genmodels.data.scan import open_files
 from genmodels.data.spec import Call, parse
 from genmodels.errors import ConfigError, DataError, choose
@@ -135,6 +135,11 @@ def _folder(text: str, split: str, settings: Settings) -> Source:
     return _files(Folder(f"folder:{text}", path), split, settings)
 
 
+def _image(text: str, split: str, settings: Settings) -> Source:
+    path = _check_path("image", text, pathlib.Path.is_file, "file")
+    return open_files(OneFile(f"image:{text}", path), split, settings, lambda: Listing((path.name,), None))
+
+
 def _archive(kind: type, text: str, split: str, settings: Settings) -> Source:
     scheme = kind.__name__.lower()
     path = _check_path(scheme, text, pathlib.Path.is_file, "file")
@@ -166,6 +171,7 @@ def _npz(text: str, split: str, settings: Settings) -> Source:
 
 SCHEMES: dict[str, Callable[..., Source]] = {
     "folder": _folder,
+    "image": _image,
     "tar": functools.partial(_archive, Tar),
     "zip": functools.partial(_archive, Zip),
     "tfds": _tfds,
@@ -175,7 +181,7 @@ SCHEMES: dict[str, Callable[..., Source]] = {
 }
 
 
-def read_images(flag: str, name: str, mixed: bool = False) -> Source:
+def read_images(flag: str, name: str, mixed: bool = False, single: bool = False) -> Source:
     """One set of images that a flag names: an .npz, a folder, a .tar, a .zip, or a source written as a call.
 
     A call is, for example, 'folder("DIR", convert="rgb")'. File names such as 000012_label3.png give labels.
@@ -183,15 +189,17 @@ def read_images(flag: str, name: str, mixed: bool = False) -> Source:
     Args:
       flag: the flag's name for error messages, e.g. "--generated".
       mixed: images may differ in size; their source's pixels are then `data.pixels.Mixed`.
+      single: the name may be that of one image.
     Raises:
       ConfigError: a call that names two sets of images (`pair`), or is not understood.
       DataError: nothing is there or it cannot be read; it is a single image; images differ in size; or a folder also
         holds other files.
     """
     path = pathlib.Path(name)
-    if path.suffix.lower() in EXTENSIONS:
+    one_image = path.suffix.lower() in EXTENSIONS and not path.is_dir()
+    if one_image and not single:
         raise DataError(f"{flag}={name}: is one image; name a folder, a .tar or .zip of images, or an .npz")
-    scheme = "folder" if path.is_dir() else ARCHIVES.get(path.suffix, "npz")
+    scheme = "folder" if path.is_dir() else "image" if one_image else ARCHIVES.get(path.suffix, "npz")
     try:
         spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"
         source = make_source(spec, settings=Settings(mixed=mixed))

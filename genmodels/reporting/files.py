@@ -3,14 +3,15 @@
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from genmodels.core.files import atomic_path, write_arrays, write_text
-from genmodels.core.grids import save_grid, to_pil
+from genmodels.core.grids import banded, columns_of, layout, save_grid, to_pil
 from genmodels.core.names import safe
 from genmodels.data.arrays import CLASS_NAMES
 from genmodels.errors import ConfigError, StorageError
@@ -19,6 +20,7 @@ from genmodels.runs.workdir import read_json
 from genmodels.tasks import Predict
 
 Images = UInt8[np.ndarray, "N height width channel"]
+NO_INPUTS: Mapping[str, np.ndarray] = MappingProxyType({})
 NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
@@ -64,8 +66,8 @@ def write_images(
     if path.suffix == ".npz":
         write_arrays(path, {"images": images} | _labels_of(labels, class_names), compress=True)
     elif path.suffix == ".png":
-        distinct = 10 if labels is None else len(np.unique(labels))
-        save_grid(path, images, max(1, min(len(images), distinct)), "Samples", caption)
+        columns, by_class = layout(images, labels)
+        save_grid(path, images, columns, "Samples", ", ".join(filter(None, (caption, by_class))))
     else:
         for index, image in enumerate(images):
             label = "" if labels is None else f"_label{labels[index]}{_part_of_name(int(labels[index]), class_names)}"
@@ -85,18 +87,21 @@ def write_outputs(
     predict: Predict,
     outputs: dict[str, np.ndarray],
     caption: str,
-    labels: Int[np.ndarray, " N"] | None = None,
+    inputs: Mapping[str, np.ndarray] = NO_INPUTS,
     class_names: Sequence[str] = (),
 ) -> None:
     """Writes the results of a predict function: all arrays into an .npz, or its main output as image files.
 
-    In an .npz the field `image` is called "images", as in the files of genmodels.sample.
+    In an .npz the field `image` is called "images", as in the files of genmodels.sample. A .png shows images that went
+    in above those that came out, and a path between the two that it leads from and to.
 
     Args:
-      labels, class_names: the labels that the function was given, and the names of the run's classes.
+      inputs: of the function; images among them are shown if they have the size of those that come out.
+      class_names: of the run, where they are known.
     Raises:
       ConfigError: `out` is not an .npz and the main output is not images.
     """
+    labels = inputs.get("label")
     if out.suffix == ".npz":
         named = {"images" if key == "image" else key: x for key, x in outputs.items()}
         if class_names and "logits" in outputs:
@@ -106,13 +111,28 @@ def write_outputs(
     images = outputs[predict.output]
     if images.dtype != np.uint8:
         raise ConfigError(f"--out={out}: the output {predict.output!r} of {name} is not an image; end --out in .npz")
-    if images.ndim == 5 and out.suffix == ".png":
-        save_grid(out, images.reshape(-1, *images.shape[2:]), images.shape[1], name, f"{caption}; one path in each row")
-    else:
+    shown = {field: inputs[field] for field in predict.images if field in inputs}
+    shown = {field: rows for field, rows in shown.items() if rows.shape[1:] == images.shape[-3:]}
+    if out.suffix != ".png" or (images.ndim == 4 and not shown):
         flat = images.reshape(-1, *images.shape[-3:])
         if labels is not None:  # of what is made of images, the labels are not in the names
             labels = None if predict.images else np.repeat(labels, len(flat) // len(labels))
         write_images(out, flat, labels, caption, class_names)
+    elif images.ndim == 5:
+        ends = [rows[:, None] for rows in shown.values()]
+        paths = np.concatenate([*ends[:1], images, *ends[1:]], axis=1)
+        words = f"one path in each row{', with its inputs' if shown else ''}"
+        save_grid(out, paths.reshape(-1, *paths.shape[2:]), paths.shape[1], name, f"{caption}; {words}")
+    else:
+        made = {words: outputs[field] for field, words in predict.shown(name, outputs).items()}
+        made = {words: rows for words, rows in made.items() if rows.shape == images.shape}
+        stacks = {
+            "the input" if field == "image" else f"the input {field}": rows for field, rows in shown.items()
+        } | made
+        columns = columns_of(len(images), len(stacks) * images.shape[1], images.shape[2])
+        save_grid(
+            out, banded([*stacks.values()], columns), columns, name, f"{caption}; from above: {', '.join(stacks)}"
+        )
 
 
 def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.core.grids import save_grid
+from genmodels.core.grids import layout, save_grid
 from genmodels.data.base import DataSource
 from genmodels.data.classes import names_in
 from genmodels.data.pixels import Pixels
@@ -31,6 +31,7 @@ Call = Callable[[int, dict[str, Any]], dict[str, np.ndarray]]  # (number of rows
 
 EXAMPLES = 10  # columns of samples, rows of sequences; twice as many inputs
 SAMPLE_ROWS = 8
+MAX_SAMPLES = 100  # in the picture of an evaluation
 MAX_CLASS_COLUMNS = 16
 
 
@@ -69,7 +70,7 @@ def draw(name: str, predict: Predict, call: Call, source: DataSource) -> Sheet |
     num, inputs, origins = found
     outputs = call(num, inputs)
     made = outputs[predict.output]
-    shows = {field: words for field, words in (predict.shows or {predict.output: name}).items() if field in outputs}
+    shows = predict.shown(name, outputs)
     if made.ndim == 5:
         shown = max(1, EXAMPLES // len(shows))
         rows = np.stack([outputs[field][:shown] for field in shows], axis=1)
@@ -79,7 +80,9 @@ def draw(name: str, predict: Predict, call: Call, source: DataSource) -> Sheet |
     if origins:
         rows = np.concatenate([*(inputs[field] for field in predict.images), *(outputs[field] for field in shows)])
         return Sheet(rows, num, f"from above: {', '.join([*origins, *shows.values()])}", made)
-    by_class = _one_class_a_column(inputs["label"], source.class_names) if "label" in inputs else ""
+    labels = inputs.get("label")
+    several = labels is not None and len(np.unique(labels)) > 1
+    by_class = _one_class_a_column(labels, source.class_names) if several else ""
     return Sheet(made, num // SAMPLE_ROWS, f"images 0 to {num - 1}{by_class}", made)
 
 
@@ -95,7 +98,8 @@ def _inputs(predict: Predict, source: DataSource) -> tuple[int, dict[str, Any], 
         classes = min(source.num_classes, MAX_CLASS_COLUMNS)
         if labelled and not classes:
             return None
-        num = SAMPLE_ROWS * (classes if labelled else EXAMPLES) if single else EXAMPLES
+        columns = classes if labelled and classes > 2 else EXAMPLES
+        num = SAMPLE_ROWS * columns if single else EXAMPLES
         return num, {"label": np.arange(num, dtype=np.int32) % classes} if labelled else {}, []
     fields = {one: one if one in source.fields else source.fields[0] for one in predict.images}
     if len(source.fields) > 1 and not set(predict.images) <= set(source.fields):
@@ -155,16 +159,19 @@ def of_functions(run: Run, names: Iterable[str], source: DataSource, seed: int, 
 
 
 def samples(run: Run, images: Images, labels: Int[np.ndarray, " N"] | None, protocol: str) -> None:
-    """Draws samples/grid.png of the samples that were measured, one class a column; a failure is a warning."""
+    """Draws samples/grid.png of the samples that were measured, by class where that fits; a failure is a warning."""
     path = run.workdir / "samples" / "grid.png"
     with decoration(path):
-        columns, chosen, by_class = EXAMPLES, images[: 10 * EXAMPLES], ""
+        chosen = np.arange(min(len(images), MAX_SAMPLES))
         if labels is not None:
-            classes = np.unique(labels)
-            count = min(10, *(int(np.sum(labels == c)) for c in classes))
-            columns, by_class = len(classes), _one_class_a_column(classes, run.data.class_names)
-            chosen = np.stack([images[np.flatnonzero(labels == c)[row]] for row in range(count) for c in classes])
-        save_grid(path, chosen, columns, "Samples", protocol + by_class)
+            classes, counts = np.unique(labels, return_counts=True)
+            rows = min(int(counts.min()), MAX_SAMPLES // len(classes))
+            in_turn = np.stack([np.flatnonzero(labels == each)[:rows] for each in classes], axis=1).reshape(-1)
+            chosen = in_turn if rows > 1 else chosen
+        columns, by_class = layout(images[chosen], None if labels is None else labels[chosen])
+        if by_class and (names := names_in(labels[chosen], run.data.class_names)):
+            by_class = f"{by_class}: {names}"
+        save_grid(path, images[chosen], columns, "Samples", ", ".join(filter(None, (protocol, by_class))))
 
 
 def neighbours(run: Run, images: Images, training: Pixels) -> None:

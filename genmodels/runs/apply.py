@@ -8,6 +8,7 @@ import numpy as np
 
 from genmodels.data.base import Source
 from genmodels.data.classes import renumbered
+from genmodels.data.resize import CHANNELS
 from genmodels.data.sources import read_images
 from genmodels.errors import ConfigError, choose
 from genmodels.runs.inference import Run
@@ -29,6 +30,17 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         except (SyntaxError, ValueError):
             options[key] = text
     return options
+
+
+def _changed(source: Source, shape: tuple[int, ...]) -> str:
+    """The call that reads the images of a source in another shape; of a source that is a call, one of its parts."""
+    scheme, _, path = source.name.partition(":")
+    place = f'{scheme}("{path}"' if path and "(" not in scheme else 'folder("DIR"'
+    found = source.image_shape
+    resize = f', size={shape[0]}, crop="center"' if found[:2] != shape[:2] else ""
+    names = {channels: name for name, channels in CHANNELS.items()}
+    convert = f', convert="{names[shape[2]]}"' if found[2:] != shape[2:] and shape[2] in names else ""
+    return f"{place}{resize}{convert})"
 
 
 def gather(
@@ -53,14 +65,14 @@ def gather(
         raise ConfigError(f"--predict={name} {needs}")
     if not fields and num is None:
         raise ConfigError(f"--predict={name} takes no images: say how many rows with --num")
-    sources = {field: read_images("--input", path) for field, path in zip(fields, paths, strict=True)}
+    sources = {field: read_images("--input", path, single=True) for field, path in zip(fields, paths, strict=True)}
     shape = tuple(run.data.image_shape)
     for source in sources.values():
         if source.image_shape != shape:
             theirs, ours = ("x".join(map(str, size)) for size in (source.image_shape, shape))
             raise ConfigError(
-                f"--input={source.name}: images of {theirs}, this model takes {ours}; resize them as they are read: "
-                f'--input=\'folder("DIR", size={shape[0]}, crop="center")\''
+                f"--input={source.name}: images of {theirs}, this model takes {ours}; change them as they are read: "
+                f"--input='{_changed(source, shape)}'"
             )
     counts = [len(source) for source in sources.values()]
     rows = min([*counts, num] if num is not None else counts)

@@ -72,6 +72,10 @@ class Predict:
     shows: Mapping[str, str] = dataclasses.field(default_factory=dict)
     check: Callable[[Mapping[str, Any]], None] = lambda options: None
 
+    def shown(self, name: str, outputs: Mapping[str, Any]) -> dict[str, str]:
+        """{field: what it shows, in words} of a result of the function called `name`, see `shows`."""
+        return {field: words for field, words in (self.shows or {self.output: name}).items() if field in outputs}
+
     @property
     def images(self) -> tuple[str, ...]:
         """The fields of `inputs` that are images."""

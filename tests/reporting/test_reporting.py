@@ -211,8 +211,8 @@ def test_images_to_score_may_be_any_source(tmp_path):
 
 
 def test_one_image_is_no_set_of_images(tmp_path):
-    with pytest.raises(DataError, match=r"--input=.*a\.PNG: is one image; name a folder"):
-        read_images("--input", str(tmp_path / "a.PNG"))
+    with pytest.raises(DataError, match=r"--generated=.*a\.PNG: is one image; name a folder"):
+        read_images("--generated", str(tmp_path / "a.PNG"))
 
 
 def test_a_folder_that_holds_images_is_not_mixed_with_new_ones(tmp_path):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genmodels import loop
-from genmodels.core.grids import read_captions
+from genmodels.core.grids import banded, columns_of, grid, read_captions, to_pil
 from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError
 from genmodels.reporting.files import write_outputs
@@ -129,3 +130,43 @@ def test_labels_come_with_the_images_or_by_flag(trained, tmp_path):
         labels("none.npz")
     inputs, rows = apply.gather(run, "sample", [], None, 12)
     assert (rows, list(inputs["label"])) == (12, [*range(10), 0, 1])
+
+
+def test_one_image_is_an_input_by_its_path_or_as_a_call(run, tmp_path):
+    pixels = make_source("digits", "test").images[0]
+    to_pil(pixels).save(tmp_path / "one.png")
+    to_pil(pixels).resize((16, 16), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.PNG")
+    inputs, rows = apply.gather(run, "interpolate", [str(tmp_path / "one.png")] * 2, None, None)
+    assert rows == 1
+    np.testing.assert_array_equal(inputs["a"][0], pixels)
+    with pytest.raises(ConfigError, match="images of 16x16x3, this model takes 8x8x1; change them") as caught:
+        apply.gather(run, "encode", [str(tmp_path / "large.PNG")], None, None)
+    advice = str(caught.value).partition("--input='")[2].rstrip("'")
+    assert advice == f'image("{tmp_path}/large.PNG", size=8, crop="center", convert="grey")'
+    inputs, _ = apply.gather(run, "encode", [advice], None, None)
+    assert np.abs(inputs["image"][0].astype(int) - pixels).mean() < 16
+    (tmp_path / "half.png").write_bytes((tmp_path / "one.png").read_bytes()[:60])
+    for name, words in (("half.png", "half.png cannot be read"), ("on.png", r"no such file; did you mean .*one\.png")):
+        with pytest.raises(DataError, match=words):
+            apply.gather(run, "encode", [str(tmp_path / name)], None, None)
+
+
+def test_pictures_show_what_went_in_above_what_came_out(run, tmp_path):
+    images = make_source("digits", "test").images[:12]
+    predict = run.predictor.task.predict
+    outputs = run.predict("reconstruct", 12, {"image": images})
+    write_outputs(tmp_path / "a.png", "reconstruct", predict["reconstruct"], outputs, "seed 0", {"image": images})
+    assert read_captions(tmp_path / "a.png")[1] == "seed 0; from above: the input, their reconstructions"
+    columns = columns_of(12, 16, 8)
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    expected = grid(banded([images, outputs["image"]], columns), columns)[..., 0]
+    factor = len(picture) // len(expected)
+    np.testing.assert_array_equal(picture[::factor, ::factor], expected)
+    ends = {"a": images[:3], "b": images[3:6]}
+    paths = run.predict("interpolate", 3, ends, frames=4)
+    write_outputs(tmp_path / "b.png", "interpolate", predict["interpolate"], paths, "seed 0", ends)
+    picture = np.asarray(Image.open(tmp_path / "b.png"))
+    rows = np.concatenate([ends["a"][:, None], paths["frames"], ends["b"][:, None]], axis=1).reshape(-1, 8, 8, 1)
+    np.testing.assert_array_equal(picture[:: len(picture) // 32, :: len(picture) // 32], grid(rows, 6)[..., 0])
+    write_outputs(tmp_path / "c", "reconstruct", predict["reconstruct"], outputs, "", {"image": images})
+    assert len(list((tmp_path / "c").glob("*.png"))) == 12  # a folder has what came out alone, to be measured
