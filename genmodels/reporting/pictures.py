@@ -80,13 +80,14 @@ def draw(name: str, predict: Predict, call: Call, source: DataSource) -> Sheet |
     if origins:
         rows = np.concatenate([*(inputs[field] for field in predict.images), *(outputs[field] for field in shows)])
         return Sheet(rows, num, f"from above: {', '.join([*origins, *shows.values()])}", made)
-    labels = inputs.get("label")
-    several = labels is not None and len(np.unique(labels)) > 1
-    by_class = _one_class_a_column(labels, source.class_names) if several else ""
+    by_class = _one_class_a_column(inputs.get("label", np.zeros(1, int)), source.class_names)
     return Sheet(made, num // SAMPLE_ROWS, f"images 0 to {num - 1}{by_class}", made)
 
 
 def _one_class_a_column(labels: Int[np.ndarray, " N"], class_names: Sequence[str]) -> str:
+    """What the columns of a grid show whose labels take turns; "" where all are of one class."""
+    if len(np.unique(labels)) < 2:
+        return ""
     names = names_in(labels, class_names)
     return f", one class a column{names and ': '}{names}"
 
@@ -169,7 +170,7 @@ def samples(run: Run, images: Images, labels: Int[np.ndarray, " N"] | None, prot
             in_turn = np.stack([np.flatnonzero(labels == each)[:rows] for each in classes], axis=1).reshape(-1)
             chosen = in_turn if rows > 1 else chosen
         columns, by_class = layout(images[chosen], None if labels is None else labels[chosen])
-        if by_class and (names := names_in(labels[chosen], run.data.class_names)):
+        if by_class and labels is not None and (names := names_in(labels[chosen], run.data.class_names)):
             by_class = f"{by_class}: {names}"
         save_grid(path, images[chosen], columns, "Samples", ", ".join(filter(None, (protocol, by_class))))
 

@@ -112,19 +112,19 @@ def task_of(
     return config, described, data, task
 
 
-def _has_split(config: ConfigDict) -> bool:
+def _has_split(config: ConfigDict, listing: int) -> bool:
     """Whether the data has the split that the run is compared with by default."""
     try:
-        return bool(len(from_config(config.data, config.eval.split)))
+        return bool(len(from_config(config.data, config.eval.split, listing=listing)))
     except (ConfigError, DataError):
         return False
 
 
 def suggested_commands(workdir: pathlib.Path, allow_code: bool | Collection[str] = False) -> list[str]:
     """The commands that usually follow on a finished run, one line each."""
-    config, _, _, task = task_of(workdir, allow_code)
+    config, described, _, task = task_of(workdir, allow_code)
     flag = " --allow_code" if user_code.is_user_code(config.task) else ""
-    split = "" if _has_split(config) else " --split=train"
+    split = "" if _has_split(config, described["listing"]) else " --split=train"
     commands = {
         "sample": f"sample --workdir={workdir} --num=100 --out={workdir}/samples.png{flag}",
         "evaluate": f"evaluate --workdir={workdir}{split} --out={workdir}/eval/result.json{flag}",

@@ -114,8 +114,8 @@ def test_labels_stored_with_images_are_those_of_their_names(run, tmp_path):
         apply.gather(run, "denoise", [str(tmp_path / "others")], None, None)
     predict = run.predictor.task.predict["denoise"]
     outputs = {"image": inputs["image"]}
-    write_outputs(tmp_path / "a.npz", "denoise", predict, outputs, "", inputs["label"], run.data.class_names)
-    write_outputs(tmp_path / "a", "denoise", predict, outputs, "", inputs["label"], run.data.class_names)
+    write_outputs(tmp_path / "a.npz", "denoise", predict, outputs, "", inputs, run.data.class_names)
+    write_outputs(tmp_path / "a", "denoise", predict, outputs, "", inputs, run.data.class_names)
     assert (tmp_path / "a" / "000000.png").exists()  # they are made of images, and are not drawn for a label
     with np.load(tmp_path / "a.npz") as file:
         assert (list(file["labels"]), list(file["class_names"])) == ([0] * 4, ["cat", "dog", "red fox"])
