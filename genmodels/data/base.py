@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
 from genmodels.data import table as table_lib
-from genmodels.data.pixels import Chosen, Pixels, gather, held
+from genmodels.data.pixels import Chosen, MixedPixels, Pixels, gather, held, of_one_size
 from genmodels.data.resize import Rule
 from genmodels.data.table import Table
 
@@ -145,7 +145,7 @@ class Source:
 
     name: str
     split: str
-    pixels: Pixels
+    pixels: Pixels | MixedPixels
     labels: Int32[np.ndarray, " N"] | None
     num_classes: int
     class_names: tuple[str, ...] = ()
@@ -176,15 +176,19 @@ class Source:
     @property
     def images(self) -> UInt8[np.ndarray, "N height width channel"]:
         """All pixels as one array, which is made from lazy pixels on every call."""
-        return gather(self.pixels)
+        return gather(self.images_of("image"))
 
     def images_of(self, field: str) -> Pixels:
-        """All images of the field, which is `image`."""
-        return self.parts[field].pixels
+        """All images of the field, which is `image`.
+
+        Raises:
+          DataError: they differ in size.
+        """
+        return of_one_size(self.parts[field].pixels, self.name)
 
     def take(self, indices: Integer[np.ndarray, " rows"]) -> Batch:
         """The batch of these rows: `image`, and `label` where there are labels."""
-        batch = {"image": self.pixels[indices]}
+        batch = {"image": self.images_of("image")[indices]}
         return batch if self.labels is None else batch | {"label": self.labels[indices]}
 
     def batch(self, order: Order) -> Batch:
@@ -210,7 +214,7 @@ class Source:
     @functools.cached_property
     def table(self) -> Table:
         """The facts about each image; they are computed when first asked for, unless the reader knew them."""
-        return self.known or table_lib.tabulate(self.pixels)
+        return self.known or table_lib.tabulate(self.images_of("image"))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -264,11 +268,11 @@ class Pair:
 
     def images_of(self, field: str) -> Pixels:
         """All images of the field `a` or `b`."""
-        return self.parts[field].pixels
+        return self.parts[field].images_of("image")
 
     def batch(self, order: Order) -> Batch:
         """Rows of `a` by stream 1 and rows of `b` by stream 2, independent of each other."""
         return {
-            field: part.pixels[order(len(part), stream)]
+            field: part.images_of("image")[order(len(part), stream)]
             for stream, (field, part) in enumerate(self.parts.items(), start=1)
         }

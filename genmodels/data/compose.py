@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from genmodels.data import classes as classes_lib
 from genmodels.data.base import DataSource, Pair, Source
-from genmodels.data.pixels import Joined
+from genmodels.data.pixels import Joined, Pixels
 from genmodels.data.table import Table
 from genmodels.errors import ConfigError, DataError
 
@@ -17,7 +17,7 @@ Open = Callable[[str], Source]  # from "train" or "test" to that split of a part
 
 
 def _shape(source: Source) -> str:
-    return "x".join(map(str, source.image_shape))
+    return "x".join(map(str, source.image_shape)) or "many sizes"
 
 
 def _same_shape(what: str, parts: list[Source]) -> None:
@@ -76,7 +76,7 @@ def concat(name: str, split: str, *parts: Open, labels: bool = True) -> Source:
     return Source(
         name,
         split,
-        Joined(tuple(source.pixels for source in sources)),
+        Joined(cast(tuple[Pixels, ...], tuple(source.pixels for source in sources))),
         all_labels,
         0 if all_labels is None else len(class_names) or max(source.num_classes for source in sources),
         () if all_labels is None else class_names,

@@ -131,11 +131,11 @@ def sheet(source: DataSource) -> tuple[UInt8[np.ndarray, "N height width channel
     rows = min(SHEET_ROWS, int(counts[present].min()))
     first = np.stack([np.flatnonzero(part.labels == number)[:rows] for number in present], axis=1)
     names = ", ".join(_class_name(part, number) for number in present.tolist())
-    return part.pixels[first.reshape(-1)], len(present), f"one class a column: {names}"
+    return part.images_of("image")[first.reshape(-1)], len(present), f"one class a column: {names}"
 
 
 def _spread(source: Source, count: int) -> UInt8[np.ndarray, "N height width channel"]:
-    return source.pixels[np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))]
+    return source.images_of("image")[np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))]
 
 
 def save_sheet(path: pathlib.Path, source: DataSource) -> None:

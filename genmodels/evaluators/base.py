@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from genmodels.data.pixels import Mixed, Pixels, gather
+from genmodels.data.pixels import MixedPixels, Pixels, gather, of_one_size
 from genmodels.errors import ConfigError
 from genmodels.metrics.moments import Gaussian
 
@@ -26,7 +26,7 @@ class ImageSet:
       files: the name of each image's file, or () if the images come from no files.
     """
 
-    images: UInt8[np.ndarray, "N height width channel"] | Pixels | Mixed
+    images: Pixels | MixedPixels
     labels: Int[np.ndarray, " N"] | None
     origin: Mapping[str, Any]
     fingerprint: str = ""
@@ -38,7 +38,15 @@ class ImageSet:
 
     def gathered(self) -> UInt8[np.ndarray, "N height width channel"]:
         """All images as one array."""
-        return gather(self.images)
+        return gather(self.of_one_size())
+
+    def of_one_size(self) -> Pixels:
+        """The images, for metrics that compare them as they are.
+
+        Raises:
+          DataError: they differ in size.
+        """
+        return of_one_size(self.images, str(next(iter(self.origin.values()), "a set of images")))
 
     def require_labels(self) -> Int[np.ndarray, " N"]:
         """The labels.

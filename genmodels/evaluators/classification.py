@@ -34,7 +34,7 @@ def accuracy(context: Context) -> Iterator[Result]:
     """The share of reference images whose largest logit is that of their label; its table is the confusion matrix."""
     reference = context.require_images("reference")
     labels = reference.require_labels()
-    logits = context.call("classify", len(reference), {"image": reference.images})["logits"]
+    logits = context.call("classify", len(reference), {"image": reference.of_one_size()})["logits"]
     predicted, classes = np.argmax(logits, -1), logits.shape[-1]
     protocol = {**context.protocol, **reference.origin, "n_reference": len(reference)}
     numbers = tuple(map(str, range(classes)))

@@ -90,7 +90,7 @@ def nll(context: Context) -> Iterator[Result]:
     for kind in context.likelihoods:
         name, kind_protocol = kind.name, kind.protocol
         num = min(kind.images or len(reference), len(reference))
-        inputs = {"image": reference.images[:num]}
+        inputs = {"image": reference.of_one_size()[:num]}
         if context.conditional:
             inputs["label"] = reference.require_labels()[:num]
         outputs = context.call(name, num, inputs, **kind.options)

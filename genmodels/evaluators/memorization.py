@@ -22,8 +22,8 @@ def nn_distance_ratio(context: Context) -> Iterator[Result]:
     """
     generated, reference, training = map(context.require_images, ("generated", "reference", "training"))
     try:
-        samples, _ = nearest_neighbours(generated.gathered(), training.images)
-        held_out, _ = nearest_neighbours(reference.gathered(), training.images)
+        samples, _ = nearest_neighbours(generated.gathered(), training.of_one_size())
+        held_out, _ = nearest_neighbours(reference.gathered(), training.of_one_size())
     except ValueError as error:
         raise DataError(f"nn_distance_ratio: {error}") from error
     protocol = {

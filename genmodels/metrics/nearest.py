@@ -10,13 +10,13 @@ Images = UInt8[np.ndarray, "_ height width channel"]
 
 @runtime_checkable
 class Stack(Protocol):
-    """Images that need not fit into memory: `stack[indices]` returns uint8 [rows, height, width, channel]."""
+    """Images that need not fit into memory, a part of `data.pixels.Stack`: `stack[indices]` returns their rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, height, width, channel)."""
 
-    def __getitem__(self, indices): ...
+    def __getitem__(self, indices: Int64[np.ndarray, " rows"], /) -> Images: ...
 
 
 def nearest_neighbours(

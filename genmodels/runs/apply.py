@@ -76,7 +76,7 @@ def gather(
             )
     counts = [len(source) for source in sources.values()]
     rows = min([*counts, num] if num is not None else counts)
-    inputs = {field: source.pixels[:rows] for field, source in sources.items()}
+    inputs = {field: source.images_of("image")[:rows] for field, source in sources.items()}
     if "label" in predict.inputs:
         inputs["label"] = _labels(run, name, list(sources.values()), labels, rows)
     elif labels is not None:
