@@ -39,6 +39,7 @@ from genmodels.evaluators import (
 )
 from genmodels.evaluators.features import MOMENTS, present, summarise
 from genmodels.evaluators.likelihood import resolve_likelihoods
+from genmodels.evaluators.metric_names import check_layer
 from genmodels.extractors import ExtractorSpec, is_user_extractor
 from genmodels.reporting import pictures
 from genmodels.runs.inference import Run, check_code
@@ -87,6 +88,7 @@ def of_paths(
     """
     default, options = _asked(metric_options)
     metrics = resolve(names, default)
+    check_layer(default.layer, [metric.extractor_spec for metric in metrics.values()])
     paths = {"generated": generated, "reference": reference}
     files = [role for role, path in paths.items() if statistics.is_statistics(path)]
     check_paths(metrics, statistics=files)
@@ -242,6 +244,7 @@ def _asked_of(
     default, options = _asked({**settings, **metric_options})  # older runs lack some keys
     wanted = tuple(settings.get("likelihoods", ())) if likelihoods is None else likelihoods
     metrics = resolve(tuple(settings.metrics) if names is None else names, default)
+    check_layer(default.layer, [metric.extractor_spec for metric in metrics.values()])
     functions, data = run.predictor.task.predict, run.data
     split = split or settings.split
     left_out: dict[str, str] = {}

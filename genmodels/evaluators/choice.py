@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from genmodels.errors import ConfigError, choose
 from genmodels.evaluators import Metric, Options, check_counts, check_run
 from genmodels.evaluators.likelihood import KEY, resolve_likelihoods
+from genmodels.evaluators.metric_names import check_layer
 from genmodels.extractors import ExtractorSpec, inception
 from genmodels.metrics.resize import RESIZES
 
@@ -117,6 +118,10 @@ def check_values(metrics: Mapping[str, Metric], options: Options, settings: Mapp
       ConfigError: an unknown likelihood, an option out of range, weights that are not there, or fewer samples than a
         metric needs.
     """
+    try:
+        check_layer(settings["layer"], [metric.extractor_spec for metric in metrics.values()])
+    except ConfigError as error:
+        raise ConfigError(f"config.eval.{error}") from error
     for key in WEIGHTS:
         _check_file(key, getattr(options, key))
     if options.subset_size < 2:

@@ -58,6 +58,22 @@ def unknown_metric(name: str, others: Iterable[str] = ()) -> str:
     return f"unknown metric {name!r}: {f'did you mean {near[0]!r}? ' if near else ''}there are {known}"
 
 
+def check_layer(layer: str, extractors: Iterable[ExtractorSpec | None]) -> None:
+    """Checks that a layer which is asked for has an effect.
+
+    Args:
+      extractors: of the metrics; None for a metric that has none.
+    Raises:
+      ConfigError: no metric is measured by a network with layers to choose from.
+    """
+    specs = list(extractors)
+    if layer and specs and not any(spec is not None and spec.layer for spec in specs):
+        raise ConfigError(
+            f"layer={layer} has no effect: none of the metrics is measured by the FID Inception, which alone has "
+            f"layers to choose from"
+        )
+
+
 def result_name(family: str, extractor: Extractor) -> str:
     """The name of a result under the naming law: fid[clean], fd_digits, fd_inception.logits[clean], ..."""
     resize = "" if extractor.resize == "none" else f"[{extractor.resize}]"
