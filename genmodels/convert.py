@@ -33,8 +33,9 @@ def main() -> None:
         print(f"{workdir}: holds the weights of {TRANSFORMERS.value} at step 0")
         print(f"next: train with --config.init_from={workdir} or --config.distill.teacher={workdir}")
     elif DIFFUSERS.value and not TRANSFORMERS.value:
-        diffusers.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
+        notes = diffusers.read(pathlib.Path(DIFFUSERS.value), workdir, SOURCE.value, null_label=NULL_LABEL.value)
         print(f"{workdir}: holds the weights of {DIFFUSERS.value}, taken for averaged ones, at step 0")
+        print(*(f"note: {line}" for line in notes), sep="\n", end="\n" if notes else "")
         print(f"next:\n  python -m genmodels.sample --workdir={workdir} --num=16 --out={workdir}/samples.png")
     else:
         raise ConfigError("exactly one of --diffusers and --transformers must name a folder")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from genmodels.interop import diffusers_defaults
 from genmodels.models.unet import UNet
 from genmodels.nn.norms import num_groups
 
@@ -22,9 +23,8 @@ Tensors = Mapping[str, np.ndarray]
 
 OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
-# Config keys of which our network has only these values; the first value is the default of diffusers.
+# Config keys of which our network has only these values.
 SUPPORTED_VALUES = {
-    "_class_name": ("UNet2DModel",),
     "act_fn": ("silu", "swish"),
     "center_input_sample": (False,),
     "class_embed_type": (None,),
@@ -39,7 +39,6 @@ SUPPORTED_VALUES = {
     "freq_shift": (0, 1),
     "downsample_padding": (1, 0),
 }
-INTEGERS = ("block_out_channels", "in_channels", "out_channels", "layers_per_block", "norm_num_groups")
 DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True}
 UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
 
@@ -47,6 +46,8 @@ UP = {"UpBlock2D": False, "AttnUpBlock2D": True}
 def _attention_of(config: Mapping[str, Any], key: str, known: Mapping[str, bool]) -> list[bool]:
     """Whether each level has attention, from the names of its blocks."""
     found = []
+    if len(config[key]) != len(config["block_out_channels"]):
+        raise ValueError(f"{key}: must name as many blocks as block_out_channels has widths")
     for name in config[key]:
         if name not in known:
             raise ValueError(f"{key}: {name} has no equivalent in genmodels; these have: {', '.join(known)}")
@@ -75,22 +76,23 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
     Raises:
       ValueError: a key is missing or its value has no equivalent; the message names it.
     """
-    for key in ("block_out_channels", "down_block_types", "up_block_types", "in_channels", "out_channels"):
-        if key not in config:
-            raise ValueError(f"the config has no {key!r}; it is not that of a UNet2DModel")
-    for key in INTEGERS:
-        values = config.get(key, 1)
-        for value in values if key == "block_out_channels" and isinstance(values, list) else [values]:
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{key}={values!r}: must be whole numbers")
+    class_name = config.get("_class_name", diffusers_defaults.UNET_CLASS)
+    if class_name != diffusers_defaults.UNET_CLASS:
+        raise ValueError(f"_class_name={class_name!r} has no equivalent in genmodels; it must be UNet2DModel")
+    if not config.keys() & diffusers_defaults.UNET.keys():
+        raise ValueError("config.json has no setting of a UNet2DModel")
+    config, _ = diffusers_defaults.completed(config, class_name, diffusers_defaults.UNET)
+    for value in config["block_out_channels"]:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"block_out_channels={config['block_out_channels']!r}: must be whole numbers")
     for key, supported in SUPPORTED_VALUES.items():
-        if config.get(key, supported[0]) not in supported:
+        if config[key] not in supported:
             raise ValueError(
                 f"{key}={config[key]!r} has no equivalent in genmodels; it must be {' or '.join(map(str, supported))}"
             )
-    groups = config.get("norm_num_groups", 32)
-    scale_shift = config.get("resnet_time_scale_shift", "default") == "scale_shift"
-    middle = config.get("attn_norm_num_groups")
+    groups = config["norm_num_groups"]
+    scale_shift = config["resnet_time_scale_shift"] == "scale_shift"
+    middle = config["attn_norm_num_groups"]
     if (groups if middle is None and not scale_shift else middle) != groups:
         raise ValueError(
             f"attn_norm_num_groups={middle}: the attention in the middle must have a norm of norm_num_groups={groups} "
@@ -105,23 +107,23 @@ def settings_of(config: Mapping[str, Any], *, null_label: bool = False) -> dict[
     down, up = _attention_of(config, "down_block_types", DOWN), _attention_of(config, "up_block_types", UP)
     if down != up[::-1]:
         raise ValueError("up_block_types must have attention at the same levels as down_block_types")
-    head_channels = config.get("attention_head_dim", 8)
-    classes = config.get("num_class_embeds") or 0
+    head_channels = config["attention_head_dim"]
+    classes = config["num_class_embeds"] or 0
     return {
         "out_channels": config["out_channels"],
         "channels": base,
         "multipliers": tuple(width // base for width in widths),
-        "blocks": config.get("layers_per_block", 2),
-        "attention_resolutions": _attention_resolutions(config.get("sample_size"), len(widths), down),
+        "blocks": config["layers_per_block"],
+        "attention_resolutions": _attention_resolutions(config["sample_size"], len(widths), down),
         "heads": 1,
         "head_channels": head_channels or 0,
-        "dropout": float(config.get("dropout", 0.0)),
+        "dropout": float(config["dropout"]),
         "num_classes": max(0, classes - null_label),
         "scale_shift": scale_shift,
         "norm_groups": groups,
-        "norm_epsilon": float(config.get("norm_eps", 1e-5)),
-        "downsample_padding": "symmetric" if config.get("downsample_padding", 1) else "same",
-        "frequency_shift": float(config.get("freq_shift", 0)),
+        "norm_epsilon": float(config["norm_eps"]),
+        "downsample_padding": "symmetric" if config["downsample_padding"] else "same",
+        "frequency_shift": float(config["freq_shift"]),
     }
 
 

@@ -137,13 +137,19 @@ def test_schedulers_are_translated_and_clip_only_if_diffusers_clips_by_default()
         ({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler' of the scheduler"),
         ({}, {"_class_name": "EDMEulerScheduler"}, "no equivalent in genmodels"),
         ({}, {"_class_name": "CMStochasticIterativeScheduler"}, "no equivalent in genmodels"),
-        ({}, {"use_flow_sigmas": True}, "use_flow_sigmas"),
+        ({}, {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas"),
         ({}, {"clip_sample_range": 0}, "clip_sample_range"),
         ({"sample_size": True}, {}, "sample_size=True"),
         ({"_class_name": "UNet2DConditionModel"}, {}, "_class_name='UNet2DConditionModel'"),
         ({"block_out_channels": "abc"}, {}, "block_out_channels='abc'"),
         ({"layers_per_block": 1.5}, {}, "layers_per_block=1.5"),
         ({}, {"num_train_timesteps": "many"}, "num_train_timesteps='many'"),
+        ({}, {"clip_sample": "yes"}, "clip_sample='yes': must be true or false"),
+        ({}, {"clip_sample_range": "1"}, "clip_sample_range='1': must be a number"),
+        ({}, {"trained_betas": [0.1, 0.2]}, "trained_betas"),
+        ({}, {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type"),
+        ({}, {"_class_name": None}, "_class_name=None"),
+        ({"down_block_types": ["DownBlock2D"]}, {}, "down_block_types: must name as many blocks"),
         ({"block_out_channels": []}, {}, "block_out_channels"),
         ({"attn_norm_num_groups": 4}, {}, "attn_norm_num_groups"),
         ({"block_out_channels": [8, 12]}, {}, "multiple of the first"),
@@ -153,10 +159,83 @@ def test_schedulers_are_translated_and_clip_only_if_diffusers_clips_by_default()
 def test_configs_that_describe_another_model_are_refused(unet, scheduler, words):
     with pytest.raises(ValueError, match=words):
         read(unet, **scheduler)
-    for key in SCHEDULER:
-        with pytest.raises(ValueError, match=key):
-            config_of(
-                diffusers_keys.config_of(MODELS["plain"], 8, 1),
-                {k: v for k, v in SCHEDULER.items() if k != key},
-                null_label=False,
-            )
+
+
+# The signatures of diffusers' constructors, which its documentation lists; older versions had fewer keys.
+DEFAULTS = [
+    ("DDPMScheduler", "leading", 1.0, []),
+    ("DDIMScheduler", "leading", 1.0, []),
+    ("PNDMScheduler", "leading", 0.0, ["set_alpha_to_one=False is left out"]),
+    ("DPMSolverMultistepScheduler", "linspace", 0.0, []),
+    ("DPMSolverSinglestepScheduler", "linspace", 0.0, []),
+    ("DEISMultistepScheduler", "linspace", 0.0, []),
+    ("EulerDiscreteScheduler", "linspace", 0.0, []),
+    ("EulerAncestralDiscreteScheduler", "linspace", 0.0, []),
+    ("LMSDiscreteScheduler", "linspace", 0.0, []),
+    ("UniPCMultistepScheduler", "linspace", 0.0, []),
+]
+
+
+@pytest.mark.parametrize(("name", "spacing", "clip", "dropped"), DEFAULTS)
+def test_keys_that_a_scheduler_lacks_are_read_as_diffusers_reads_them(name, spacing, clip, dropped):
+    plain = diffusers_keys.config_of(MODELS["plain"], 8, 1)
+    config, _, notes = config_of(plain, {"_class_name": name, "_diffusers_version": "0.1.1"}, null_label=False)
+    found = config.diffusion
+    assert (found.parameterization, found.schedule, found.timesteps) == ("epsilon", "linear", 1000)
+    assert (found.variance, found.zero_terminal_snr) == ("fixed_small", False)
+    assert (config.sampler.spacing, config.sampler.clip, config.likelihood.clip) == (spacing, clip, clip)
+    assert f"the sampling method of {name} is not converted" in notes[0]
+    assert [note.split(":")[0] for note in notes[1:]] == dropped
+
+
+def test_the_default_betas_of_heun_are_another_schedule():
+    with pytest.raises(ValueError, match=r"beta_start=0\.00085"):
+        read(_class_name="HeunDiscreteScheduler")
+    assert read(_class_name="HeunDiscreteScheduler", beta_start=1e-4, beta_end=0.02).diffusion.schedule == "linear"
+
+
+def test_keys_of_older_versions_keep_their_meaning():
+    old = {"_class_name": "DDPMScheduler", "timesteps": 500, "clip_predicted_image": False, "tensor_format": "pt"}
+    plain = diffusers_keys.config_of(MODELS["plain"], 8, 1)
+    config, _, notes = config_of(plain, old, null_label=False)
+    assert (config.diffusion.timesteps, config.sampler.clip, len(notes)) == (500, 0.0, 1)
+    without = {key: value for key, value in SCHEDULER.items() if key != "prediction_type"}
+    for predict_epsilon, meaning in ((True, "epsilon"), (False, "x0")):  # v0.8
+        config, *_ = config_of(plain, without | {"predict_epsilon": predict_epsilon}, null_label=False)
+        assert config.diffusion.parameterization == meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "line"),
+    [
+        ("DDIMScheduler", {"steps_offset": 1}, "steps_offset=1 is left out"),
+        ("DDIMScheduler", {"set_alpha_to_one": False}, "set_alpha_to_one=False is left out"),
+        ("DDPMScheduler", {"thresholding": True}, "thresholding=True is left out"),
+        ("UniPCMultistepScheduler", {"sigma_min": 0.1}, "sigma_min=0.1 is left out"),
+        ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min"}, "final_sigmas_type='sigma_min' is left out"),
+        ("LMSDiscreteScheduler", {"use_beta_sigmas": True}, "use_beta_sigmas=True is left out"),
+        ("PNDMScheduler", {"clip_sample": True}, "clip_sample=True is ignored: PNDMScheduler has no such setting"),
+        ("DDPMScheduler", {"colour": 3}, "colour=3 is ignored"),
+    ],
+)
+def test_what_is_left_out_is_said_in_one_line(name, options, line):
+    plain = diffusers_keys.config_of(MODELS["plain"], 8, 1)
+    config, _, notes = config_of(plain, SCHEDULER | {"_class_name": name} | options, null_label=False)
+    assert sum(note.startswith(line) for note in notes) == 1
+    assert name != "PNDMScheduler" or config.sampler.clip == 0
+
+
+def test_spacings_by_noise_level_are_translated():
+    assert read(_class_name="EulerDiscreteScheduler", use_karras_sigmas=True).sampler.spacing == "karras"
+    assert read(_class_name="DPMSolverMultistepScheduler", use_lu_lambdas=True).sampler.spacing == "logsnr"
+    with pytest.raises(ValueError, match="timestep_spacing='uneven'"):
+        read(timestep_spacing="uneven")
+
+
+def test_an_empty_unet_config_is_that_of_no_unet_and_absent_keys_are_the_defaults_of_unet2dmodel():
+    with pytest.raises(ValueError, match="no setting of a UNet2DModel"):
+        diffusers_keys.settings_of({"_class_name": "UNet2DModel"})
+    found = diffusers_keys.settings_of({"sample_size": 64})
+    assert (found["channels"], found["multipliers"], found["attention_resolutions"]) == (224, (1, 2, 3, 4), (32, 16, 8))
+    assert (found["head_channels"], found["norm_groups"], found["norm_epsilon"]) == (8, 32, 1e-5)
+    assert (found["downsample_padding"], found["frequency_shift"], found["blocks"]) == ("symmetric", 0.0, 2)
