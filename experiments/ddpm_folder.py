@@ -12,7 +12,7 @@ from genmodels.config import TINY, Variant, check_variant, defaults, tiny
 
 VARIANTS = {
     "": Variant("64x64, for one GPU"),
-    "small": Variant("32x32 and a narrower network, for CPU cores"),
+    "small": Variant("32x32 and a narrower network, for CPUs", "19 min on 2 CPU cores, by 40 steps"),
     "tiny": TINY,
 }
 
@@ -31,7 +31,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.augment.flip = True  # not for images with writing, or where left is not right
 
     config.model.update(channels=64, multipliers=(1, 2, 2, 4), attention_resolutions=(16, 8), dropout=0.1)
-    config.model.update(head_channels=64, scale_shift=True, dtype="bfloat16")  # heads as in Improved DDPM and diffusers
+    config.model.update(scale_shift=True, dtype="bfloat16")
+    config.model.head_channels = 64  # Dhariwal & Nichol 2021, section 4
+    config.model.norm_groups = 16  # one number for all norms, so that the model can be exported to diffusers
     config.diffusion.parameterization = "velocity"
     config.likelihood.strata = 50
     config.train.update(batch_size=64, steps=50_000)
@@ -44,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "small":
         config.data.size = 32
         config.model.update(channels=24, multipliers=(1, 2, 2), blocks=1, attention_resolutions=(8,), head_channels=24)
-        config.model.update(dropout=0.0, dtype="float32")
+        config.model.update(norm_groups=6, dropout=0.0, dtype="float32")
         config.train.update(batch_size=32, steps=4000)
         config.optim.update(learning_rate=1e-3, warmup=200)
         config.log.samples_every = 1000
@@ -52,4 +54,5 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "tiny":
         config.data.update(size=8, convert="grey")
         tiny(config, channels=8, multipliers=(1,), blocks=1, attention_resolutions=(8,), head_channels=8)
+        config.model.norm_groups = 2
     return config

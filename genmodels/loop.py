@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import pathlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -247,7 +247,12 @@ def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
 
 
 def train(
-    config: ConfigDict, workdir: pathlib.Path, stop: Stop = lambda step: None, *, allow_code: bool = False
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    stop: Stop = lambda step: None,
+    *,
+    allow_code: bool = False,
+    notes: Callable[[Plan], Iterable[str]] = lambda plan: (),
 ) -> int:
     """Trains `config` in `workdir`, resuming what is there; experiments that it builds on are trained first, inside.
 
@@ -255,6 +260,7 @@ def train(
       stop: called after every step with the number of steps done; an exit code makes the run save and leave.
       allow_code: whether the runs that this one builds on may name a task outside this package other than this
         config's own, see `inference.check_code`.
+      notes: lines on the plan that are printed before the first step.
     Returns:
       0 when the run is finished, else the code that `stop` gave.
     Raises:
@@ -283,6 +289,8 @@ def train(
             if code := prerequisites.train_missing(workdir, functools.partial(train, stop=stop, allow_code=allow_code)):
                 return code
             workdir_lib.claim(workdir, stored, plan.describe_data(), prerequisites.identities(origins))
+            for line in notes(plan):
+                print(f"note: {line}")
             session = _open_session(
                 plan, workdir, checkpoints=checkpoints, state=state, prerequisites=prerequisites, metrics=metrics
             )

@@ -6,6 +6,8 @@ python -m genmodels.train --config=experiments/ddpm_digits.py --describe      # 
 """
 
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 from absl import flags
 
@@ -27,6 +29,14 @@ flags.register_multi_flags_validator(
 )
 
 
+def notes(plan: Any) -> Iterator[str]:
+    """What is better known before training than after a day of it."""
+    from genmodels.interop import diffusers
+
+    if why := diffusers.obstacle(plan.config, plan.data):
+        yield f"this model will not go to diffusers (genmodels.export --out=FOLDER): {why}"
+
+
 def main() -> int:
     """Trains and, on a finished run, prints the commands that usually follow."""
     if DESCRIBE.value or WORKDIR.value is None:  # the validator above allows no directory for --describe only
@@ -39,7 +49,7 @@ def main() -> int:
     workdir, allow_code = pathlib.Path(WORKDIR.value), code_flags.ALLOW_CODE.value
     config = CONFIG.value or resume.config_to_resume(workdir, allow_code)
     with signals.stop_requests() as requested:
-        code = loop.train(config, workdir, lambda step: requested(), allow_code=allow_code)
+        code = loop.train(config, workdir, lambda step: requested(), allow_code=allow_code, notes=notes)
     if code:
         print(f"stopped and saved; the same command resumes {workdir}")
     else:

@@ -31,3 +31,13 @@ def test_experiments_at_full_size_are_shaped_and_lower(name):
     exported = lower_step(task, state, spec, ["cuda"], {})
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     assert [leaf.shape for leaf in exported.out_avals[: len(shapes)]] == shapes
+
+
+@pytest.mark.parametrize(
+    "name", ["ddpm_folder:small", "vae_folder", "vae_folder:vq", "vae_folder:small", "gan_folder", "gan_folder:small"]
+)
+def test_templates_for_folders_suit_colour_images_of_their_size(name):
+    file, _, variant = name.partition(":")
+    config = experiment(file, variant)
+    spec = DataSpec((config.data.size, config.data.size, 3), 2)
+    assert abstract_state(make_task(config, spec, 100), spec).params

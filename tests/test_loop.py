@@ -76,6 +76,19 @@ def test_metrics_that_a_run_cannot_have_are_noted_and_do_not_stop_it(small, valu
     assert words in note
 
 
+def test_notes_on_the_plan_are_printed_before_the_first_step(small, tmp_path, capsys):
+    def notes(plan):
+        return [f"{plan.last_step} steps on {plan.data.image_shape}"]
+
+    assert loop.train(small("ddpm_digits"), tmp_path / "run", notes=notes) == 0
+    said = capsys.readouterr().out
+    assert -1 < said.find("note: 6 steps on (8, 8, 1)") < said.find("compiled the first step")
+    assert (
+        loop.train(small("ddpm_digits"), tmp_path / "run", notes=notes) == 0
+    )  # it is finished, and nothing is trained
+    assert "note: 6 steps" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("step", [4, 6])
 def test_pictures_that_cannot_be_written_cost_no_step_and_do_not_end_the_run(
     small, step, tmp_path, monkeypatch, capsys

@@ -228,38 +228,29 @@ def read(folder: pathlib.Path, workdir: pathlib.Path, source: str = "", *, null_
     return notes
 
 
-def write(run: Run, folder: pathlib.Path) -> None:
-    """Writes a run's weights as a folder that diffusers' `UNet2DModel` and `DDPMScheduler` can load.
+def _exported(config: ConfigDict, data: DataSpec) -> tuple[UNet, dict[str, Any], dict[str, Any]]:
+    """The network of a DDPM's config, and the config.json and scheduler_config.json that are equivalent to the config.
 
-    Args:
-      run: of a DDPM; its averaged weights are written if it keeps them.
-      folder: to write; existing files are replaced.
     Raises:
-      ConfigError: the run is not a DDPM, or something in its network has no equivalent in diffusers.
+      ValueError: something has no equivalent in diffusers; the message names the key.
     """
-    config = run.config
-    if config.task != "diffusion" or config.diffusion.get("process", "ddpm") != "ddpm":
-        raise ConfigError(f"{run.workdir}: only a run with config.diffusion.process=ddpm can be written for diffusers")
-    height, width, channels = run.data.image_shape
-    params = run.variables["params"][NETWORK]
-    conditional = "label" in params
-    learned = config.diffusion.get("variance") == "learned_range"
+    process = config.diffusion.get("process", "ddpm")
+    if process != "ddpm":
+        raise ValueError(f"config.diffusion.process={process}: UNet2DModel and its schedulers are for ddpm")
+    height, width, channels = data.image_shape
+    if height != width:
+        raise ValueError(f"images of {height}x{width} are not square, as diffusers requires; set config.data.size")
     model = config_lib.build(
         UNet,
         config.model,
         "model",
-        out_channels=channels * (2 if learned else 1),
-        num_classes=run.data.num_classes if conditional else 0,
+        out_channels=channels * (2 if config.diffusion.get("variance") == "learned_range" else 1),
+        num_classes=data.num_classes if config.diffusion.get("conditional", True) else 0,
     )
-    try:
-        if height != width:
-            raise ValueError(f"images of {height}x{width} are not square, as diffusers requires")
-        unet = diffusers_keys.config_of(model, height, channels)
-    except ValueError as error:
-        raise ConfigError(f"{run.workdir}: {error}") from error
+    unet = diffusers_keys.config_of(model, height, channels)
     schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
     predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
-    clip = config.sampler.get("clip", 1.0)
+    clip, spacing = config.sampler.get("clip", 1.0), config.sampler.get("spacing", "trailing")
     scheduler = {
         "_class_name": "DDPMScheduler",
         "beta_schedule": schedules[config.diffusion.get("schedule", "cosine")],
@@ -271,10 +262,43 @@ def write(run: Run, folder: pathlib.Path) -> None:
         "rescale_betas_zero_snr": config.diffusion.get("zero_terminal_snr", False),
         "clip_sample": clip > 0,
         "clip_sample_range": clip or 1.0,
-        "timestep_spacing": "trailing",
+        "timestep_spacing": spacing if spacing in TIMESTEPS else "trailing",
     }
-    files = {"config.json": unet, "scheduler_config.json": scheduler, OUR_CONFIG: {"null_label": conditional}}
-    for name, content in files.items():
+    return model, unet, scheduler
+
+
+def obstacle(config: ConfigDict, data: DataSpec) -> str:
+    """Why a diffusion model of this config could not be written for diffusers, naming the key; "" if it could.
+
+    Models of other tasks have no equivalent there, which is no news: the answer is "".
+    """
+    if config.task != "diffusion":
+        return ""
+    try:
+        _exported(config, data)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def write(run: Run, folder: pathlib.Path) -> None:
+    """Writes a run's weights as a folder that diffusers' `UNet2DModel` and `DDPMScheduler` can load.
+
+    Args:
+      run: of a DDPM; its averaged weights are written if it keeps them.
+      folder: to write; existing files are replaced.
+    Raises:
+      ConfigError: the run is not a DDPM, or something in its network has no equivalent in diffusers.
+    """
+    if run.config.task != "diffusion":
+        raise ConfigError(f"{run.workdir}: is a run of config.task={run.config.task}, which diffusers has no model for")
+    try:
+        model, unet, scheduler = _exported(run.config, run.data)
+    except ValueError as error:
+        raise ConfigError(f"{run.workdir}: cannot be written for diffusers: {error}") from error
+    ours = {"null_label": model.num_classes > 0}
+    for name, content in {"config.json": unet, "scheduler_config.json": scheduler, OUR_CONFIG: ours}.items():
         write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    tensors = diffusers_keys.tensors_of(run.variables["params"][NETWORK], model)
     with atomic_path(folder / WEIGHTS) as temporary:
-        safetensors.numpy.save_file(diffusers_keys.tensors_of(params, model), temporary, {"format": "pt"})
+        safetensors.numpy.save_file(tensors, temporary, {"format": "pt"})

@@ -138,13 +138,14 @@ def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
     widths = [model.channels * multiplier for multiplier in model.multipliers]
     if size % 2 ** (len(widths) - 1):
         raise ValueError(
-            f"images of {size} pixels lead to feature maps of odd size, to which diffusers cannot upsample"
+            f"images of {size} pixels lead to feature maps of odd size, to which diffusers cannot upsample; set "
+            f"config.data.size to a multiple of {2 ** (len(widths) - 1)}, or fewer config.model.multipliers"
         )
     groups = {model.norm_groups or num_groups(width) for width in _norm_widths(model)}
     if len(groups) > 1:
         raise ValueError(
-            f"diffusers has one number of groups for all norms, this network has {sorted(groups)}; train it with "
-            f"e.g. config.model.norm_groups={math.gcd(*groups)}"
+            f"with config.model.norm_groups=0 its norms have {', '.join(map(str, sorted(groups)))} groups, in "
+            f"diffusers all have one number; config.model.norm_groups={math.gcd(*groups)} would do"
         )
     attention = [-(-size // 2**level) in model.attention_resolutions for level in levels]
     attention_widths = {width for width, has in zip(widths, attention, strict=True) if has}
@@ -153,8 +154,8 @@ def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
     head_widths = {width // model.heads for width in attention_widths} if fixed_number else set()
     if len(head_widths) > 1:
         raise ValueError(
-            "diffusers fixes the width of an attention head, not the number of heads; train with "
-            "config.model.head_channels"
+            f"with config.model.heads={model.heads} its attention heads have {', '.join(map(str, sorted(head_widths)))} "
+            "channels, in diffusers all have one number; set config.model.head_channels"
         )
     if model.frequency_shift not in (0, 1):
         raise ValueError(f"config.model.frequency_shift={model.frequency_shift} must be 0 or 1 for diffusers")

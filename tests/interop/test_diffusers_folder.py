@@ -166,6 +166,15 @@ def test_pickles_are_never_read(tmp_path, name):
         diffusers.read(folder, tmp_path / "run")
 
 
+@pytest.mark.parametrize("options", [{}, {"timestep_spacing": "trailing"}, {"clip_sample": False}])
+def test_the_scheduler_goes_back_as_it_came(tmp_path, tensors, options):
+    run, _ = read(folder_of(tmp_path / "a", tensors, **options), tmp_path)
+    diffusers.write(run, tmp_path / "back")
+    found = json.loads((tmp_path / "back" / "scheduler_config.json").read_text())
+    wanted = {"timestep_spacing": "leading", "prediction_type": "epsilon"} | FIRST_SCHEDULER | options
+    assert {key: found.get(key) for key in wanted} == wanted | {"_diffusers_version": None}
+
+
 @pytest.mark.parametrize("sub", ["vae", "vqvae"])
 @pytest.mark.parametrize("how", ["folder", "index"])
 def test_latent_diffusion_is_refused_by_name(tmp_path, tensors, sub, how):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from genmodels.interop import diffusers_keys
-from genmodels.interop.diffusers import config_of
+from genmodels.interop.diffusers import config_of, obstacle
 from genmodels.models.unet import UNet
 from genmodels.runs.inference import abstract_state
 from genmodels.tasks import DataSpec, make_task
-from tests.helpers import digest, experiment
+from tests.helpers import digest, experiment, finish, started
 
 WIDE = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "norm_groups": 2}
 MODELS = {
@@ -77,18 +77,55 @@ def test_the_network_of_improved_ddpm_has_heads_that_diffusers_knows():
     assert found["attention_head_dim"] == 64
 
 
-NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_mnist:fashion", "ddpm_folder", "ddpm_folder:small"]
+NARROW = ["ddpm_digits", "ddpm_mnist", "ddpm_mnist:small", "ddpm_mnist:fashion"]
 
 
 @pytest.mark.parametrize("name", NARROW)
 def test_the_narrow_experiments_can_be_exported_to_diffusers_with_four_groups_as_the_readme_says(name):
     name, _, variant = name.partition(":")
-    config = experiment(name, variant, **{"model.norm_groups": 4})
-    settings = {key: value for key, value in config.model.items() if key not in ("attention", "dtype")}
-    size = {"ddpm_digits": 8, "ddpm_folder": 64}.get(name, 28)
-    assert diffusers_keys.config_of(UNet(1, **settings), size, 1)["norm_num_groups"] == 4
-    with pytest.raises(ValueError, match="norm_groups"):
-        diffusers_keys.config_of(UNet(1, **(settings | {"norm_groups": 0})), size, 1)
+    size = 8 if name == "ddpm_digits" else 28
+    data = DataSpec((size, size, 1), 10)
+    assert obstacle(experiment(name, variant, **{"model.norm_groups": 4}), data) == ""
+    assert "config.model.norm_groups=" in obstacle(experiment(name, variant), data)
+
+
+@pytest.mark.parametrize("name", ["ddpm_folder", "ddpm_folder:small", "ddpm_folder:tiny", "ddpm_cifar10"])
+def test_the_template_and_the_published_network_go_to_diffusers_as_they_are(name):
+    name, _, variant = name.partition(":")
+    config = experiment(name, variant)
+    size = config.data.size or 32
+    assert obstacle(config, DataSpec((size, size, 3), 0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "shape", "key"),
+    [
+        ("flow_matching_mnist", {}, (28, 28, 1), "config.diffusion.process=flow"),
+        ("edm_cifar10", {}, (32, 32, 3), "config.diffusion.process=edm"),
+        ("ddpm_folder", {}, (64, 48, 3), "config.data.size"),
+        ("ddpm_folder", {}, (36, 36, 3), "config.data.size to a multiple of 8"),
+        ("ddpm_folder", {"model.norm_groups": 0}, (64, 64, 3), "config.model.norm_groups=16"),
+        ("ddpm_folder", {"model.head_channels": 0, "model.heads": 2}, (64, 64, 3), "config.model.head_channels"),
+        ("ddpm_folder", {"model.frequency_shift": 0.5}, (64, 64, 3), "config.model.frequency_shift"),
+        ("vae_folder", {}, (64, 64, 3), ""),
+        ("gan_folder", {}, (64, 64, 3), ""),
+    ],
+)
+def test_what_keeps_a_model_from_diffusers_is_named_by_its_key(name, changes, shape, key):
+    found = obstacle(experiment(name, "", **changes), DataSpec(shape, 10))
+    assert key in found
+    assert bool(found) == bool(key)
+
+
+def test_train_says_before_the_first_step_that_a_model_will_not_go_to_diffusers():
+    code = (
+        "import types; from genmodels import config, tasks, train;"
+        "made = config.defaults('diffusion', process='flow');"
+        "print(*train.notes(types.SimpleNamespace(config=made, data=tasks.DataSpec((8, 8, 1), 0))))"
+    )
+    _, out, err = finish(started("-c", code))
+    assert out.startswith("this model will not go to diffusers"), err
+    assert "config.diffusion.process=flow" in out
 
 
 @pytest.mark.parametrize(
