@@ -28,9 +28,9 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 OUR_CONFIG = "genmodels.json"  # what the configs of diffusers cannot state: whether the last class is the null label
 AUTOENCODERS = ("vae", "vqvae", "movq", "vqgan")  # folders of a pipeline whose U-Net sees latents
 
-SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
-PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "velocity"}
-VARIANCES = {
+SCHEDULES: dict[str | None, str] = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS: dict[str | None, str] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "velocity"}
+VARIANCES: dict[str | None, str] = {
     None: "fixed_small",
     "fixed_small": "fixed_small",
     "fixed_small_log": "fixed_small",
@@ -57,7 +57,7 @@ DROPPED = {
 }
 
 
-def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str | None, str] | Mapping[str, str]) -> str:
+def _translate(scheduler: Mapping[str, Any], key: str, known: Mapping[str | None, str]) -> str:
     value = scheduler.get(key)
     if value not in known:
         names = ", ".join(str(name) for name in known if name)

@@ -154,8 +154,9 @@ def config_of(model: UNet, size: int, in_channels: int) -> dict[str, Any]:
     head_widths = {width // model.heads for width in attention_widths} if fixed_number else set()
     if len(head_widths) > 1:
         raise ValueError(
-            f"with config.model.heads={model.heads} its attention heads have {', '.join(map(str, sorted(head_widths)))} "
-            "channels, in diffusers all have one number; set config.model.head_channels"
+            f"with config.model.heads={model.heads} its attention heads have "
+            f"{', '.join(map(str, sorted(head_widths)))} channels, in diffusers all have one number; set "
+            "config.model.head_channels"
         )
     if model.frequency_shift not in (0, 1):
         raise ValueError(f"config.model.frequency_shift={model.frequency_shift} must be 0 or 1 for diffusers")
