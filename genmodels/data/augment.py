@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Key
 
 Image = Float[Array, "height width channel"]
 
+ASPECTS = 3 / 4, 4 / 3  # width over height of random crops, the smallest and the largest
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
@@ -18,11 +20,14 @@ class Augment:
       flip: mirrors left and right, with probability 1/2.
       flip_vertical: mirrors up and down, with probability 1/2.
       pad_crop: pad by so many pixels, reflecting, and cut the old size out of it anywhere.
+      crop_area: least share of the image that a random crop keeps, at the aspects 3/4 to 4/3; it is resized to the old
+        size, bilinearly (Szegedy et al. 2015). 0 does not crop.
       brightness: largest shift of values in [0, 1].
       contrast: largest change of the contrast, within [0, 1]: factors 1 +- contrast.
       saturation: largest change of the saturation, within [0, 1]: factors 1 +- saturation; for RGB.
       hue: largest turn of the colour circle, within [0, 1]: by +- hue / 2; for RGB.
       cutout: side of a square, centred on any pixel, that is set to mid-grey (DeVries & Taylor 2017).
+      dequantize: fills the gaps between the 256 grey levels with uniform noise u: (level + u) / 128 - 1.
     Raises:
       ValueError: a value out of range.
     """
@@ -30,14 +35,16 @@ class Augment:
     flip: bool = False
     flip_vertical: bool = False
     pad_crop: int = 0
+    crop_area: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
     cutout: int = 0
+    dequantize: bool = False
 
     def __post_init__(self):
-        for name in ("brightness", "contrast", "saturation", "hue"):
+        for name in ("brightness", "contrast", "saturation", "hue", "crop_area"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be within [0, 1], got {getattr(self, name)}")
         for name in ("pad_crop", "cutout"):
@@ -64,13 +71,18 @@ class Augment:
         return batch | changed
 
     def _one(self, key: Key[Array, ""], image: Image) -> Image:
-        flip, flip_vertical, crop, colour, cutout = jax.random.split(key, 5)
+        flip, flip_vertical, crop, colour, cutout, area, noise = jax.random.split(key, 7)
+        if self.dequantize:
+            levels = jnp.round((image + 1) * 127.5)
+            image = (levels + jax.random.uniform(noise, image.shape)) / 128 - 1
         if self.flip:
             image = jnp.where(jax.random.bernoulli(flip), image[:, ::-1], image)
         if self.flip_vertical:
             image = jnp.where(jax.random.bernoulli(flip_vertical), image[::-1], image)
         if self.pad_crop:
             image = _pad_crop(crop, image, self.pad_crop)
+        if self.crop_area:
+            image = _random_crop(area, image, self.crop_area)
         if self.brightness or self.contrast or self.saturation or self.hue:
             image = self._colour(colour, image)
         return _cutout(cutout, image, self.cutout) if self.cutout else image
@@ -91,6 +103,42 @@ def _pad_crop(key: Key[Array, ""], image: Image, pad: int) -> Image:
     padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
     top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def crop_box(key: Key[Array, ""], height: int, width: int, least_area: float) -> Float[Array, "4"]:
+    """A random crop (top, left, height, width), in pixels, which need not be whole.
+
+    Its distribution is that of TensorFlow's `sample_distorted_bounding_box`, which rounds to whole pixels: the aspect
+    width / height is uniform in [3/4, 4/3], as far as a crop of `least_area` can have it; given the aspect, the height
+    is uniform between that of the least area and the largest that fits; the place is uniform. If no aspect fits, the
+    crop is the whole image.
+    """
+    aspect_key, height_key, place_key = jax.random.split(key, 3)
+    square = width / height
+    low, high = max(ASPECTS[0], least_area * square), min(ASPECTS[1], square / least_area)
+    if low > high:
+        return jnp.array([0.0, 0.0, height, width])
+    aspect = jax.random.uniform(aspect_key, minval=low, maxval=high)
+    largest = jnp.minimum(height, width / aspect)
+    smallest = jnp.minimum(jnp.sqrt(least_area * height * width / aspect), largest)
+    rows = smallest + jax.random.uniform(height_key) * (largest - smallest)
+    columns = aspect * rows
+    top, left = jax.random.uniform(place_key, (2,)) * jnp.array([height - rows, width - columns])
+    return jnp.stack([top, left, rows, columns])
+
+
+def _random_crop(key: Key[Array, ""], image: Image, least_area: float) -> Image:
+    height, width, _ = image.shape
+    top, left, rows, columns = crop_box(key, height, width, least_area)
+    weights = _bilinear(height, top, rows), _bilinear(width, left, columns)
+    return jnp.einsum("rR,cC,RCk->rck", *weights, image, precision="highest")
+
+
+def _bilinear(size: int, start: Float[Array, ""], length: Float[Array, ""]) -> Float[Array, "{size} {size}"]:
+    """The matrix that resamples pixels [start, start + length) to `size` pixels; nothing outside of them is read."""
+    within = (jnp.arange(size) + 0.5) * length / size - 0.5
+    source = jnp.clip(start + jnp.clip(within, 0, jnp.maximum(length - 1, 0)), 0, size - 1)
+    return jnp.maximum(0, 1 - jnp.abs(source[:, None] - jnp.arange(size)))
 
 
 def _cutout(key: Key[Array, ""], image: Image, side: int) -> Image:

@@ -19,9 +19,13 @@ class DDPM:
     """A schedule as a `process.Process`; the times are the steps 0 .. T-1, the cleanest first.
 
     Between steps, which some spacings and the likelihood visit, log s is interpolated linearly in t.
+
+    Attributes:
+      time_scale: what the network is told of the time t is time_scale t.
     """
 
     schedule: Schedule
+    time_scale: float = 1.0
     start_std = 1.0
     spacings = (*spacing_lib.TIMESTEPS, *spacing_lib.RATIOS)
 
@@ -63,9 +67,9 @@ class DDPM:
         alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(sign * 2 * log_ratio)) for sign in (-1, 1))
         return time, alpha[:, None, None, None], sigma[:, None, None, None]
 
-    def apply(self, network: Network, xt: Images, time: Time) -> Images:
-        """The network at the step, without any scaling."""
-        return network(xt, time)
+    def apply(self, network: Network, xt: Images, time: Time) -> Float[Array, "batch height width out"]:
+        """The network at the step; it may give more channels than the image has, for the variance."""
+        return network(xt, time if self.time_scale == 1 else self.time_scale * time)
 
     def grid_at(self, timesteps: Integer[np.ndarray, " S"]) -> Grid:
         """The nodes of these training steps, followed by the data.

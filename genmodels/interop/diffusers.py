@@ -237,6 +237,8 @@ def _exported(config: ConfigDict, data: DataSpec) -> tuple[UNet, dict[str, Any],
     process = config.diffusion.get("process", "ddpm")
     if process != "ddpm":
         raise ValueError(f"config.diffusion.process={process}: UNet2DModel and its schedulers are for ddpm")
+    if config.diffusion.get("rescale_timesteps", False):
+        raise ValueError("config.diffusion.rescale_timesteps=True: UNet2DModel sees the timesteps as they are")
     height, width, channels = data.image_shape
     if height != width:
         raise ValueError(f"images of {height}x{width} are not square, as diffusers requires; set config.data.size")

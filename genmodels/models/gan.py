@@ -15,7 +15,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Integer
 
 from genmodels.models.unet import upsample_to
-from genmodels.nn.batch_norm import BatchNorm
+from genmodels.nn.batch_norm import EPSILON, BatchNorm
 from genmodels.nn.transposed import DoublingConv
 
 Images = Float[Array, "batch height width channel"]
@@ -72,7 +72,7 @@ class DCGANGenerator(nn.Module):
       num_classes: 0 is unconditional.
       kernel: side of the kernels in pixels.
       bias: whether the last layer has a bias; the other layers have none, because batch norms follow them.
-      norm_rows: rows in a group of the batch norms, see `nn.batch_norm`.
+      norm_rows, norm_epsilon: of the batch norms, see `rows` and `epsilon` of `nn.batch_norm`.
       dtype: of the computation; batch norms and the image stay float32.
     """
 
@@ -84,6 +84,7 @@ class DCGANGenerator(nn.Module):
     bias: bool = True
     norm_rows: int = 0
     dtype: Dtype = jnp.float32
+    norm_epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels = None, mean: Callable | None = None) -> Images:
@@ -93,7 +94,7 @@ class DCGANGenerator(nn.Module):
         """
 
         def rectified(h, name):
-            return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
+            return nn.relu(BatchNorm(self.num_classes, self.norm_rows, self.norm_epsilon, name=name)(h, labels, mean))
 
         def doubled(h, width, name, bias=False):
             return DoublingConv(width, self.kernel, bias, self.dtype, DCGAN_INIT, name=name)(h)
@@ -116,7 +117,7 @@ class DCGANDiscriminator(nn.Module):
       kernel: side of the kernels in pixels.
       batch_norm: whether batch norms follow all convolutions except the first, as in the paper.
       bias: whether layers that no batch norm follows have a bias.
-      norm_rows: rows in a group of the batch norms, see `nn.batch_norm`.
+      norm_rows, norm_epsilon: of the batch norms, see `rows` and `epsilon` of `nn.batch_norm`.
       dtype: of the computation; batch norms and the score stay float32.
     """
 
@@ -127,6 +128,7 @@ class DCGANDiscriminator(nn.Module):
     bias: bool = True
     norm_rows: int = 0
     dtype: Dtype = jnp.float32
+    norm_epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels = None, mean: Callable | None = None) -> Scores:
@@ -137,7 +139,7 @@ class DCGANDiscriminator(nn.Module):
             bias, size, init = self.bias and not normed, (self.kernel, self.kernel), DCGAN_INIT
             h = nn.Conv(width, size, 2, use_bias=bias, dtype=self.dtype, kernel_init=init, name=f"down_{level}")(h)
             if normed:
-                h = BatchNorm(rows=self.norm_rows, name=f"norm_{level}")(h, None, mean)
+                h = BatchNorm(rows=self.norm_rows, epsilon=self.norm_epsilon, name=f"norm_{level}")(h, None, mean)
             h = nn.leaky_relu(h, LEAKY_SLOPE)
         return Head(self.num_classes, self.bias, DCGAN_INIT, name="head")(h.reshape(h.shape[0], -1), labels)
 
@@ -166,13 +168,14 @@ class UpBlock(nn.Module):
     num_classes: int
     norm_rows: int
     dtype: Dtype
+    norm_epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Images, labels: Labels, mean: Callable | None) -> Maps:
         """[batch, h, w, channel] to [batch, 2 h, 2 w, width]; `mean` as in `DCGANGenerator`."""
 
         def rectified(h, name):
-            return nn.relu(BatchNorm(self.num_classes, self.norm_rows, name=name)(h, labels, mean))
+            return nn.relu(BatchNorm(self.num_classes, self.norm_rows, self.norm_epsilon, name=name)(h, labels, mean))
 
         h = _conv(_doubled(rectified(x, "norm_0")), self.width, 3, self.dtype, "conv_0")
         h = _conv(rectified(h, "norm_1"), self.width, 3, self.dtype, "conv_1")
@@ -188,7 +191,7 @@ class ResNetGenerator(nn.Module):
       channels: width of the small feature map, then of each residual block.
       out_channels: channels of the image.
       num_classes: 0 is unconditional.
-      norm_rows: rows in a group of the batch norms, see `nn.batch_norm`.
+      norm_rows, norm_epsilon: of the batch norms, see `rows` and `epsilon` of `nn.batch_norm`.
       dtype: of the computation; batch norms and the image stay float32.
     """
 
@@ -198,6 +201,7 @@ class ResNetGenerator(nn.Module):
     num_classes: int = 0
     norm_rows: int = 0
     dtype: Dtype = jnp.float32
+    norm_epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels = None, mean: Callable | None = None) -> Images:
@@ -206,8 +210,9 @@ class ResNetGenerator(nn.Module):
         h = nn.Dense(first, dtype=self.dtype, kernel_init=GLOROT, name="project")(latents)
         h = h.reshape(-1, *self.base, self.channels[0])
         for level, width in enumerate(self.channels[1:]):
-            h = UpBlock(width, self.num_classes, self.norm_rows, self.dtype, name=f"up_{level}")(h, labels, mean)
-        h = nn.relu(BatchNorm(rows=self.norm_rows, name="norm")(h, None, mean))
+            settings = (self.num_classes, self.norm_rows, self.dtype, self.norm_epsilon)
+            h = UpBlock(width, *settings, name=f"up_{level}")(h, labels, mean)
+        h = nn.relu(BatchNorm(rows=self.norm_rows, epsilon=self.norm_epsilon, name="norm")(h, None, mean))
         h = nn.Conv(self.out_channels, (3, 3), dtype=jnp.float32, kernel_init=GLOROT, name="image")(h)
         return jnp.tanh(h)
 
@@ -251,12 +256,14 @@ class ResNetDiscriminator(nn.Module):
       halvings: number of blocks, from the first on, that halve height and width.
       num_classes: 0 is unconditional.
       dtype: of the computation; the score stays float32.
+      bias: whether the score has a bias.
     """
 
     channels: tuple[int, ...]
     halvings: int
     num_classes: int = 0
     dtype: Dtype = jnp.float32
+    bias: bool = True
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels = None, mean: Callable | None = None) -> Scores:
@@ -265,7 +272,7 @@ class ResNetDiscriminator(nn.Module):
         for level, width in enumerate(self.channels):
             h = DownBlock(width, level < self.halvings, level == 0, self.dtype, name=f"down_{level}")(h)
         features = jnp.sum(nn.relu(h.astype(jnp.float32)), axis=(1, 2))
-        return Head(self.num_classes, True, GLOROT, name="head")(features, labels)
+        return Head(self.num_classes, self.bias, GLOROT, name="head")(features, labels)
 
 
 ARCHITECTURES = ("dcgan", "resnet")
@@ -287,8 +294,9 @@ class Networks:
       discriminator_halvings: how many blocks of a resnet halve the size; 0 are as many as the generator doubles.
       discriminator_norm: normalisation in the discriminator: spectral, batch (dcgan, as in its paper) or none.
       kernel: side of a dcgan's kernels: 5 in the paper, 4 in most code.
-      bias: adds a bias in those layers of a dcgan that no batch norm follows.
+      bias: adds a bias in those layers of a dcgan that no batch norm follows, and to the score of a resnet.
       norm_rows: the batch norms' group: 0 is the batch over all devices, else so many contiguous rows of it.
+      norm_epsilon: added to the variance in the batch norms.
       dtype: precision of the computation: float32 or bfloat16.
     Raises:
       ValueError: a value is out of range, or the images cannot be halved as often as the networks need.
@@ -305,6 +313,7 @@ class Networks:
     kernel: int = 4
     bias: bool = True
     norm_rows: int = 0
+    norm_epsilon: float = EPSILON
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -319,6 +328,8 @@ class Networks:
             raise ValueError("latent, channels and discriminator_channels must be at least 1, kernel at least 2")
         if self.norm_rows < 0 or self.discriminator_halvings < 0:
             raise ValueError("norm_rows and discriminator_halvings must not be negative")
+        if not 0 < self.norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon must be within (0, 1), got {self.norm_epsilon}")
         if self.architecture == "resnet" and self.discriminator_norm == "batch":
             raise ValueError("discriminator_norm=batch needs architecture=dcgan; a resnet takes spectral or none")
         if self.architecture == "dcgan" and self.discriminator_halvings:
@@ -364,15 +375,14 @@ class Networks:
         base = (height >> self.doublings, width >> self.doublings)
         common = (base, tuple(self.channels), colours, self.num_classes)
         if self.architecture == "resnet":
-            return ResNetGenerator(*common, self.norm_rows, self.dtype)
-        return DCGANGenerator(*common, self.kernel, self.bias, self.norm_rows, self.dtype)
+            return ResNetGenerator(*common, self.norm_rows, self.dtype, self.norm_epsilon)
+        return DCGANGenerator(*common, self.kernel, self.bias, self.norm_rows, self.dtype, self.norm_epsilon)
 
     def discriminator(self) -> nn.Module:
         """The discriminator: (images, labels, mean) to scores. `nn.spectral_norm` normalises its parameters outside."""
         widths = self.discriminator_widths
         if self.architecture == "resnet":
-            return ResNetDiscriminator(widths, self.halvings, self.num_classes, self.dtype)
+            return ResNetDiscriminator(widths, self.halvings, self.num_classes, self.dtype, self.bias)
+        norms = (self.norm_rows, self.dtype, self.norm_epsilon)
         batch_norm = self.discriminator_norm == "batch"
-        return DCGANDiscriminator(
-            widths, self.num_classes, self.kernel, batch_norm, self.bias, self.norm_rows, self.dtype
-        )
+        return DCGANDiscriminator(widths, self.num_classes, self.kernel, batch_norm, self.bias, *norms)

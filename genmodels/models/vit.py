@@ -19,7 +19,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Key
 
 from genmodels.nn.norms import LayerNorm
-from genmodels.nn.positions import PatchEmbedding, resize_positions, sincos_2d
+from genmodels.nn.positions import RESIZES, PatchEmbedding, resize_positions, sincos_2d
 from genmodels.nn.stochastic import Dropout
 from genmodels.nn.transformer import EncoderBlock, depth_rates
 
@@ -27,6 +27,7 @@ Images = Float[Array, "batch height width channel"]
 Keys = Key[Array, " batch"] | None
 POOLINGS = ("class", "mean")
 POSITIONS = ("learned", "sincos")
+CUBIC = "cubic"
 HEAD = "logits"
 GRID = "position_embedding"  # [rows, columns, width]
 
@@ -85,6 +86,8 @@ class ViT(nn.Module):
       hidden: width of the blocks' MLP; 0 is four times the width.
       pooling: "class" reads the class token, "mean" has none and averages the tokens.
       positions: "learned", or "sincos", which are fixed.
+      resize_positions: how learned positions come to another grid when a run begins with another's: "cubic" (torch's)
+        or "linear" (that of ViT's authors), see `nn.positions`.
       dropout: rate of dropout of the embedded tokens and in the blocks.
       stochastic_depth: probability that a branch of the last block is left out; it rises linearly from 0.
       norm_epsilon: added to the variance in the norms: 1e-6 as published; transformers' models have 1e-12.
@@ -100,6 +103,7 @@ class ViT(nn.Module):
     hidden: int = 0
     pooling: str = "class"
     positions: str = "learned"
+    resize_positions: str = CUBIC
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     norm_epsilon: float = 1e-6
@@ -112,11 +116,13 @@ class ViT(nn.Module):
         for name in ("dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be within [0, 1), got {getattr(self, name)}")
-        for name, known in (("pooling", POOLINGS), ("positions", POSITIONS)):
+        for name, known in (("pooling", POOLINGS), ("positions", POSITIONS), ("resize_positions", RESIZES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
         if not self.norm_epsilon > 0:
             raise ValueError("norm_epsilon must be positive")
+        if self.resize_positions != CUBIC and self.positions != "learned":
+            raise ValueError(f"resize_positions={self.resize_positions} applies to positions=learned only")
         super().__post_init__()
 
     @nn.compact
@@ -150,16 +156,17 @@ class ViT(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name=HEAD)(features), features
 
 
-def adapt(name: str, array: Any, shape: tuple[int, ...]) -> Array | None:
+def adapt(name: str, array: Any, shape: tuple[int, ...], method: str = CUBIC) -> Array | None:
     """Adapts a parameter of a trained ViT to a ViT for another image size.
 
     Args:
       name: name of the leaf.
       array: the trained parameter.
       shape: the shape that is needed.
+      method: see `nn.positions.resize_positions`.
     Returns:
       Learned positions resized to the grid of `shape`; None for a parameter that cannot be adapted.
     """
     if name == GRID and array.shape[-1] == shape[-1]:
-        return resize_positions(array, *shape[:2])
+        return resize_positions(array, shape[0], shape[1], method)
     return None

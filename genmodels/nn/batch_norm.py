@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Integer
 
 COLLECTION = "batch_stats"
+EPSILON = 1e-5
 
 
 class BatchNorm(nn.Module):
@@ -32,7 +33,7 @@ class BatchNorm(nn.Module):
 
     num_classes: int = 0
     rows: int = 0
-    epsilon: float = 1e-5
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(

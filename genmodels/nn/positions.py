@@ -76,14 +76,29 @@ def _cubic(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
     return weights
 
 
-def resize_positions(
-    embedding: Float[np.ndarray, "rows columns width"] | Float[Array, "rows columns width"], rows: int, columns: int
-) -> Float[Array, "{rows} {columns} width"]:
-    """A learned position embedding resized to another grid by bicubic interpolation (ViT, section 3.2).
+def _linear(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
+    """The matrix of linear interpolation with the outermost values on each other, as `scipy.ndimage.zoom` has it."""
+    source = np.linspace(0, old - 1, new)
+    return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old)))
 
-    The values equal those of torch's interpolation, which DeiT and transformers use. Patch centres are aligned, and
-    shrinking does not smooth, so that resizing to the same grid returns the same values.
+
+RESIZES = {"cubic": _cubic, "linear": _linear}
+
+
+def resize_positions(
+    embedding: Float[np.ndarray, "rows columns width"] | Float[Array, "rows columns width"],
+    rows: int,
+    columns: int,
+    method: str = "cubic",
+) -> Float[Array, "{rows} {columns} width"]:
+    """A learned position embedding resized to another grid (ViT, section 3.2).
+
+    Neither method smooths when it shrinks a grid, so that resizing to the same grid returns the same values.
+
+    Args:
+      method: "cubic" aligns the centres of patches and gives the values of torch's interpolation, which DeiT and
+        transformers use; "linear" aligns the outermost patches, as the code of ViT does.
     """
     old = np.asarray(embedding, np.float64)
-    row_weights, column_weights = _cubic(old.shape[0], rows), _cubic(old.shape[1], columns)
+    row_weights, column_weights = (RESIZES[method](*sides) for sides in zip(old.shape, (rows, columns), strict=False))
     return jnp.asarray(np.einsum("rR,cC,RCw->rcw", row_weights, column_weights, old), embedding.dtype)

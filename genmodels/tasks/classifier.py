@@ -5,7 +5,8 @@ the same image (Hinton et al. 2015). `config.model.name` chooses the network.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,7 +31,10 @@ from genmodels.tasks.network_optimizer import NetworkOptimizer, network_optimize
 NETWORK = "classifier"
 TEACHER = "teacher"
 NETWORKS = {"convnet": ConvNet, "vit": vit.ViT}  # (images, keys) to (logits, features), the last layer called logits
-ADAPT = {"convnet": no_adaptation, "vit": vit.adapt}
+ADAPT: dict[str, Callable[[Any], Callable]] = {  # the network to `Task.adapt`
+    "convnet": lambda network: no_adaptation,
+    "vit": lambda network: functools.partial(vit.adapt, method=network.resize_positions),
+}
 MIXUP_SALT = 0x6D6978  # an example's key is folded with it for mixup; the network uses the key itself
 
 CURVES = (Curve("Accuracy", ("accuracy",), "share"),)
@@ -198,6 +202,11 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
     name = choose("config.model.name", settings.pop("name", "convnet"), NETWORKS)
     model = build(NETWORKS[name], settings, "model", num_classes=data.num_classes)
     choose("config.model.dtype", settings.get("dtype", "float32"), ("float32", "bfloat16"))
+    if settings.get("resize_positions", vit.CUBIC) != vit.CUBIC and not config.get("init_from", ""):
+        raise ConfigError(
+            f"config.model.resize_positions={settings['resize_positions']} is about the positions that "
+            f"config.init_from brings; set config.init_from, or resize_positions={vit.CUBIC}"
+        )
     loss = build(Loss, config.get("loss", {}), "loss")
     distill = build(Distill, config.get("distill", {}), "distill")
     optimizer = network_optimizers(config, {NETWORK: 1}, (NETWORK,), num_steps)[NETWORK]
@@ -210,6 +219,6 @@ def make(config: Any, data: DataSpec, num_steps: int) -> Task:
         predict={"classify": Predict(method.classify, ("image",), "logits")},
         pretrained=teachers,
         heads=(f"{NETWORK}/logits/.*",),
-        adapt=ADAPT[name],
+        adapt=ADAPT[name](model),
         curves=CURVES,
     )

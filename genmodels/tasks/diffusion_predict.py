@@ -52,9 +52,10 @@ class Denoiser:
         def network(x, t):
             return self.model.apply({"params": params[NETWORK]}, x, t, labels if self.num_classes else None, keys)
 
-        if self.learns_variance:  # only a DDPM learns it, and its process does not scale the network
-            return Output(*jnp.split(network(xt, time), 2, axis=-1))
-        return Output(self.process.apply(network, xt, time))
+        prediction = self.process.apply(network, xt, time)
+        if self.learns_variance:  # only a DDPM learns it, and its process does not scale the network's output
+            return Output(*jnp.split(prediction, 2, axis=-1))
+        return Output(prediction)
 
     def guided(
         self,

@@ -22,6 +22,7 @@ from genmodels.errors import ConfigError, choose
 
 MAX_TIMESTEPS = 100_000
 LOSSES = ("simple", "hybrid", "vlb")
+TIMES_OF_NETWORK = 1000  # the range of times that a network sees under rescale_timesteps
 
 
 def _check_common(settings: Any) -> None:
@@ -47,6 +48,7 @@ class DDPMConfig:
       process: ddpm, edm or flow; it decides which other keys the section has.
       schedule: how the noise grows: linear (in the betas) or cosine.
       timesteps: number of steps of the forward process.
+      rescale_timesteps: the network sees the step t as 1000 t / timesteps, as in Improved DDPM.
       zero_terminal_snr: rescales the schedule so that the last step is pure noise.
       parameterization: what the network predicts: epsilon, x0 or velocity.
       variance: variance of the reverse process: fixed_small, fixed_large or learned_range.
@@ -64,6 +66,7 @@ class DDPMConfig:
     process: str = "ddpm"
     schedule: str = "cosine"
     timesteps: int = 1000
+    rescale_timesteps: bool = False
     zero_terminal_snr: bool = False
     parameterization: str = "epsilon"
     variance: str = "fixed_small"
@@ -89,6 +92,8 @@ class DDPMConfig:
             raise ValueError(
                 "zero_terminal_snr needs parameterization=velocity or x0: epsilon does not determine x0 in pure noise"
             )
+        if self.rescale_timesteps and self.timesteps == TIMES_OF_NETWORK:
+            raise ValueError(f"rescale_timesteps changes nothing at timesteps={self.timesteps}; set it to False")
         if self.learns_variance and self.loss == "simple":
             raise ValueError("variance=learned_range is trained by loss=hybrid or loss=vlb, not by loss=simple")
         if self.loss == "hybrid" and not self.learns_variance:
@@ -118,7 +123,8 @@ class DDPMConfig:
 
     def make(self) -> DDPM:
         """The process that these settings describe."""
-        return DDPM(Schedule.named(self.schedule, self.timesteps, self.zero_terminal_snr))
+        scale = TIMES_OF_NETWORK / self.timesteps if self.rescale_timesteps else 1.0
+        return DDPM(Schedule.named(self.schedule, self.timesteps, self.zero_terminal_snr), scale)
 
     def bound(self, clip: float | None = None) -> Bound:
         """The variational bound of this process, with predictions of x_0 clipped to [-clip, clip]."""

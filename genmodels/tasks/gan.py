@@ -43,12 +43,14 @@ from genmodels.tasks.gan_predict import (
 from genmodels.tasks.network_optimizer import NetworkOptimizer, network_optimizers
 
 NO_PENALTY = "none"
+FAKE_LABELS = ("data", "uniform")
 MAX_STATISTICS_DECAY = 0.99  # of averaged batch statistics in each update, where no EMA sets their decay
 
 # In training, an example's key is folded with LATENT_SALT, which is 0, or with one of these, for each of its draws.
 REAL_AUGMENT_SALT, FAKE_AUGMENT_SALT, PENALTY_SALT, GENERATOR_SALT, GENERATOR_AUGMENT_SALT, PENALTY_AUGMENT_SALT = (
     range(1, 7)
 )
+FAKE_LABEL_SALT = 7
 
 CURVES = (
     Curve("Share of images that the discriminator gets right", ("discriminator_accuracy_",), "share"),
@@ -74,6 +76,10 @@ class GANConfig:
       generator_multiple: latents in an update of G, as a multiple of the rows in one update of D.
       augment: differentiable augmentations of all images that D sees: colour, translation, cutout.
       conditional: generates images of a given label.
+      fake_labels: labels of generated images in training: "data" takes those of the images in the batch, "uniform"
+        draws them, all classes alike; for a conditional GAN.
+      statistics_decay: decay of the averaged batch statistics at each update of their network; 0 is the decay of the
+        averaged parameters or, without these, at most 0.99.
     Raises:
       ConfigError, ValueError: an unknown name, or a value out of range.
     """
@@ -86,10 +92,20 @@ class GANConfig:
     generator_multiple: int = 1
     augment: tuple[str, ...] = ()
     conditional: bool = False
+    fake_labels: str = "data"
+    statistics_decay: float = 0.0
 
     def __post_init__(self):
         choose("config.gan.loss", self.loss, LOSSES)
         choose("config.gan.penalty", self.penalty, (NO_PENALTY, *PENALTIES))
+        choose("config.gan.fake_labels", self.fake_labels, FAKE_LABELS)
+        if self.fake_labels == "uniform" and (not self.conditional or self.penalty == "wgan_gp"):
+            raise ValueError(
+                "fake_labels=uniform needs conditional=True and a penalty other than wgan_gp, whose images between a "
+                "real and a fake one have the label of both"
+            )
+        if not 0 <= self.statistics_decay < 1:
+            raise ValueError(f"statistics_decay={self.statistics_decay} must be within [0, 1)")
         for name in self.augment:
             choose("config.gan.augment", name, AUGMENTATIONS)
         if not 0 <= self.penalty_weight < float("inf"):
@@ -139,6 +155,13 @@ class GAN:
         averaged = [name for name, optimizer in self.optimizers.items() if optimizer.ema_decay is not None]
         return TrainState.create(params, transformations, ema=averaged, extra=extra)
 
+    def fake_labels(self, rows: Rows) -> Integer[Array, " batch"]:
+        """The labels of the images to generate for `rows`, which have "key" and "label"."""
+        if self.settings.fake_labels == "data":
+            return rows["label"]
+        classes = self.networks.settings.num_classes
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, classes))(fold(rows["key"], FAKE_LABEL_SALT))
+
     def discriminator_loss(
         self, params: Any, rows: Rows, *, extra: Mapping[str, Any], penalize: Bool[Array, ""], dist: Dist
     ) -> tuple[Float[Array, ""], Metrics]:
@@ -146,7 +169,7 @@ class GAN:
 
         Args:
           params: the parameters of D.
-          rows: "image", "fake" (the generator's images), "key" and, for a conditional GAN, "label".
+          rows: "image", "fake" (the generator's images), "key" and, for a conditional GAN, "label" and "fake_label".
           extra: the state's `extra` of D.
           penalize: whether the penalty is taken in this update.
         """
@@ -154,7 +177,8 @@ class GAN:
         real = augment(self.settings.augment, rows["image"], fold(rows["key"], REAL_AUGMENT_SALT))
         fake = augment(self.settings.augment, rows["fake"], fold(rows["key"], FAKE_AUGMENT_SALT))
         real_scores, real_statistics = self.networks.score(params, extra, real, labels, dist.mean)
-        fake_scores, fake_statistics = self.networks.score(params, extra, fake, labels, dist.mean)
+        fake_labels = rows.get("fake_label")
+        fake_scores, fake_statistics = self.networks.score(params, extra, fake, fake_labels, dist.mean)
         loss = self.adversarial.discriminator(real_scores, fake_scores)
         statistics = jax.tree.map(lambda a, b: (a + b) / 2, dict(real_statistics), dict(fake_statistics))
         metrics = {"discriminator_loss": loss, "statistics": statistics}
@@ -199,12 +223,14 @@ class GAN:
         self, state: TrainState, rows: Rows, count: Integer[Array, ""], dist: Dist
     ) -> tuple[TrainState, Metrics]:
         """One update of D on real rows and as many fakes; `count` is the number of updates of D so far."""
-        extra, labels = state.extra[DISCRIMINATOR], rows.get("label")
+        extra = state.extra[DISCRIMINATOR]
         if SPECTRAL in extra:
             extra = extra | {SPECTRAL: spectral_norm.update(state.params[DISCRIMINATOR], extra[SPECTRAL])}
         latents = self.networks.latents(fold(rows["key"], LATENT_SALT))
+        if self.conditional:
+            rows = rows | {"fake_label": self.fake_labels(rows)}
         fakes, _ = self.networks.generate_batch(
-            state.params[GENERATOR], state.extra[GENERATOR], latents, labels, dist.mean
+            state.params[GENERATOR], state.extra[GENERATOR], latents, rows.get("fake_label"), dist.mean
         )
         penalize = count % self.settings.penalty_interval == 0
         loss = functools.partial(self.discriminator_loss, extra=extra, penalize=penalize, dist=dist)
@@ -236,7 +262,7 @@ class GAN:
         keys = fold(fold(rows["key"], GENERATOR_SALT)[:, None], jnp.arange(multiple)).reshape(-1)
         latent_rows = {"key": keys}
         if self.conditional:
-            latent_rows["label"] = jnp.repeat(rows["label"], multiple)
+            latent_rows["label"] = self.fake_labels({"key": keys, "label": jnp.repeat(rows["label"], multiple)})
         loss = functools.partial(self.generator_loss, state=state, dist=dist)
         update, metrics = self.optimizers[GENERATOR].update(state, loss, latent_rows, dist)
         return self.average_statistics(state, GENERATOR, metrics.pop("statistics")), metrics, update
@@ -244,12 +270,14 @@ class GAN:
     def average_statistics(self, state: TrainState, network: str, statistics: BatchStatistics) -> TrainState:
         """The state whose averaged batch statistics of `network` have moved towards those of a batch.
 
-        They move as slowly as the averaged parameters that they are used with.
+        Unless `statistics_decay` is set, they move as slowly as the averaged parameters that they are used with.
         """
         if COLLECTION not in statistics:
             return state
         ema_decay = self.optimizers[network].ema_decay
-        if ema_decay is not None:
+        if self.settings.statistics_decay:
+            decay = jnp.float32(self.settings.statistics_decay)
+        elif ema_decay is not None:
             decay = ema_decay(state.step)
         else:
             decay = jnp.minimum(MAX_STATISTICS_DECAY, (1.0 + state.step) / (10.0 + state.step))

@@ -102,6 +102,7 @@ def test_the_template_and_the_published_network_go_to_diffusers_as_they_are(name
     [
         ("flow_matching_mnist", {}, (28, 28, 1), "config.diffusion.process=flow"),
         ("edm_cifar10", {}, (32, 32, 3), "config.diffusion.process=edm"),
+        ("ddpm_cifar10:cosine", {}, (32, 32, 3), "config.diffusion.rescale_timesteps"),
         ("ddpm_folder", {}, (64, 48, 3), "config.data.size"),
         ("ddpm_folder", {}, (36, 36, 3), "config.data.size to a multiple of 8"),
         ("ddpm_folder", {"model.norm_groups": 0}, (64, 64, 3), "config.model.norm_groups=16"),
@@ -112,7 +113,8 @@ def test_the_template_and_the_published_network_go_to_diffusers_as_they_are(name
     ],
 )
 def test_what_keeps_a_model_from_diffusers_is_named_by_its_key(name, changes, shape, key):
-    found = obstacle(experiment(name, "", **changes), DataSpec(shape, 10))
+    name, _, variant = name.partition(":")
+    found = obstacle(experiment(name, variant, **changes), DataSpec(shape, 10))
     assert key in found
     assert bool(found) == bool(key)
 

@@ -11,7 +11,8 @@ DCGAN = {  # of pytorch/examples, without biases
     "discriminator_norm": "batch",
     "bias": False,
 }
-SNGAN = {  # Miyato et al. 2018, table 4
+SNGAN = {  # Miyato et al. 2018, table 4, and their code, whose score has no bias
+    "bias": False,
     "architecture": "resnet",
     "latent": 128,
     "channels": (256, 256, 256, 256),
@@ -49,8 +50,9 @@ def test_sngan_has_the_layers_of_its_table():
     generator = (128 + 1) * 4 * 4 * 256 + 3 * up + 2 * 256 + conv(256, 3)
     first = conv(3, 128) + conv(128, 128) + conv(3, 128, 1)
     down, plain = 2 * conv(128, 128) + conv(128, 128, 1), 2 * conv(128, 128)
-    discriminator = first + down + 2 * plain + 128 + 1
-    assert sizes(Networks((32, 32, 3), 0, **SNGAN)) == [generator, discriminator] == [4_276_739, 1_053_825]
+    discriminator = first + down + 2 * plain + 128
+    assert sizes(Networks((32, 32, 3), 0, **SNGAN)) == [generator, discriminator] == [4_276_739, 1_053_824]
+    assert sizes(Networks((32, 32, 3), 0, **(SNGAN | {"bias": True}))) == [generator, discriminator + 1]
 
 
 def test_classes_add_a_scale_and_shift_to_every_norm_and_one_embedding():
@@ -83,6 +85,20 @@ def test_generated_images_have_the_size_of_the_data(side, settings):
     assert (scores.shape, scores.dtype) == ((2,), jnp.float32)
     base = side >> len(settings["channels"]) - (settings.get("architecture") == "resnet")
     assert params["project"]["kernel"].shape[1] == base * base * settings["channels"][0]
+
+
+@pytest.mark.parametrize("architecture", ["dcgan", "resnet"])
+def test_a_large_epsilon_turns_every_batch_norm_off(architecture):
+    """Then only the shift of the last norm is left: zeros, and an image of tanh(bias)."""
+    networks = Networks((8, 8, 1), 0, architecture, 4, (8, 8), norm_epsilon=0.999)
+    latents = 1e-6 * jax.random.normal(jax.random.key(0), (3, 4))
+    generator = networks.generator()
+    variables = generator.init(jax.random.key(1), latents)
+    images, _ = generator.apply(variables, latents, None, lambda tree: tree, mutable=["batch_stats"])
+    assert np.abs(images).max() < 1e-4
+    small = Networks((8, 8, 1), 0, architecture, 4, (8, 8), norm_epsilon=1e-20).generator()
+    images, _ = small.apply(variables, latents, None, lambda tree: tree, mutable=["batch_stats"])
+    assert np.abs(images).max() > 1e-3
 
 
 def test_the_class_adds_the_projection_of_the_features_on_its_embedding():
@@ -132,6 +148,7 @@ def test_blocks_with_zero_branches_double_and_halve_by_their_shortcut():
         ((32, 32, 1), {"channels": ()}, "at least 1"),
         ((32, 32, 1), {"latent": 0}, "at least 1"),
         ((32, 32, 1), {"norm_rows": -1}, "norm_rows"),
+        ((32, 32, 1), {"norm_epsilon": 0.0}, "norm_epsilon"),
         ((32, 32, 1), {"architecture": "resnet", "discriminator_norm": "batch"}, "needs architecture=dcgan"),
         ((32, 32, 1), {"discriminator_halvings": 1}, "needs architecture=resnet"),
         ((32, 32, 1), {"architecture": "resnet", "channels": (8, 8), "discriminator_halvings": 3}, "as many"),

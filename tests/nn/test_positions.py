@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from genmodels.nn.positions import PatchEmbedding, resize_positions, sincos_2d
 
@@ -50,6 +51,14 @@ def test_resized_positions_keep_constants_and_use_the_cubic_weights_of_torch():
     np.testing.assert_allclose(doubled[2:12], wanted, atol=1e-6)
     edge = resize_positions(jnp.zeros((8, 1, 1)).at[0].set(1.0), 16, 1)[:2, 0, 0]
     np.testing.assert_allclose(edge, [1 + 0.10546875, 0.87890625 - 0.10546875], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (14, 14), (7, 9), (1, 30)])
+def test_linearly_resized_positions_are_those_of_scipy(size):
+    """As the code of ViT's authors resizes them: `scipy.ndimage.zoom` of order 1."""
+    grid = np.random.default_rng(0).normal(size=(14, 14, 5)).astype(np.float32)
+    wanted = ndimage.zoom(grid, (size[0] / 14, size[1] / 14, 1), order=1)
+    np.testing.assert_allclose(resize_positions(grid, *size, "linear"), wanted, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -73,14 +73,19 @@ def test_no_gradient_is_computed_for_a_frozen_prefix():
     assert flops(TRUNK)[0] < above < 0.9 * whole
 
 
-def test_positions_move_to_another_grid_and_the_head_to_other_classes(source_run, tmp_path, capsys):
-    values = {"data.size": 16, "data.source": 'subset("digits", classes=(3, 5, 8))', "init_from": str(source_run)}
+@pytest.mark.parametrize("method", ["cubic", "linear"])
+def test_positions_move_to_another_grid_and_the_head_to_other_classes(source_run, tmp_path, capsys, method):
+    values = {"model.resize_positions": method} | {
+        "data.size": 16,
+        "data.source": 'subset("digits", classes=(3, 5, 8))',
+        "init_from": str(source_run),
+    }
     assert loop.train(vit(**values, **{"model.positions": "learned"}), tmp_path / "run", lambda step: 85) == 85
     said = capsys.readouterr().out
     assert re.search(r"initialised afresh: classifier/logits/bias, classifier/logits/kernel\n", said)
     assert re.search(r"resized: classifier/trunk/position_embedding\n", said)
     old, new = (final_state(w).ema_params["classifier"]["trunk"] for w in (source_run, tmp_path / "run"))
-    wanted = resize_positions(old.pop("position_embedding"), 4, 4)
+    wanted = resize_positions(old.pop("position_embedding"), 4, 4, method)
     np.testing.assert_allclose(new.pop("position_embedding"), wanted, atol=1e-6)
     assert digest(old) == digest(new)
 

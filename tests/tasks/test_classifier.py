@@ -93,6 +93,16 @@ def test_a_teachers_arrays_are_arguments_of_the_compiled_step():
     assert step._cache_size() == 1
 
 
+def test_a_way_to_resize_positions_needs_positions_to_resize():
+    values = {"model.resize_positions": "linear"}
+    with pytest.raises(ConfigError, match=r"resize_positions=linear is about .* that config\.init_from brings"):
+        make_task(experiment("vit_digits", **values), DataSpec((8, 8, 1), 10), 10)
+    assert make_task(experiment("vit_digits", init_from="runs/x", **values), DataSpec((8, 8, 1), 10), 10)
+    fixed = {"model.positions": "sincos", "init_from": "runs/x"}
+    with pytest.raises(ConfigError, match="applies to positions=learned only"):
+        make_task(experiment("vit_digits", **fixed, **values), DataSpec((8, 8, 1), 10), 10)
+
+
 def test_the_default_network_is_a_convnet():
     config = experiment("classifier_digits")
     del config.model["name"]  # as in the work directories of runs that began before there was a choice

@@ -51,6 +51,27 @@ def diffusion(settings, error=0.0):
     return Diffusion(settings, denoiser, optimizer, importance, settings.bound() if settings.loss != "simple" else None)
 
 
+@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+def test_under_rescaled_timesteps_the_network_sees_times_up_to_1000(variance):
+    """Improved DDPM's 4,000 steps: step t is told as t / 4, in training and in sampling alike."""
+    loss = "hybrid" if variance == "learned_range" else "simple"
+    settings = DDPMConfig(timesteps=4000, rescale_timesteps=True, variance=variance, loss=loss)
+    seen = []
+
+    class Network:
+        def apply(self, variables, x, time, labels, keys):
+            seen.append(np.asarray(time))
+            return jnp.tile(x, 2) if settings.learns_variance else x
+
+    denoiser = Denoiser(Network(), settings.make(), settings.learns_variance, 0)
+    output = denoiser({"denoiser": {}}, jnp.ones((3, 4, 4, 1)), jnp.array([0.0, 2.0, 3999.0]))
+    np.testing.assert_array_equal(seen[0], [0.0, 0.5, 999.75])
+    assert output.prediction.shape == (3, 4, 4, 1)
+    assert (output.fraction is not None) == settings.learns_variance
+    with pytest.raises(ValueError, match="rescale_timesteps changes nothing at timesteps=1000"):
+        DDPMConfig(rescale_timesteps=True)
+
+
 def rows_of(method, weight=1.0):
     time, _ = method.draw_times({}, keys_for(ROWS, seed=1)) if method.importance is None else (jnp.arange(64.0), None)
     return {

@@ -4,15 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from genmodels import loop
 from genmodels.core.guard import finish
 from genmodels.core.parallel import Dist, whole_view
 from genmodels.errors import ConfigError
+from genmodels.models.gan import Networks
 from genmodels.nn import spectral_norm
 from genmodels.reporting.writers import Meter
 from genmodels.tasks import DataSpec, make_task
+from genmodels.tasks.gan import GAN, GANConfig
 from genmodels.tasks.gan_diagnostics import batch_variance, sample_diversity, watch
+from genmodels.tasks.gan_predict import GANNetworks
 from tests.helpers import experiment
 
 SPEC = DataSpec((8, 8, 1), 10)
@@ -218,6 +222,42 @@ def test_samples_use_the_average_of_batch_statistics():
     np.testing.assert_allclose(statistics["mean"], 0, atol=0.3 * np.sqrt(variance.max()))
 
 
+@pytest.mark.parametrize("statistics_decay", [0.9, 0.25])
+def test_the_decay_of_batch_statistics_may_be_set(statistics_decay):
+    values = {"gan.statistics_decay": statistics_decay, "ema.horizon": 0.5, "optim.generator.learning_rate": 0.0}
+    task, first = built(**values)
+    state, _ = after(task, first, 1)
+    zero_decay, _ = built(**(values | {"gan.statistics_decay": 1e-9}))
+    batch, _ = after(zero_decay, first, 1)  # holds the statistics of the batch alone
+    for name in ("mean", "variance"):
+        old, new, of_batch = (s.extra["generator"]["batch_stats"]["norm_0"][name] for s in (first, state, batch))
+        wanted = statistics_decay * old + (1 - statistics_decay) * of_batch
+        np.testing.assert_allclose(new, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_uniform_labels_of_fakes_do_not_depend_on_those_of_the_data():
+    def generator_after_a_step(fake_labels, labels):
+        rates = {"optim.discriminator.learning_rate": 0.0, "optim.generator.learning_rate": 0.1}
+        task, state = built(**{"gan.conditional": True, "gan.fake_labels": fake_labels, "train.steps": 1}, **rates)
+        state, _ = after(task, state, 1, batch_of() | {"label": labels})
+        return np.asarray(state.params["generator"]["norm_0"]["scale"])
+
+    threes, sevens = (jnp.full(24, label, jnp.int32) for label in (3, 7))
+    moved = generator_after_a_step("uniform", threes)
+    np.testing.assert_array_equal(moved, generator_after_a_step("uniform", sevens))
+    assert ((moved != 1).any(axis=1)).sum() > 5  # of ten classes, drawn 24 times
+    moved = generator_after_a_step("data", threes)
+    assert np.argwhere((moved != 1).any(axis=1)).ravel().tolist() == [3]
+
+
+def test_uniform_labels_are_uniform():
+    settings = GANConfig(conditional=True, fake_labels="uniform")
+    method = GAN(settings, GANNetworks(Networks((8, 8, 1), 10, channels=(4,))), {})
+    keys = jax.random.split(jax.random.key(0), 5000)
+    counts = np.bincount(method.fake_labels({"key": keys, "label": jnp.zeros(5000, jnp.int32)}), minlength=10)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
 def test_a_residual_network_trains_in_bfloat16_with_float32_parameters():
     task, state = built(
         "sngan_cifar10",
@@ -239,6 +279,13 @@ def test_a_residual_network_trains_in_bfloat16_with_float32_parameters():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        ({"gan.fake_labels": "unifrom"}, "config.gan.fake_labels 'unifrom': did you mean 'uniform'"),
+        ({"gan.fake_labels": "uniform"}, "fake_labels=uniform needs conditional=True"),
+        (
+            {"gan.fake_labels": "uniform", "gan.conditional": True, "gan.penalty": "wgan_gp"},
+            "a penalty other than wgan_gp",
+        ),
+        ({"gan.statistics_decay": 1.0}, "statistics_decay=1.0"),
         ({"gan.loss": "hinges"}, "config.gan.loss 'hinges': did you mean 'hinge'"),
         ({"gan.penalty": "r2"}, "config.gan.penalty 'r2': did you mean 'r1'"),
         ({"gan.augment": ("color",)}, "config.gan.augment 'color': did you mean 'colour'"),
