@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.source = "tfds:cifar10"
     config.data.augment.flip = True
     config.model.dropout = 0.1
-    config.diffusion.update(schedule="linear", variance="fixed_large", conditional=False, label_dropout=0.0)
+    config.diffusion.update(schedule="linear", variance="fixed_large", conditional=False)
     config.sampler.update(sampler="ancestral", steps=1000, variance="fixed_large")
     config.likelihood.strata = 100
     config.train.update(batch_size=128, steps=800_000)

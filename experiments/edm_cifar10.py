@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.source = "tfds:cifar10"
     config.data.augment.flip = True
     config.model.update(multipliers=(2, 2, 2), blocks=4, dropout=0.13)
-    config.diffusion.update(conditional=False, label_dropout=0.0)
+    config.diffusion.conditional = False
     config.sampler.update(sampler="heun", steps=18, clip=0.0)
     config.train.update(batch_size=512, examples=200_000_000)
     config.optim.update(learning_rate=1e-3, warmup=19_531, clip_norm=0.0)  # 10 million images

@@ -40,8 +40,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.gan.update(loss="hinge", discriminator_steps=5, generator_multiple=2, statistics_decay=0.9)
     config.train.update(batch_size=5 * 64, steps=50_000)
     config.optim.update(learning_rate=2e-4, b1=0.0, b2=0.9, clip_norm=0.0, decay="linear")
-    config.optim.generator.learning_rate = 2e-4
-    config.optim.discriminator.learning_rate = 2e-4
     config.log.update(every=100, samples_every=5000)
     config.checkpoint.update(every=5000, best="")  # no logged number says which checkpoint is the best
     config.eval.update(metrics=("fid[tf1]",), num_samples=5000, batch_size=250)

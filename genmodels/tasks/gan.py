@@ -314,7 +314,7 @@ class GAN:
 EFFECTS = (
     when("gan.penalty", *PENALTIES, keys=["gan.penalty_weight", "gan.penalty_interval"]),
     when("model.architecture", "resnet", keys=["model.discriminator_halvings"]),
-    when("model.architecture", "dcgan", keys=["model.kernel", "model.bias"]),
+    when("model.architecture", "dcgan", keys=["model.kernel"]),
 )
 
 

@@ -37,7 +37,7 @@ IDLE = [  # an experiment, values, and the key that they leave without effect wi
     ("vae_digits", {"vae.latent": "vq", "vae.beta": 2.0}, r"beta=2\.0 .*latent=gaussian"),
     ("vae_digits", {"vae.commitment": 1.0}, r"commitment.*latent=vq"),
     ("gan_digits", {"gan.penalty": "none", "gan.penalty_weight": 1.0}, r"penalty_weight.*wgan_gp or r1"),
-    ("gan_digits", {"model.architecture": "resnet", "model.bias": False}, r"model\.bias=False .*dcgan"),
+    ("gan_digits", {"model.architecture": "resnet", "model.kernel": 5}, r"model\.kernel=5 .*dcgan"),
     ("gan_digits", {"optim.generator.momentum": 0.5}, r"optim\.generator\.momentum=0\.5 .*do not set it"),
     (
         "gan_digits",
