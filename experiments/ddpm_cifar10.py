@@ -15,7 +15,7 @@ diffusion_tf/models/unet.py:12 (norms), nn.py:10-11 (first weights) and 88-109 (
 and 103-110, nn.py:93-121 (norms, frequencies), unet.py:98 (padding), gaussian_diffusion.py:351-354 (time) and 722-733
 (loss), train_util.py:82 and 244-249 (no clipping, EMA), image_datasets.py:78-106 (no flips). What differs: bfloat16, if
 it is asked for; the first weights of cosine, which are DDPM's and not PyTorch's; nll takes 100 of the timesteps and
-1,000 images, which --config.likelihood.strata=0 --config.eval.likelihood_images=0 change.
+1,000 images, unless one trains with --config.likelihood.strata=0 --config.eval.likelihood_images=0.
 """
 
 from ml_collections import ConfigDict
