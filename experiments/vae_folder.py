@@ -34,8 +34,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.update(network="conv", channels=(64, 128, 256), blocks=2, latent_dim=128)
     config.vae.update(likelihood="gaussian", kl_warmup=2000)
     config.train.update(batch_size=64, steps=30_000)
-    config.optim.update(learning_rate=1e-3, warmup=500, decay="cosine")
-    config.optim.clip_norm = 1000.0  # of losses summed over pixels
+    config.optim.update(learning_rate=2e-3, warmup=200, decay="cosine")
+    config.optim.clip_norm = 10_000.0  # of losses summed over pixels
     config.ema.horizon = 0.05
     config.log.samples_every = 5000
     config.checkpoint.best = "bits_per_dim"  # the loss is lowest while the KL weighs least
