@@ -19,6 +19,7 @@ import pyspng
 from jaxtyping import UInt8
 from PIL import Image
 
+from genmodels.data import png
 from genmodels.data.resize import CHANNELS, Rule, has_alpha
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -33,7 +34,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TAIL_BYTES = 2**16  # the end of a file, in which the search for an EXIF chunk looks
 EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # keys of PIL's `info` under which EXIF data lies
 
 # Above 2^28 / 3 pixels, where a file of a few kilobytes can unpack to gigabytes, PIL warns; here that is an error.
@@ -59,19 +59,11 @@ class Header:
     turned: bool = False
 
 
-def _tail(file: io.IOBase) -> bytes:
-    file.seek(max(0, file.seek(0, io.SEEK_END) - TAIL_BYTES))
-    return file.read()
-
-
-def _orientation(image: Image.Image, tail: bytes) -> int:
-    """The EXIF orientation, 1 to 8, of an image that is not loaded yet.
-
-    `getexif` decodes a whole PNG to find a chunk behind its pixels, so it is called only where `tail` has such a chunk.
-    """
-    if any(key in image.info for key in EXIF) or (image.format == "PNG" and b"eXIf" in tail):
-        return image.getexif().get(ORIENTATION, 1)
-    return 1
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, of an image that is not loaded yet."""
+    # A PNG's own getexif decodes all pixels in search of a chunk behind them; `png.essential` has put it before them.
+    exif = Image.Image.getexif(image) if any(key in image.info for key in EXIF) else {}
+    return exif.get(ORIENTATION, 1)
 
 
 def _kind(image: Image.Image) -> str:
@@ -115,45 +107,39 @@ def read_header(file: io.IOBase) -> Header:
     Raises:
       ValueError: it is not an image, it is an animation, or it has so many pixels that it could fill the memory.
     """
-    with _open(file) as image:
+    start = file.read(len(png.SIGNATURE))
+    file.seek(0)
+    with _open(io.BytesIO(png.essential(file, pixels=False)) if start == png.SIGNATURE else file) as image:
         width, height = image.size
         kind = _kind(image)
-        orientation = _orientation(image, _tail(file))
+        orientation = _orientation(image)
         return Header((width, height) if orientation in (5, 6, 7, 8) else (height, width), kind, orientation in UPRIGHT)
 
 
 PLAIN = {b"\x08\x00": 1, b"\x08\x02": 3}  # bit depth and colour type of 8-bit grey and RGB, with their channels
-HARMLESS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tIME", b"sBIT", b"bKGD"}
+PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND"}
 
 
 def _is_plain_png(data: bytes, rule: Rule) -> bool:
     """Whether a file is a PNG of 8-bit grey or RGB that the rule does not change; then all decoders agree."""
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     return (
-        data.startswith(b"\x89PNG\r\n\x1a\n")
+        data.startswith(png.SIGNATURE)
         and data[24:26] in PLAIN
         and (not rule.convert or PLAIN[data[24:26]] == CHANNELS[rule.convert])
         and (not rule.size or width == height == rule.size)
         and width * height <= (Image.MAX_IMAGE_PIXELS or math.inf)
-        and _chunks(data) <= HARMLESS
+        and _is_sound(data)
     )
 
 
-def _chunks(data: bytes) -> set[bytes]:
-    """The names of a PNG's chunks; b"" is among them where the end is missing or a checksum is wrong.
-
-    libspng does not check the checksums.
-    """
-    start = 8
-    found: set[bytes] = set()
-    while b"IEND" not in found:
-        length = int.from_bytes(data[start : start + 4], "big")
-        body, check = data[start + 4 : start + 8 + length], data[start + 8 + length : start + 12 + length]
-        if len(check) < 4 or zlib.crc32(body) != int.from_bytes(check, "big"):
-            return found | {b""}
-        found.add(body[:4])
-        start += 12 + length
-    return found
+def _is_sound(data: bytes) -> bool:
+    """Whether a PNG has only PLAIN_CHUNKS and right checksums, which libspng does not check, and ends with its end."""
+    name = b""
+    for name, start, end in png.chunks(io.BytesIO(data)):
+        if name not in PLAIN_CHUNKS or zlib.crc32(data[start + 4 : end - 4]).to_bytes(4, "big") != data[end - 4 : end]:
+            return False
+    return name == b"IEND"
 
 
 def _plain_png(data: bytes) -> UInt8[np.ndarray, "height width channel"]:
@@ -175,7 +161,14 @@ def decode(file: io.IOBase, rule: Rule) -> UInt8[np.ndarray, "height width chann
     data = file.read()
     if _is_plain_png(data, rule):
         return _plain_png(data)
+    is_png = data.startswith(png.SIGNATURE)
+    if is_png:
+        data, whole = png.essential(io.BytesIO(data), pixels=True), len(data)
+        if len(data) < whole and _is_plain_png(data, rule):
+            return _plain_png(data)
     with _open(io.BytesIO(data)) as image:
-        orientation = _orientation(image, data[-TAIL_BYTES:])
+        orientation = _orientation(image)
         image.load()
+        if is_png:
+            image = png.with_alpha(image, data)
         return rule.apply(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
