@@ -1,5 +1,6 @@
 """The entry point that all commands share: flag errors of one line, and exit codes that a scheduler can act on."""
 
+import errno
 import functools
 import io
 import logging as standard_logging
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from genmodels.core import xla
-from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError
+from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError, StorageError
 
 Check = Callable[[list[str]], None]
 
@@ -59,5 +60,9 @@ def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> Non
         except BrokenPipeError:  # the reader of the output, such as `head`, has left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            fail(StorageError(f"{error.filename}: {error.strerror}; give a shorter name"))
 
     app.run(call, flags_parser=functools.partial(_parse, check=check))

@@ -1,47 +1,19 @@
-"""Sources whose images come as one array in memory: scikit-learn's digits, .npz files and MNIST's idx files."""
+"""Sources whose images come as one array in memory: scikit-learn's digits and .npz files."""
 
-import contextlib
 import dataclasses
-import gzip
 import importlib.util
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
 from genmodels.data.base import Settings, Source, no_test
+from genmodels.data.npz import open_npz
 from genmodels.data.resize import CHANNELS
 from genmodels.data.table import tabulate
 from genmodels.errors import ConfigError, DataError
 
 MAX_CLASSES = 10**6  # a larger label is a mistake, such as an id in place of a class
-
-# The errors that numpy and zipfile raise for a damaged .npz, depending on which bytes have changed.
-DAMAGED = (ValueError, OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-
-
-@contextlib.contextmanager
-def open_npz(path: str | pathlib.Path, where: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """A context manager: an .npz of plain arrays, open for reading inside the block.
-
-    Args:
-      where: the name of the file in error messages.
-    Raises:
-      DataError: the file is missing, or it cannot be read, when it is opened or inside the block.
-    """
-    if not pathlib.Path(path).is_file():
-        raise DataError(f"{where}: no such file")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array, as an .npy file does")
-        with file:
-            yield file
-    except DAMAGED as error:
-        raise DataError(f"{where}: not a readable .npz of plain arrays ({error})") from error
 
 
 def from_arrays(where: str, split: str, images: np.ndarray, labels: np.ndarray | None, settings: Settings) -> Source:
@@ -125,7 +97,7 @@ def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         for images, labels in NPZ_LAYOUTS[split]:
             if images in file:
                 return file[images], file.get(labels)
-        found = ", ".join(file.files)
+        found = ", ".join(file)
     wanted = " or ".join(images for images, _ in NPZ_LAYOUTS[split])
     raise DataError(
         f"npz:{path}: has no {split} images: it should hold {wanted}, it holds {found or 'nothing'}"
@@ -153,34 +125,3 @@ def with_npz_names(source: Source, path: str) -> Source:
             f"got {names.dtype} {names.shape}"
         )
     return dataclasses.replace(source, num_classes=len(named), class_names=named)
-
-
-IDX_STEMS = {"train": "train", "test": "t10k"}
-
-
-def load_idx(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, height, width] and labels [N] of {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz."""
-    stem = IDX_STEMS[split]
-    images, labels = (_read_idx(pathlib.Path(path), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
-    return images, labels
-
-
-def _read_idx(folder: pathlib.Path, name: str) -> np.ndarray:
-    file = next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
-    if file is None:
-        raise DataError(f"idx:{folder}: holds neither {name} nor {name}.gz")
-    try:
-        data = file.read_bytes()
-        data = gzip.decompress(data) if file.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from error
-    # The header is 0, 0, type (8 is uint8), rank, then one big-endian uint32 an axis (LeCun's MNIST page).
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise DataError(f"{file}: not an idx file of unsigned bytes")
-    start = 4 + 4 * data[3]
-    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
-    if len(data) != start + int(np.prod(shape)):
-        raise DataError(
-            f"{file}: truncated: an array of {shape} needs {int(np.prod(shape))} bytes, got {len(data) - start}"
-        )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from genmodels.core.files import cache_folder
-from genmodels.data.arrays import DAMAGED
+from genmodels.data.npz import DAMAGED
 
 FORMAT = 3  # of the entries; raising it makes older entries unused
 MAX_CACHE_BYTES = 20e9  # of all entries; beyond it, those that were not used for longest are deleted

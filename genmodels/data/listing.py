@@ -247,7 +247,7 @@ def _read_captions(where: str, text: bytes) -> dict[str, str]:
             if not isinstance(record["caption"], str):
                 raise TypeError(f"caption is {record['caption']!r}")
             found[str(record["file"])] = record["caption"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f'{where}, line {number}: must be {{"file": "a.png", "caption": "..."}} '
                 f"({type(error).__name__}: {error})"

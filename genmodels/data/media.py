@@ -15,17 +15,31 @@ import lzma
 import os
 import pathlib
 import posixpath
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 from genmodels.data.images import EXTENSIONS
+from genmodels.data.tar_stream import is_compressed, open_tar
 from genmodels.errors import DataError
 
 BLOCK_FILES = 64  # files whose openers are made at once
 MAX_FILE_BYTES = 2**28  # of one encoded image; a larger one would fill the memory
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # the first bytes of gzip, bzip2 and xz files
+# The errors besides OSError and ValueError that damaged archives cause.
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack any amount at once
 
 
 def _hidden(name: str) -> bool:
@@ -33,11 +47,11 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _contents(tar: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
-    """The bytes of a member, which must be a file or a link to one."""
+def _contents(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a member, which must be a file."""
     file = tar.extractfile(member)
     if file is None:
-        raise OSError(f"{member} is not a file")
+        raise OSError(f"{member.name} is not a file")
     return file.read()
 
 
@@ -186,7 +200,9 @@ class Folder(ImageStore):
 
     def open(self, name: str) -> io.IOBase:
         """Opens a file for reading."""
-        return open(f"{self.path}/{name}", "rb", buffering=0)  # joining by pathlib takes longer than opening the file
+        path = f"{self.path}/{name}"  # joining by pathlib takes longer than opening the file
+        _check_size(name, os.stat(path).st_size)
+        return open(path, "rb", buffering=0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -214,8 +230,7 @@ class Tar(ImageStore):
     @functools.cached_property
     def sequential(self) -> bool:
         """Whether it is compressed, so that members can only be read one after the other."""
-        with self.path.open("rb") as file:
-            return file.read(6).startswith(COMPRESSED)
+        return is_compressed(self.path)
 
     @functools.cached_property
     def _file(self) -> io.IOBase:
@@ -225,7 +240,7 @@ class Tar(ImageStore):
     def _members(self) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[str]]:
         """{name: (offset, size in bytes)} of the files, {name: name of the file} of the links to files, and folders."""
         folders = []
-        with _reading(self.where), tarfile.open(self.path) as tar:
+        with _reading(self.where), open_tar(self.path) as tar:
             members = []
             for member in tar:
                 if member.isdir():
@@ -269,8 +284,11 @@ class Tar(ImageStore):
         _check_size(name, size)
         if not self.sequential:
             return io.BytesIO(os.pread(self._file.fileno(), size, offset))
-        with _reading(self.where), tarfile.open(self.path) as tar:
-            return io.BytesIO(_contents(tar, name))
+        with _reading(self.where), open_tar(self.path) as tar:
+            for member in tar:
+                if member.isfile() and member.name == links.get(name, name):
+                    return io.BytesIO(_contents(tar, member))
+            raise OSError(f"{name} is no longer in it")
 
     def in_order(self, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], io.IOBase]]]:
         """Yields (name, function that opens the file); a compressed tar is read in one pass, in its own order."""
@@ -281,7 +299,7 @@ class Tar(ImageStore):
         wanted: dict[str, list[str]] = {}  # by file: its own name and those of links to it
         for name in names:
             wanted.setdefault(links.get(name, name), []).append(name)
-        with _reading(self.where), tarfile.open(self.path) as tar:
+        with _reading(self.where), open_tar(self.path) as tar:
             for member in tar:
                 if member.name in wanted and member.isfile():
                     small = member.size <= MAX_FILE_BYTES
@@ -319,11 +337,15 @@ class Zip(ImageStore):
             return _shown_folders([name for name in self._zip.namelist() if name.endswith("/")])
 
     def open(self, name: str) -> io.IOBase:
-        """Reads a member into memory."""
-        _check_size(name, self._zip.getinfo(name).file_size)
+        """Reads a member into memory, as many bytes as the archive's directory says."""
+        info = self._zip.getinfo(name)
+        _check_size(name, info.file_size)
+        if info.compress_type not in ZIP_METHODS:
+            raise ValueError("it is packed by a method other than deflate; pack the archive again with deflate")
         try:
-            return io.BytesIO(self._zip.read(name))
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+            with self._zip.open(info) as member:
+                return io.BytesIO(member.read(info.file_size))  # without the size it would unpack up to 2 GB at once
+        except DAMAGED as error:
             raise ValueError(str(error)) from error
 
 
@@ -337,6 +359,6 @@ def _reading(where: str) -> Iterator[None]:
     """A context manager that turns the errors of reading an archive into a DataError of one line."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError) as error:
+    except (OSError, ValueError, *DAMAGED) as error:
         reason = " ".join(str(error).split()).partition(": - method")[0]
         raise DataError(f"{where}: the archive cannot be read ({reason}); is it whole?") from error

@@ -67,7 +67,7 @@ def essential(file: io.IOBase, *, pixels: bool) -> bytes:
     Raises:
       ValueError: the file ends inside a chunk, or a chunk that counts has a wrong checksum.
     """
-    before, after = [SIGNATURE], []
+    before, after = [SIGNATURE], list[bytes]()
     for name, start, end in chunks(file):
         if not _decides(file, name, start) or (name == b"IDAT" and after and not pixels):
             continue

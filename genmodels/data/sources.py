@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from genmodels import config as config_lib
 from genmodels.core.names import printable
-from genmodels.data import arrays, tfds
+from genmodels.data import arrays, idx, tfds
 from genmodels.data.base import LISTING, DataSource, Settings, Source
 from genmodels.data.compose import COMBINATIONS
 from genmodels.data.images import EXTENSIONS
@@ -117,32 +117,44 @@ def _check_path(scheme: str, text: str, is_there: Callable[[pathlib.Path], bool]
 
     Raises:
       ConfigError: the text is empty.
-      DataError: no such folder or file; the message suggests the nearest name.
+      DataError: there is no such folder or file, or no file can have this name; the message suggests the nearest name.
     """
     if not text:
         raise ConfigError(f"{scheme}: names no {what}; write {scheme}:PATH")
     path = pathlib.Path(os.path.expanduser(text))
     if not is_there(path):
-        siblings = [other.name for other in path.parent.glob("*") if is_there(other)] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, n=1)
+        beside = path.parent.glob("*") if os.path.isdir(path.parent) else ()
+        near = difflib.get_close_matches(path.name, [other.name for other in beside if is_there(other)], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise DataError(f"{scheme}:{text}: {'is not a' if path.exists() else 'no such'} {what}{hint}")
+        raise DataError(f"{scheme}:{text}: {_obstacle(path, what)}{hint}")
     return path
 
 
+def _obstacle(path: pathlib.Path, what: str) -> str:
+    """Why a path is not what it should be: a file or a folder."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return f"no such {what}"
+    except (OSError, ValueError) as error:  # the name is too long, or a folder above may not be read
+        return f"cannot be opened ({error.strerror if isinstance(error, OSError) else error})"
+    return f"is not a {what}"
+
+
+# os.path is used below, because pathlib's own questions raise errors for names that no file can have.
 def _folder(text: str, split: str, settings: Settings) -> Source:
-    path = _check_path("folder", text, pathlib.Path.is_dir, "folder")
+    path = _check_path("folder", text, os.path.isdir, "folder")
     return _files(Folder(f"folder:{text}", path), split, settings)
 
 
 def _image(text: str, split: str, settings: Settings) -> Source:
-    path = _check_path("image", text, pathlib.Path.is_file, "file")
+    path = _check_path("image", text, os.path.isfile, "file")
     return open_files(OneFile(f"image:{text}", path), split, settings, lambda: Listing((path.name,), None))
 
 
 def _archive(kind: type, text: str, split: str, settings: Settings) -> Source:
     scheme = kind.__name__.lower()
-    path = _check_path(scheme, text, pathlib.Path.is_file, "file")
+    path = _check_path(scheme, text, os.path.isfile, "file")
     return _files(kind(f"{scheme}:{text}", path), split, settings)
 
 
@@ -158,7 +170,7 @@ def _tfds(text: str, split: str, settings: Settings, data_dir: str = "") -> Sour
 def _arrays(scheme: str, load: Callable, text: str, split: str, settings: Settings) -> Source:
     where = f"{scheme}:{text}" if text else scheme
     if scheme != "digits":
-        kind, is_there = ("folder", pathlib.Path.is_dir) if scheme == "idx" else ("file", pathlib.Path.is_file)
+        kind, is_there = ("folder", os.path.isdir) if scheme == "idx" else ("file", os.path.isfile)
         _check_path(scheme, text, is_there, kind)
     images, labels = load(os.path.expanduser(text), split)
     return arrays.from_arrays(where, split, images, labels, settings)
@@ -177,7 +189,7 @@ SCHEMES: dict[str, Callable[..., Source]] = {
     "tfds": _tfds,
     "digits": functools.partial(_arrays, "digits", arrays.load_digits),
     "npz": _npz,
-    "idx": functools.partial(_arrays, "idx", arrays.load_idx),
+    "idx": functools.partial(_arrays, "idx", idx.load_idx),
 }
 
 
@@ -196,12 +208,12 @@ def read_images(flag: str, name: str, mixed: bool = False, single: bool = False)
         holds other files.
     """
     path = pathlib.Path(name)
-    one_image = path.suffix.lower() in EXTENSIONS and not path.is_dir()
+    one_image = path.suffix.lower() in EXTENSIONS and not os.path.isdir(path)
     if one_image and not single:
         raise DataError(f"{flag}={name}: is one image; name a folder, a .tar or .zip of images, or an .npz")
-    scheme = "folder" if path.is_dir() else "image" if one_image else ARCHIVES.get(path.suffix, "npz")
+    scheme = "folder" if os.path.isdir(path) else "image" if one_image else ARCHIVES.get(path.suffix, "npz")
     try:
-        spec = name if "(" in name and not path.exists() else f"{scheme}:{name}"
+        spec = name if "(" in name and not os.path.exists(path) else f"{scheme}:{name}"
         source = make_source(spec, settings=Settings(mixed=mixed))
     except DataError as error:
         advice = str(error).replace("config.data.", "")  # a flag has no config; the source's call takes the option

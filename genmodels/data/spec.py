@@ -49,8 +49,8 @@ def parse(text: str, key: str = "config.data.source", example: str = 'folder("ph
         return Call(name, (path,) if colon else (), {}, text)
     try:
         return _call(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two where calls are too deep
+        reason = error.msg if isinstance(error, SyntaxError) else error or "it is nested too deeply"
         raise ConfigError(
             f"{key}={text!r}: {reason}; write a call as in Python, with strings in quotes: {example}"
         ) from error

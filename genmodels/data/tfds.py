@@ -24,6 +24,7 @@ from genmodels.data.media import ImageStore
 from genmodels.errors import ConfigError, DataError, choose
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+MAX_JSON_BYTES = 2**28
 BLOCK_RECORDS = 1024  # records read at once
 HELD_OUT = ("test", "validation")
 
@@ -63,7 +64,8 @@ def find(name: str, folder: pathlib.Path) -> pathlib.Path:
       NotPreparedError: it is not prepared in this folder; the message has the command that prepares it.
       DataError: it was prepared as tfrecord, which cannot be read without TensorFlow; or NAME needs a configuration.
     """
-    complete = [info.parent for info in folder.glob("*/**/dataset_info.json") if VERSION.fullmatch(info.parent.name)]
+    infos = folder.glob("*/**/dataset_info.json") if os.path.isdir(folder) else ()
+    complete = [info.parent for info in infos if VERSION.fullmatch(info.parent.name)]
     prepared = {str(path.parent.relative_to(folder)) for path in complete}
     versions = [path for path in complete if path.parent == folder / name]
     if not versions:
@@ -97,8 +99,13 @@ def _unknown(name: str, prepared: set[str], known: set[str]) -> None:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it has more than {MAX_JSON_BYTES:,} bytes")
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(contents, dict):
+            raise ValueError("it is no JSON object")
+        return contents
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); prepare the data set again") from error
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from genmodels.data import cache
-from genmodels.data.arrays import open_npz
+from genmodels.data.npz import open_npz
 from genmodels.errors import DataError
 from genmodels.evaluators.base import Statistics
 from genmodels.extractors import NAMES, Extractor
@@ -33,7 +33,7 @@ def is_statistics(path: str) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 

@@ -34,6 +34,7 @@ STORAGES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
+MAX_FILE_BYTES = 2**31
 MAX_TENSORS = 10_000  # in a file
 MAX_NAME_LENGTH = 1_000  # characters in the name of a tensor
 _WRITTEN_BY_TORCH = (
@@ -272,6 +273,8 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
       ValueError: the file is damaged or holds anything other than tensors; the message names the file.
       OSError: the file cannot be read.
     """
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: has more than {MAX_FILE_BYTES:,} bytes, which none of the known weights have")
     data = path.read_bytes()
     try:
         return _read_zip(data) if data.startswith(b"PK") else _read_legacy(data)

@@ -35,8 +35,9 @@ def run(flag: str, value: str) -> dict[str, Any]:
       ConfigError: the file is missing or does not run.
     """
     path = pathlib.Path(os.path.expanduser(value.partition(":")[0]))
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
+    if not os.path.isfile(path):  # pathlib's own question raises an error for a name that no file can have
+        beside = path.parent.glob("*.py") if os.path.isdir(path.parent) else ()
+        near = difflib.get_close_matches(path.name, [p.name for p in beside], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"{flag}={value}: no such file{hint}")
     with _mistakes_named(flag, value):

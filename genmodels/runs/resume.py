@@ -1,5 +1,6 @@
 """The check that a work directory may be resumed: with this config, on this data."""
 
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ def config_to_resume(workdir: pathlib.Path, allow_code: bool) -> ConfigDict:
       ConfigError: it holds no run, or its config names code outside this package that is not allowed.
       StorageError: its config.json cannot be read.
     """
-    if not (workdir / "config.json").exists():
+    if not os.path.exists(workdir / "config.json"):
         raise ConfigError(f"--workdir={workdir} holds no run to resume; name an experiment with --config=FILE")
     config = read_config(workdir)
     for key, name in named_code(config).items():
@@ -45,7 +46,7 @@ def check_same_experiment(
     Raises:
       ConfigError: the directory belongs to another experiment or to other data; names what differs.
     """
-    if not (workdir / "config.json").exists():
+    if not os.path.exists(workdir / "config.json"):
         return None
     old = read_config(workdir)
     idle: set[str] = set()

@@ -147,8 +147,14 @@ def check_not_foreign(workdir: pathlib.Path) -> None:
     Hidden files, and logs that a shell may have begun there, are no obstacle.
 
     Raises:
-      StorageError: names what is there.
+      StorageError: names what is there; or nothing can have such a name.
     """
+    try:
+        os.stat(workdir)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"--workdir={workdir}: cannot be opened: {error.strerror}") from error
     if not workdir.is_dir() or (workdir / "config.json").exists():
         return
     for path in sorted(workdir.iterdir()):

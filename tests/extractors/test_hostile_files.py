@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from genmodels.extractors import torch_file
 from genmodels.extractors.torch_file import read_tensors
 from tests.extractors import torch_writer as tw
 from tests.extractors.test_torch_file import STATE, assert_equal, assert_refused, flat, layouts, stored
@@ -152,6 +153,13 @@ def test_a_compressed_archive_cannot_take_much_memory(path):
     assert path.stat().st_size < 200_000
     with little_memory():
         assert_refused(path)
+
+
+def test_a_file_that_is_larger_than_any_weights_is_not_read(path):
+    with path.open("wb") as file:
+        file.truncate(torch_file.MAX_FILE_BYTES + 1)  # takes no space on the disk
+    with little_memory():
+        assert_refused(path, "2,147,483,648 bytes")
 
 
 def test_members_of_an_archive_that_share_their_bytes_are_refused(path):
