@@ -7,6 +7,7 @@ result from the cache.
 
 import collections
 import concurrent.futures
+import dataclasses
 import io
 import itertools
 import os
@@ -67,7 +68,7 @@ def open_files(store: ImageStore, split: str, settings: Settings, list_split: Ca
             info, arrays, images = _scan(store, listing, settings)
         except DataError as error:
             if settings.thorough and not settings.skip_damaged and (damaged := _every_damage(store, listing, settings)):
-                also = "" if isinstance(error, DamagedError) else str(error).removeprefix(f"{store.where}: ")
+                also = _other_fault(store, listing, settings, len(damaged))
                 raise DamagedError(store.where, damaged, also) from error
             raise
         cache.write(name, info, arrays, images)
@@ -89,6 +90,17 @@ def open_files(store: ImageStore, split: str, settings: Settings, list_split: Ca
         table,
         tuple(info["notes"]),
     )
+
+
+def _other_fault(store: ImageStore, listing: Listing, settings: Settings, damaged: int) -> str:
+    """What is wrong with the files that are intact; "" if nothing is, or if all are damaged."""
+    if damaged == len(listing.names):
+        return ""
+    try:
+        _scan(store, listing, dataclasses.replace(settings, skip_damaged=True))
+    except DataError as error:
+        return str(error).removeprefix(f"{store.where}: ")
+    return ""
 
 
 def _open_mixed(store: ImageStore, split: str, listing: Listing, settings: Settings) -> Source | None:
