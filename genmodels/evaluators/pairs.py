@@ -54,7 +54,7 @@ def check_names(generated: ImageSet, reference: ImageSet) -> str:
 def pair_results(
     name: str, a: np.ndarray, b: np.ndarray, protocol: dict[str, Any], options: Options
 ) -> Iterator[Result]:
-    """Yields the mean over images of a paired metric.
+    """Yields the mean over images of a paired metric; that of PSNR leaves out equal pairs, see `image.mean_psnr`.
 
     Args:
       name: psnr, ssim, ms_ssim or lpips.
@@ -78,7 +78,10 @@ def pair_results(
             details |= {"scales": list(image.SCALE_WEIGHTS)}
     except (ValueError, DataError) as error:
         raise DataError(f"metric {name}: {error}") from error
-    yield Result(name, float(np.mean(values)), protocol | details)
+    mean = float(np.mean(values))
+    if name == "psnr":
+        mean, details["exact_pairs"] = image.mean_psnr(values)
+    yield Result(name, mean, protocol | details)
 
 
 def _between(name: str, context: Context) -> Iterator[Result]:

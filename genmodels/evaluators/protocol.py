@@ -28,7 +28,15 @@ MADE = (
 )
 OF_SAMPLER = ("steps", "spacing", "eta", "clip")  # likewise, of samples that a sampler drew
 # Results beside the number.
-OUTCOME = ("histogram", "std_over_subsets", "std_over_splits", "standard_error", "warning", "fitted_to_n")
+OUTCOME = (
+    "histogram",
+    "std_over_subsets",
+    "std_over_splits",
+    "standard_error",
+    "warning",
+    "fitted_to_n",
+    "exact_pairs",
+)
 OUTCOME_PREFIX = "mean_"
 ENVIRONMENT = ("versions", OPTIONS)  # say neither
 # Entries that are not compared where one of these hashes identifies the images by their contents.

@@ -13,6 +13,7 @@ errors exceed C_2.
 """
 
 import functools
+import math
 
 import einops
 import jax
@@ -115,6 +116,16 @@ def psnr(a: Pair, b: Pair) -> Float[np.ndarray, " N"]:
     squares = _per_image(_squares, a, b).sum(axis=1, dtype=np.float64)
     with np.errstate(divide="ignore"):
         return -10 * np.log10(squares / (255.0**2 * a[0].size))
+
+
+def mean_psnr(values: Float[np.ndarray, " N"]) -> tuple[float, int]:
+    """The mean over the pairs whose images differ, in dB, and the number of pairs whose images are equal.
+
+    The PSNR of equal images is infinite, and so would be the mean of any set that has one such pair. The mean is
+    infinite if all pairs are equal.
+    """
+    differ = np.isfinite(values)
+    return float(np.mean(values[differ])) if differ.any() else math.inf, int(np.sum(~differ))
 
 
 def ssim(a: Pair, b: Pair) -> Float[np.ndarray, " N"]:
