@@ -6,7 +6,7 @@ the original FID code. Files that genmodels writes also state the number of imag
 
 import hashlib
 import json
-import pathlib
+import reprlib
 import zipfile
 from typing import Any
 
@@ -49,16 +49,51 @@ def read(flag: str, path: str) -> Statistics:
     role = flag.lstrip("-")
     with open_npz(path, f"{flag}={path}") as file:
         mu, sigma = file["mu"], file["sigma"]
-        count = int(file["count"]) if "count" in file else None
-        made_with = json.loads(str(file["extractor"])) if "extractor" in file else None
-        images = str(file["fingerprint"]) if "fingerprint" in file else None
+        found = {name: file.get(name) for name in ("count", "extractor", "fingerprint")}
     try:
-        gaussian = Gaussian.given(mu, sigma, count)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{flag}={path}: {error}") from error
-    sha256 = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        made_with = _made_with(found["extractor"])
+        images = _text("fingerprint", found["fingerprint"])
+        gaussian = Gaussian.given(mu, sigma, _count(found["count"]))
+    except ValueError as error:
+        raise DataError(f"{flag}={path}: {error}; make it again with genmodels.statistics") from error
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     origin = {role: path, f"{role}_statistics_sha256": sha256}
     return Statistics(gaussian, made_with, origin | ({f"{role}_sha256": images} if images else {}))
+
+
+def _count(array: np.ndarray | None) -> int | None:
+    """The number of images; None where the file does not state it. Raises ValueError if it is no such number."""
+    if array is None:
+        return None
+    if array.size != 1 or not np.issubdtype(array.dtype, np.integer) or array.item() < 2:
+        raise ValueError(f"count must be a whole number of images, at least 2; it is {_shown(array)}")
+    return int(array.item())
+
+
+def _text(name: str, array: np.ndarray | None) -> str | None:
+    """The text in an array; None where there is no array. Raises ValueError if it is no text."""
+    if array is not None and (array.shape or array.dtype.kind != "U"):
+        raise ValueError(f"{name} must be text; it is {_shown(array)}")
+    return None if array is None else str(array)
+
+
+def _made_with(array: np.ndarray | None) -> dict[str, Any] | None:
+    """The `identity` of the extractor; None where the file does not state it. Raises ValueError if it is none."""
+    if array is None:
+        return None
+    try:
+        found = json.loads(_text("extractor", array) or "")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"extractor must be the JSON object that genmodels.statistics writes; it is {_shown(array)}")
+    return found
+
+
+def _shown(array: np.ndarray) -> str:
+    """The one value of an array, or its type and shape, for messages."""
+    return reprlib.repr(array.item()) if array.size == 1 else f"{array.dtype} {array.shape}"
 
 
 def arrays(gaussian: Gaussian, extractor: Extractor, fingerprint: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Shaped
 
 COVARIANCE_DIVISOR = "N-1"
 
@@ -40,21 +40,49 @@ class Gaussian:
 
     @classmethod
     def given(
-        cls, mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d _"], count: int | None = None
+        cls, mean: Shaped[np.ndarray, "..."], covariance: Shaped[np.ndarray, "..."], count: int | None = None
     ) -> "Gaussian":
         """A Gaussian from a mean [d] and a covariance [d, d], such as a statistics file contains.
 
         Raises:
-          ValueError: the shapes do not fit, the covariance is not symmetric, or a value is not finite.
+          ValueError: the shapes do not fit, a value is not a finite real number, or the covariance is none: it is not
+            symmetric, or it has a negative eigenvalue that rounding does not explain (see `_check_eigenvalues`).
         """
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
             raise ValueError(f"a mean [d] and a covariance [d, d] are needed, got {mean.shape} and {covariance.shape}")
+        for name, values in (("mean", mean), ("covariance", covariance)):
+            if not np.issubdtype(values.dtype, np.floating) and not np.issubdtype(values.dtype, np.integer):
+                raise ValueError(f"the {name} must be real numbers, got {values.dtype}")
         mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
         if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
             raise ValueError("the mean or the covariance has values that are not finite")
         if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-5 * np.abs(covariance).max()):
             raise ValueError("the covariance is not symmetric")
-        return cls(mean, (covariance + covariance.T) / 2, False, count)
+        covariance = (covariance + covariance.T) / 2
+        _check_eigenvalues(covariance)
+        return cls(mean, covariance, False, count)
+
+
+def _check_eigenvalues(covariance: Float64[np.ndarray, "d d"]) -> None:
+    """Raises ValueError if a symmetric matrix has a negative eigenvalue that rounding does not explain.
+
+    Rounding the entries of S to float32, in which some tools store covariances, moves its eigenvalues by at most
+    |S - rounded S|_F <= eps/2 |S|_F <= eps/2 sqrt(d) max |eigenvalue| (Weyl's inequality), with eps = 2^-23. Twice that
+    is allowed. Covariances of fewer images than dimensions, which are singular, stay a thousand times below it even if
+    all their arithmetic is done in float32.
+    """
+    dimension = len(covariance)
+    tolerance = np.sqrt(dimension) * np.finfo(np.float32).eps
+    least = np.max(np.diag(covariance))  # no more than the largest eigenvalue
+    try:  # takes a tenth of the time of the eigenvalues, and succeeds if none is below -tolerance * least
+        np.linalg.cholesky(covariance + tolerance * least * np.eye(dimension))
+    except np.linalg.LinAlgError:
+        values = np.linalg.eigvalsh(covariance)
+        if values[0] < -tolerance * values[-1]:
+            raise ValueError(
+                f"the covariance is not one: it has negative eigenvalues down to {values[0]:.3g}, with the largest at "
+                f"{values[-1]:.3g}"
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,3 +1,6 @@
+import os
+import time
+
 import numpy as np
 import pytest
 
@@ -128,8 +131,70 @@ def test_given_statistics_are_kept_and_made_symmetric():
         (np.zeros(2), np.array([[1.0, 0.5], [0.4, 1.0]]), "symmetric"),
         (np.zeros(2), np.array([[1.0, np.nan], [np.nan, 1.0]]), "finite"),
         (np.array([0.0, np.inf]), np.eye(2), "finite"),
+        (np.zeros(2), np.eye(2) + 0j, "real numbers, got complex128"),
+        (np.zeros(2, complex), np.eye(2), "mean must be real"),
+        (np.zeros(2), np.eye(2, dtype=bool), "real numbers"),
+        (np.array(["a", "b"]), np.eye(2), "real numbers"),
+        (np.zeros(0), np.zeros((0, 0)), r"\[d, d\]"),
+        (np.zeros((1, 2)), np.eye(2), r"\[d, d\]"),
+        (np.zeros(3), np.eye(2), r"\[d, d\]"),
+        (np.array(0.0), np.array(1.0), r"\[d, d\]"),
+        (np.zeros(2), -np.eye(2), "negative eigenvalues down to -1, with the largest at -1"),
+        (np.zeros(2), np.array([[1.0, 2.0], [2.0, 1.0]]), "down to -1, with the largest at 3"),
+        (np.zeros(3), np.diag([1.0, 1.0, -1e-5]), "negative eigenvalues"),
+        (np.zeros(3), np.diag([0.0, 0.0, -1e-300]), "negative eigenvalues"),
     ],
 )
 def test_invalid_statistics_are_refused(mean, covariance, why):
     with pytest.raises(ValueError, match=why):
         Gaussian.given(mean, covariance)
+
+
+def with_eigenvalues(values, seed=0):
+    """A symmetric matrix with these eigenvalues."""
+    axes = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(values), len(values))))[0]
+    matrix = (axes * values) @ axes.T
+    return (matrix + matrix.T) / 2
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("d", [4, 64, 300])
+def test_negative_eigenvalues_are_refused_beyond_what_rounding_to_float32_explains(d, scale):
+    allowed = np.sqrt(d) * 2.0**-23
+    values = np.linspace(0, 1, d)
+    for least, fits in ((0, True), (-1e-16, True), (-allowed / 2, True), (-2 * allowed, False), (-1e-3, False)):
+        values[0] = least
+        covariance = scale * with_eigenvalues(values)
+        if fits:
+            np.testing.assert_array_equal(Gaussian.given(np.zeros(d), covariance).matrix, covariance)
+        else:
+            with pytest.raises(ValueError, match="negative eigenvalues"):
+                Gaussian.given(np.zeros(d), covariance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [2, 40, 299, 301, 2000])
+def test_covariances_of_features_are_accepted_in_either_precision(n, dtype):
+    """As tools compute them: of fewer images than dimensions too, where half of the eigenvalues may round below 0."""
+    rng = np.random.default_rng(n)
+    x = (np.exp(-np.arange(300) / 50) * rng.normal(size=(n, 300)) + 0.4).astype(dtype)
+    x[:, 7] = 0  # a unit that never fires
+    deviations = x - x.mean(0)
+    computed = deviations.T @ deviations / dtype(n - 1)
+    assert computed.dtype == dtype
+    for covariance in (computed, np.cov(x, rowvar=False).astype(dtype)):
+        Gaussian.given(x.mean(0), covariance, n)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_2048_dimensions_are_checked_in_two_seconds():
+    covariance = with_eigenvalues(np.concatenate([np.zeros(1048), np.linspace(0.1, 1, 1000)]))
+    load, times = os.getloadavg()[0], []
+    for _ in range(3):
+        start = time.perf_counter()
+        Gaussian.given(np.zeros(2048), covariance)
+        times.append(time.perf_counter() - start)
+    if min(times) > 2 and load > 1.5:
+        pytest.skip(f"{min(times):.2f} s, but others were at work (load {load:.1f})")
+    assert min(times) <= 2
