@@ -46,7 +46,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint.every = 5000
     config.eval.update(metrics=("fid[tf1]",), num_samples=50_000, split="train", batch_size=256)
     config.eval.update(likelihoods=("vlb",), likelihood_images=1000)
-    protocol = {"n_generated": 50_000, "reference_split": "train", "weights": "ema", "sampler": "ancestral"}
+    protocol = {
+        "data": config.data.source,
+        "n_generated": 50_000,
+        "reference_split": "train",
+        "weights": "ema",
+        "sampler": "ancestral",
+    }
     config.expect = (promise("fid[tf1]", 3.17, 0.3, **protocol, steps=1000),)
 
     if variant == "cosine":

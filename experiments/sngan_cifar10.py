@@ -44,7 +44,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint.update(every=5000, best="")  # no logged number says which checkpoint is the best
     config.eval.update(metrics=("fid[tf1]",), num_samples=5000, batch_size=250)
     if not variant:
-        protocol = {"n_generated": 5000, "n_reference": 10_000, "reference_split": "test", "weights": "raw"}
+        protocol = {
+            "data": config.data.source,
+            "n_generated": 5000,
+            "n_reference": 10_000,
+            "reference_split": "test",
+            "weights": "raw",
+        }
         config.expect = (promise("fid[tf1]", 21.7, 1.0, **protocol),)
 
     if variant == "conditional":

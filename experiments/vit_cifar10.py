@@ -38,7 +38,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.update(name="sgd", learning_rate=0.01, momentum=0.9, warmup=500, decay="cosine", clip_norm=1.0)
     config.eval.metrics = ("accuracy",)
     if not variant:
-        config.expect = (promise("accuracy", 0.9902, 0.002, reference_split="test", n_reference=10_000),)
+        config.expect = (
+            promise("accuracy", 0.9902, 0.002, data=config.data.source, reference_split="test", n_reference=10_000),
+        )
 
     if variant == "tiny":
         tiny(config, patch_size=4, width=8, depth=2, heads=2, hidden=16)
