@@ -31,16 +31,26 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+def _expanded(text: str) -> str:
+    """The text with "~" and "~user" at its start replaced. Raises ValueError if there is no such home."""
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError(f"{text.partition('/')[0]} is no home; a path that begins so is written ./{text}")
+    return path
+
+
 class _Path(flags.ArgumentParser):
     def parse(self, argument: Any) -> str:
-        """The path with "~" and "~user" replaced; a home that does not exist stays as it is."""
-        return os.path.expanduser(argument)
+        """The path with "~" and "~user" replaced."""
+        return _expanded(argument)
 
 
 class _List(flags.ArgumentParser):
     def parse(self, argument: Any) -> list[str]:
-        """The parts of the list; those that are paths with "~" replaced."""
-        return [os.path.expanduser(part) for part in split(argument)] if isinstance(argument, str) else argument
+        """The parts of the list, with "~" replaced; a path that exists is one part, whatever commas it has."""
+        if isinstance(argument, str) and len(argument) < 256 and os.path.exists(argument):
+            return [argument]
+        return [_expanded(part) for part in split(argument)] if isinstance(argument, str) else argument
 
 
 class _ListSerializer(flags.ArgumentSerializer):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from genmodels.config.defaults import module_of, settings
-from genmodels.config.stored import flatten
+from genmodels.config.stored import filled, flatten
 from genmodels.errors import ConfigError
 
 Flat = Mapping[str, Any]
@@ -119,6 +119,4 @@ def check_effects(config: ConfigDict) -> None:
 
 def without_idle_values(config: ConfigDict) -> ConfigDict:
     """A copy with defaults in the place of values without effect, which runs of an earlier version may have."""
-    copy = ConfigDict(config.to_dict())
-    copy.update_from_flattened_dict({key: default for key, (_, default) in _idle_values(config).items()})
-    return copy
+    return ConfigDict(filled(config.to_dict(), {key: default for key, (_, default) in _idle_values(config).items()}))

@@ -6,11 +6,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genmodels.config.defaults import common_settings, sections, switches
-from genmodels.config.stored import ORIGINS, flatten, from_contents
-from genmodels.config.validation import check_values
+from genmodels.config.stored import ORIGINS, filled, flatten, from_contents
+from genmodels.config.validation import MAX_STEPS, check_values
 from genmodels.core import user_code
 from genmodels.errors import ConfigError
 
+MAX_NUMBER = 1e300
 KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -25,6 +26,18 @@ def _check_names(contents: Mapping[str, Any], prefix: str = "config.") -> None:
             raise ConfigError(f"{prefix}{key[:100]!r}: is no name of a key")
         if isinstance(value, Mapping):
             _check_names(value, f"{prefix}{key}.")
+
+
+def _check_numbers(where: str, value: Any) -> None:
+    """Raises ConfigError for a number that is not finite, or larger than any that a config needs."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_numbers(f"{where}.{key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_numbers(where, item)
+    elif isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+        raise ConfigError(f"{where}: holds a number that is not finite, or is larger than {MAX_NUMBER:g}")
 
 
 def _check_places(contents: Mapping[str, Any], keys: Iterable[str]) -> None:
@@ -48,7 +61,7 @@ def _check_origins(origins: Any) -> None:
             isinstance(identity.get(k), str) for k in ("sha256", "workdir")
         ):
             raise ConfigError(f"config.{ORIGINS}.{name}: must be the identity of a run, with sha256 and workdir")
-        if not isinstance(identity.get("step"), int):
+        if not isinstance(identity.get("step"), int) or not 0 <= identity["step"] <= MAX_STEPS:
             raise ConfigError(f"config.{ORIGINS}.{name}.step={identity.get('step')!r}: must be a step")
 
 
@@ -68,10 +81,9 @@ def opened(contents: Any) -> ConfigDict:
     _check_names(contents)
     known = {key: setting.default for key, setting in common_settings().items()}
     _check_places(contents, known)
-    config = from_contents(contents)
-    flat = flatten(config)
-    with config.unlocked():
-        config.update_from_flattened_dict({key: value for key, value in known.items() if key not in flat})
+    _check_numbers("config", contents)
+    flat = flatten(contents)
+    config = from_contents(filled(contents, {key: value for key, value in known.items() if key not in flat}))
     if not isinstance(config.task, str):
         raise ConfigError(f"config.task={config.task!r}: must be the name of a task")
     own = None

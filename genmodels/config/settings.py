@@ -18,6 +18,9 @@ from genmodels.errors import ConfigError, choose
 SCALARS = (int, float, bool, str)
 ENTRY = re.compile(r"  (\w+(?:, \w+)*): (.*)")  # of `Attributes:`; one text may serve several fields
 
+REPEATED = ("blocks", "depth")  # keys of config.model that count layers; so do tuples
+MAX_LAYERS = 1000
+
 # Fields that are no config keys: the data sets image_shape, num_classes and out_channels, commands set the others.
 NO_SETTINGS = {"image_shape", "num_classes", "out_channels", "mixed", "listing", "thorough"}
 
@@ -128,6 +131,14 @@ def check_section(where: str, section: Mapping[str, Any] | ConfigDict, hints: Ma
             raise ConfigError(f"{prefix}{key}={value!r}: must be {wanted.__name__ if wanted in SCALARS else wanted}")
 
 
+def _check_layers(section: Mapping[str, Any] | ConfigDict) -> None:
+    """Raises ConfigError for more layers than any network has: to trace them would take hours."""
+    for key, value in section.items():
+        count = len(value) if isinstance(value, tuple | list) else value if key in REPEATED else 0
+        if count > MAX_LAYERS:
+            raise ConfigError(f"config.model.{key}: {count:,} layers are more than {MAX_LAYERS:,}")
+
+
 def build(cls: type, section: Mapping[str, Any] | ConfigDict, where: str, **fixed: Any) -> Any:
     """Instantiates the dataclass `cls` from a config section.
 
@@ -136,6 +147,8 @@ def build(cls: type, section: Mapping[str, Any] | ConfigDict, where: str, **fixe
     """
     hints = {name: hint for name, hint in _hints(cls).items() if name not in fixed}
     check_section(where, section, hints)
+    if where == "model":
+        _check_layers(section)
     try:
         return cls(**section, **fixed)
     except (TypeError, ValueError) as error:

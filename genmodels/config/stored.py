@@ -58,16 +58,21 @@ def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[st
     return flat
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dictionaries that `flatten` took apart."""
-    found: dict[str, Any] = {}
-    for key, value in flat.items():
+def filled(contents: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries with the values of these keys "a.b" set; sections that are missing are made."""
+    found = {key: filled(item, {}) if isinstance(item, Mapping) else item for key, item in contents.items()}
+    for key, value in values.items():
         *sections, name = key.split(".")
         place = found
         for section in sections:
             place = place.setdefault(section, {})
         place[name] = value
     return found
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dictionaries that `flatten` took apart."""
+    return filled({}, flat)
 
 
 def conflicts(

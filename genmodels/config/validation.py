@@ -45,7 +45,7 @@ POSITIVE = {
     "train.accumulate": 2**20,
     "train.max_bad_steps": MAX_STEPS,
     "checkpoint.keep": MAX_STEPS,
-    "eval.batch_size": 2**16,
+    "eval.batch_size": 2**14,
     "eval.num_samples": 10**8,
     "eval.subsets": 10**6,
     "eval.subset_size": 10**8,
@@ -150,7 +150,9 @@ def check_values(config: ConfigDict, own: Mapping[str, Any] | None) -> None:
             raise ConfigError(
                 f"config.expect: {promise!r} must have metric, value and tolerance (and may have protocol)"
             )
-        if not all(fits(promise[key], float) and math.isfinite(promise[key]) for key in ("value", "tolerance")):
+        if not isinstance(promise["metric"], str):
+            raise ConfigError(f"config.expect: {promise['metric']!r} must be the name of a metric")
+        if not all(fits(promise[key], float) and abs(promise[key]) < math.inf for key in ("value", "tolerance")):
             raise ConfigError(f"config.expect: value and tolerance of {promise['metric']} must be finite numbers")
         if not fits(promise.get("data", ""), str):
             raise ConfigError(f"config.expect: data of {promise['metric']} must be the name of a data source")

@@ -57,14 +57,19 @@ def matches(patterns: Sequence[str], name: str) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
-def mask(tree: PyTree, patterns: Sequence[str], prefix: str = "") -> PyTree:
-    """A tree of booleans, True for every leaf whose name matches a pattern.
+def matching(patterns: Sequence[str], names: Iterable[str]) -> list[bool]:
+    """Whether each name matches one of the patterns.
 
     Raises:
       ConfigError: matching takes longer than MATCHING_SECONDS.
     """
     with _limited_time(patterns):
-        found = [matches(patterns, name) for name in named(tree, prefix)]
+        return [matches(patterns, name) for name in names]
+
+
+def mask(tree: PyTree, patterns: Sequence[str], prefix: str = "") -> PyTree:
+    """A tree of booleans, True for every leaf whose name matches a pattern; raises as `matching` does."""
+    found = matching(patterns, named(tree, prefix))
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), found)
 
 
@@ -99,9 +104,7 @@ def check_matches(key: str, patterns: Iterable[str], names: Iterable[str]) -> No
     """
     names = list(names)
     for pattern in patterns:
-        with _limited_time((pattern,)):
-            found = any(re.fullmatch(pattern, name) for name in names)
-        if found:
+        if any(matching((pattern,), names)):
             continue
         modules = sorted({f"{'/'.join(name.split('/')[:depth])}/.*" for name in names for depth in range(1, 5)})
         near = difflib.get_close_matches(pattern, [*names, *modules], n=1)

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
 
-# A step's key is folded with these for what belongs to no example. They lie above the size of any batch.
-AUGMENTATION_STREAM, CODEBOOK_STREAM = 0x617567, 0x636F64
+# The key of a step or a seed is folded with these for what belongs to no example. They lie above the size of a batch.
+AUGMENTATION_STREAM, CODEBOOK_STREAM, INIT_STREAM = 0x617567, 0x636F64, 0x696E69
 
 
 def fold(keys: Key[Array, "*#shape"], data: int | Integer[Array, "*#shape"]) -> Key[Array, "..."]:

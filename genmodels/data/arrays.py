@@ -86,13 +86,17 @@ def load_digits(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 NPZ_LAYOUTS = {
-    "train": (("images", "labels"), ("x_train", "y_train")),
+    "train": (("images", "labels"), ("x_train", "y_train"), ("arr_0", "arr_1")),
     "test": (("test_images", "test_labels"), ("x_test", "y_test")),
 }
 
 
 def load_npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """`images`(, `labels`) and `test_images`(, `test_labels`), or Keras' `x_train`, `y_train`, `x_test`, `y_test`."""
+    """The images of a split, and their labels if there are any.
+
+    They are `images`(, `labels`) and `test_images`(, `test_labels`); Keras' `x_train`, `y_train`, `x_test`, `y_test`;
+    or `arr_0`(, `arr_1`), as the code of Dhariwal & Nichol (2021) writes samples.
+    """
     with open_npz(path, f"npz:{path}") as file:
         for images, labels in NPZ_LAYOUTS[split]:
             if images in file:

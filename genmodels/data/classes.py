@@ -7,6 +7,7 @@ mean one class as a name and another as a label.
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -46,9 +47,10 @@ def class_number(wanted: Any, names: Sequence[str], num_classes: int) -> int:
     """
     if isinstance(wanted, bool) or not isinstance(wanted, int | str | np.integer):
         raise ConfigError(f"no class {wanted!r}: a label is the name or the number of a class")
-    text = str(wanted)
-    if text in names:
-        return names.index(text)
+    text = unicodedata.normalize("NFC", str(wanted))  # file systems may write one letter as two
+    same = [unicodedata.normalize("NFC", name) for name in names]
+    if text in same:
+        return names.index(str(wanted)) if wanted in names else same.index(text)
     numbers = [index for index, name in enumerate(names) if NUMBER.fullmatch(name)]
     if NUMBER.fullmatch(text) and not numbers and 0 <= int(text) < num_classes:
         return int(text)

@@ -131,6 +131,8 @@ def subset(name: str, split: str, part: Open, *, classes: Any = (), count: int =
             "num_classes": len(numbers),
             "class_names": tuple(source.class_names[n] if source.class_names else str(n) for n in numbers),
         }
+    if asked and not len(chosen):
+        raise ConfigError(f"{name}: no {split} image is of the classes {', '.join(map(str, classes))}")
     if (split == "train" and count > len(chosen)) or count < 0 or not len(chosen):
         raise ConfigError(f"{name}: count={count}, but there are {len(chosen)} {split} images to choose from")
     if count and split == "train":

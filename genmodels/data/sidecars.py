@@ -144,6 +144,13 @@ def _from_members(store: ImageStore, images: Sequence[str]) -> Labels | None:
     found = [name for name in dict.fromkeys(members) if name in there]
     if not found:
         return None
+    first: dict[str, str] = {}
+    for image, member in zip(images, members, strict=True):
+        if first.setdefault(member, image) != image:
+            raise DataError(
+                f"{store.where}: {first[member]} and {image} are two pictures of one sample, such as an image and its "
+                f"mask; leave one of each in it"
+            )
     for image, member in zip(images, members, strict=True):
         if member not in there:
             raise DataError(

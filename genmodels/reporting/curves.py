@@ -48,11 +48,22 @@ def read_curves(workdir: pathlib.Path) -> tuple[Curve, ...]:
     if not path.exists():
         return ()
     try:
-        return tuple(Curve(**row | {"metrics": tuple(row["metrics"])}) for row in read_json(path))
+        rows = read_json(path)
+        if not isinstance(rows, list):
+            raise TypeError("curves.json must be a list")
+        return tuple(map(_curve, rows))
     except (KeyError, TypeError) as error:
         raise StorageError(
             f"{path}: is not what genmodels.train writes; resume the run, which writes it again"
         ) from error
+
+
+def _curve(row: Any) -> Curve:
+    """The curve that a row of curves.json describes. Raises KeyError or TypeError if it is none."""
+    curve = Curve(**row | {"metrics": tuple(row["metrics"])})
+    if not all(isinstance(text, str) for text in (curve.title, curve.y_label, *curve.metrics)):
+        raise TypeError("titles, labels and metrics must be text")
+    return curve
 
 
 def _belongs(name: str, curve: Curve) -> bool:

@@ -147,6 +147,19 @@ def write_results(path: pathlib.Path, results: Iterable[Result]) -> None:
     write_text(path, json.dumps({"results": rows}, indent=2, allow_nan=False))
 
 
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError("the name of a result must be text")
+    return name
+
+
+def _protocol(protocol: Any) -> dict[str, Any]:
+    found = dict(protocol)
+    if not isinstance(found.get("checkpoint_step", 0), int | str | None):
+        raise TypeError("checkpoint_step must be a step")
+    return found
+
+
 def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
     """The results that `write_results` wrote, with values as floats.
 
@@ -155,9 +168,9 @@ def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
     """
     try:
         return [
-            {"name": row["name"], "value": float(row["value"]), "protocol": dict(row["protocol"])}
+            {"name": _name(row["name"]), "value": float(row["value"]), "protocol": _protocol(row["protocol"])}
             | {key: dict(row[key]) for key in ("curve", "table") if key in row}
             for row in read_json(path)["results"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StorageError(f"{path}: not a result of genmodels.evaluate; move it elsewhere") from error

@@ -23,6 +23,8 @@ from genmodels.reporting.records import read_metrics
 from genmodels.runs.workdir import read_config, read_data
 from genmodels.tasks import TASKS
 
+MAX_PLOTS = 60  # of training; each is drawn for seconds
+
 # Keys of a config, or what they begin with, that may differ between runs whose results are averaged over seeds.
 NOT_OF_THE_EXPERIMENT = (
     "seed",
@@ -40,9 +42,14 @@ NOT_OF_THE_EXPERIMENT = (
 
 def _training_plots(workdir: pathlib.Path, records: list[dict[str, Any]]) -> list[Plot]:
     """The plots of what was logged during training."""
+    groups = curves.group(records, curves.read_curves(workdir))
+    if len(groups) > MAX_PLOTS:
+        print(
+            f"warning: {workdir}: {len(groups)} curves were logged; the report draws the first {MAX_PLOTS}", flush=True
+        )
     return [
         Plot(curve.title, "step", curve.y_label, series, "y" if curve.logarithmic else "")
-        for curve, series in curves.group(records, curves.read_curves(workdir))
+        for curve, series in groups[:MAX_PLOTS]
     ]
 
 
@@ -128,7 +135,7 @@ def run_section(workdir: pathlib.Path) -> dict[str, Any]:
         "checks": compare(results, config.to_dict().get("expect", ()), described),
         "config": to_json(config),
         "flat": flatten(config.to_dict()),
-        "parameters": parameters.read_text(encoding="utf-8", errors="replace") if parameters.exists() else "",
+        "parameters": parameters.read_text(encoding="utf-8", errors="replace") if parameters.is_file() else "",
     }
 
 
@@ -173,4 +180,5 @@ def render(sections: list[dict[str, Any]]) -> str:
     template = importlib.resources.files("genmodels.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     table = comparison(sections)
-    return environment.from_string(template).render(sections=sections, comparison=table, svg=_svg)
+    page = environment.from_string(template).render(sections=sections, comparison=table, svg=_svg)
+    return page.encode("utf-8", "replace").decode("utf-8")  # names of files may hold bytes that are no text

@@ -147,8 +147,8 @@ def _check_parameter_patterns(config: ConfigDict, names: Iterable[str]) -> None:
     """Checks the regular expressions of config.frozen and config.optim.no_decay against the names of the parameters."""
     names = list(names)
     parameters.check_matches("config.frozen", config.frozen, names)
-    if all(parameters.matches(config.frozen, name) for name in names):
+    if all(parameters.matching(config.frozen, names)):
         raise ConfigError("config.frozen: its patterns match every parameter and leave nothing to train")
     for pattern in config.optim.no_decay:
-        if not any(parameters.matches((pattern,), name) for name in names):
+        if not any(parameters.matching((pattern,), names)):
             print(f"note: config.optim.no_decay: {pattern!r} matches no parameter")

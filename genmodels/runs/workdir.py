@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import stat
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,7 +31,7 @@ PREREQUISITES = "prerequisites"
 MAX_JSON_BYTES = 2**28
 MAX_COUNT = 2**40
 BEFORE_CONFIG = ("checkpoints", "curves.json", "data.json", PREREQUISITES)  # may be written before config.json
-LOGS = (".log", ".txt", ".out", ".err")
+LOGS = re.compile(r".*\.(log|out|err)|log.*\.txt|nohup.*")  # files that a shell or a scheduler may have begun
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -50,19 +51,25 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def check_links(workdir: pathlib.Path) -> None:
-    """Checks that nothing in a work directory is a link to a place outside: it would be read, shown or written there.
+    """Checks that a work directory holds files, folders, and links within it.
+
+    A link to a place outside would be read, shown or written there, and a pipe would be waited for.
 
     Raises:
-      StorageError: names the link.
+      StorageError: names what is something else.
     """
-    inside = workdir.resolve()
+    inside = pathlib.Path(os.path.realpath(workdir))
     for folder, folders, files in os.walk(workdir):
         for path in (pathlib.Path(folder, name) for name in [*folders, *files]):
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                raise StorageError(
-                    f"{path}: is a link out of the work directory, which is not followed; put the files themselves "
-                    f"there, or make {workdir} itself the link"
-                )
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                if not os.path.exists(path) or not pathlib.Path(os.path.realpath(path)).is_relative_to(inside):
+                    raise StorageError(
+                        f"{path}: is a link out of the work directory or to nothing, which is not followed; put the "
+                        f"files themselves there, or make {workdir} itself the link"
+                    )
+            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise StorageError(f"{path}: is neither a file nor a folder; remove it")
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:
@@ -72,7 +79,11 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
       StorageError: it is no work directory, its config.json is no config, or a link in it leads out of it.
     """
     path = workdir / "config.json"
-    check_links(workdir)
+    try:
+        if path.exists():
+            check_links(workdir)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{workdir}: cannot be read: {error}") from error
     try:
         return config_lib.opened(read_json(path))
     except (ConfigError, RecursionError) as error:
@@ -159,7 +170,7 @@ def check_not_foreign(workdir: pathlib.Path) -> None:
         return
     for path in sorted(workdir.iterdir()):
         ours = path.name in BEFORE_CONFIG or path.name.startswith(".")
-        if not ours and not (path.is_file() and path.suffix in LOGS):
+        if not ours and not (path.is_file() and LOGS.fullmatch(path.name)):
             raise StorageError(
                 f"--workdir={workdir}: holds {path.name}, which belongs to no run; choose a new or an empty folder"
             )

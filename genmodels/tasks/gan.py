@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 from genmodels.config import OptimOfNetwork, build, when
 from genmodels.core.guard import Update
 from genmodels.core.parallel import Dist
-from genmodels.core.rng import fold
+from genmodels.core.rng import INIT_STREAM, fold
 from genmodels.core.state import Average, TrainState
 from genmodels.errors import ConfigError, choose
 from genmodels.losses.adversarial import LOSSES, Adversarial
@@ -142,7 +142,7 @@ class GAN:
     def init(self, rng: Key[Array, ""], batch: Rows) -> TrainState:
         """The state of step 0."""
         settings = self.networks.settings
-        g_key, d_key, u_key = jax.random.split(rng, 3)
+        g_key, d_key, u_key = jax.random.split(fold(rng, INIT_STREAM), 3)
         labels = jnp.zeros((1,), jnp.int32) if self.conditional else None
         extra: dict[str, Any] = {
             GENERATOR: settings.generator().init(g_key, jnp.zeros((1, settings.latent)), labels),

@@ -128,6 +128,29 @@ def test_a_class_that_is_none_or_ambiguous_is_refused(wanted, names, words):
         classes.class_number(wanted, names, len(names) or 10)
 
 
+def test_a_letter_may_be_written_as_one_or_as_two():
+    one, two = "\u00e9t\u00e9", "e\u0301te\u0301"
+    for wanted in (one, two):
+        for name in (one, two):
+            assert classes.class_number(wanted, ("a", name), 2) == 1
+    assert classes.class_number(two, (one, two), 2) == 1
+
+
+def test_a_subset_of_classes_without_images_says_so(tmp_path):
+    write_folder(tmp_path, ["a/0.png", "a/1.png"], (8, 8))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(ConfigError, match="no train image is of the classes b"):
+        make_source(f"subset('folder:{tmp_path}', classes=('b',))")
+
+
+def test_samples_of_guided_diffusion_are_read(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images, np.arange(6) % 3)
+    source = make_source(f"npz:{tmp_path}/a.npz")
+    np.testing.assert_array_equal(source.images_of("image")[:], images)
+    assert source.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
 def test_a_subset_of_classes_without_names_keeps_their_numbers_as_names():
     """So that neither another subset nor a concatenation takes the digit 7 for a digit 0."""
     source = make_source("subset('digits', classes=(7, 3))")

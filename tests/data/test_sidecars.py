@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genmodels.data import preflight
 from genmodels.data.sources import make_source, read_images
@@ -120,6 +121,10 @@ def test_a_webdataset_has_the_labels_of_its_cls_members(suffix, tmp_path):
     np.testing.assert_array_equal(source.labels, LABELS)
     assert source.num_classes == 10
     assert "not read: 12 .json (000000.json ...), 12 .txt (000000.txt ...)" in "\n".join(preflight.describe(source))
+    Image.new("L", (8, 8)).save(tmp_path / "data" / "000003.seg.png")
+    with pytest.raises(DataError, match=r"000003\.png and 000003\.seg\.png are two pictures of one sample"):
+        make_source(f"tar:{pack(tmp_path / 'data', tmp_path / f'two{suffix}')}")
+    (tmp_path / "data" / "000003.seg.png").unlink()
     (tmp_path / "data" / "000003.cls").write_text("cat")
     with pytest.raises(DataError, match=r"000003\.cls holds 'cat'; a label is a number"):
         make_source(f"tar:{pack(tmp_path / 'data', tmp_path / f'b{suffix}')}")

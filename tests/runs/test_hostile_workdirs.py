@@ -1,11 +1,13 @@
 """A work directory may come from anybody: what its files hold gives one line that names the file, and runs no code."""
 
 import json
+import os
 import shutil
 import sys
 
 import pytest
 
+from genmodels import config as config_lib
 from genmodels import loop, scoring
 from genmodels.core import parameters
 from genmodels.errors import ConfigError, GenmodelsError
@@ -28,16 +30,26 @@ CHANGES = {  # of config.json, and what the message says besides the file
     ],
     "diffusion.timesteps": [("many", "int"), (10**12, "timesteps"), (-1, "timesteps")],
     "sampler.steps": [(0, "steps"), (10**12, "steps")],
-    "train.steps": [(10**400, "steps"), (float("nan"), "int"), (-1, "positive")],
+    "train.steps": [(10**400, "steps"), (float("nan"), "not finite"), (-1, "positive")],
     "train.epochs": [(1e308, "epochs"), (float("inf"), "epochs")],
     "task": [(3, "name of a task"), ("no_such", "unknown config.task"), ("", "unknown config.task"), ([], "task")],
-    "expect": [("fd", "expect"), ([3], "expect"), ([{"metric": "fd"}], "tolerance"), ([[[]]], "expect")],
+    "expect": [
+        ("fd", "expect"),
+        ([3], "expect"),
+        ([{"metric": "fd"}], "tolerance"),
+        ([[[]]], "expect"),
+        ([{"metric": [], "value": 1, "tolerance": 1}], "name of a metric"),
+        ([{"metric": "fd", "value": 10**400, "tolerance": 1}], "not finite"),
+    ],
     "frozen": [("(", "frozen"), (["("], "regular expression"), (["a" * 5000], "letters"), ([1], "frozen")],
     "seed": [({}, "must be a value"), ("0", "int"), (2**40, "within")],
     "a.b": [(1, "no name of a key")],
     "__class__": [(1, "no name of a key")],
     "items": [({"x": 1}, "no name of a key")],
     "origins": [([], "an object"), ({"init_from": 3}, "identity"), ({"init_from": {"sha256": 1}}, "identity")],
+    "optim.b2": [(float("nan"), "not finite"), (10**400, "not finite")],
+    "model.norm_epsilon": [(float("inf"), "not finite")],
+    "sampler.eta": [([[1e999]], "not finite")],
     "no_such_section": [({"x": 1}, "unknown section"), (1, "must be an object")],
 }
 TEXTS = ["null", "[]", '"text"', "7", "", "{", "[" * 100_000, '{"a":' * 100_000, "\x00", '{"task": "vae"}]', "NaN"]
@@ -134,6 +146,85 @@ def test_a_link_that_leads_out_is_not_followed(run, tmp_path, place):
     assert sorted(outside.iterdir()) == [outside / "secret"]
     with pytest.raises(GenmodelsError, match="is a link out of the work directory"):
         loop.train(Run.load(shutil.copytree(run, tmp_path / "c", ignore=lambda *_: [path.name])).config, run)
+
+
+@pytest.mark.parametrize("place", ["config.json", ".lock", "samples/grid.png", "metrics.jsonl", "pipe"])
+def test_a_pipe_is_not_waited_for(run, place):
+    (run / place).unlink(missing_ok=True)
+    os.mkfifo(run / place)
+    refused(run, place, "is neither a file nor a folder")
+
+
+@pytest.mark.parametrize("target", ["itself", "nowhere", "../run/itself"])
+def test_a_link_to_nothing_is_named(run, target):
+    (run / "itself").symlink_to(target)
+    refused(run, "itself", "is a link out of the work directory or to nothing")
+
+
+@pytest.mark.parametrize(
+    "contents", [{}, {"task": "diffusion"}, {"task": "vae", "data": {}}, {"task": "gan", "model": {}}]
+)
+def test_a_config_without_its_sections_has_the_defaults_or_is_refused(run, contents):
+    (run / "config.json").write_text(json.dumps(contents))
+    html.render([html.run_section(run)])
+    with pytest.raises(GenmodelsError) as caught:
+        Run.load(run)
+    assert str(run) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("vae", {"model.network": "conv", "model.blocks": 10**6}),
+        ("gan", {"model.channels": [8] * 3000}),
+        ("classifier", {"model.name": "vit", "model.depth": 10**6}),
+        ("vae", {"model.hidden": [1] * 3000, "model.network": "mlp"}),
+    ],
+)
+def test_networks_without_end_are_refused_before_they_are_traced(run, task, changes):
+    network = {"network": changes.pop("model.name")} if "model.name" in changes else {}
+    config = config_lib.defaults(task, **network)
+    config.update({"train": {"steps": 5}})
+    contents = config_lib.nested(config_lib.flatten(config.to_dict()) | changes)
+    (run / "config.json").write_text(json.dumps(contents))
+    with pytest.raises(ConfigError, match="layers are more than 1,000"):
+        Run.load(run)
+
+
+DAMAGED_RESULTS = [
+    '{"results": [{"name": "fd", "value": %s, "protocol": {}}]}' % ("9" * 4000),
+    '{"results": [{"name": "fd", "value": 1, "protocol": {"checkpoint_step": {}}}]}',
+    '{"results": [{"name": [], "value": 1, "protocol": {}}]}',
+    '{"results": {}}x',
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED_RESULTS, ids=range(len(DAMAGED_RESULTS)))
+def test_results_that_are_none_are_named(run, text):
+    (run / "eval").mkdir(exist_ok=True)
+    (run / "eval" / "x.json").write_text(text)
+    refused(run, "eval/x.json", ways=("report",))
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '[{"title": {}, "metrics": [1], "y_label": null}]', "[[]]", '[{"metrics": []}]']
+)
+def test_curves_that_are_none_are_named(run, text):
+    (run / "curves.json").write_text(text)
+    refused(run, "curves.json", ways=("report",))
+
+
+def test_a_report_shows_what_is_no_text_and_stays_small(run, capsys):
+    facts = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps(facts | {"source": "folder:\ud800"}))
+    row = {"step": 1, **{f"metric_{index}": index for index in range(400)}}
+    (run / "metrics.jsonl").write_text(json.dumps(row))
+    (run / "parameters.txt").unlink()
+    (run / "parameters.txt").mkdir()
+    page = html.render([html.run_section(run)])
+    assert "folder:?" in page
+    page.encode()
+    assert "the report draws the first 60" in capsys.readouterr().out
 
 
 def test_links_to_and_inside_a_work_directory_are_followed(run, tmp_path):

@@ -133,7 +133,7 @@ def test_a_work_directory_alone_is_resumed(small, tmp_path):
         assert resume.config_to_resume(tmp_path / "run", allow_code=True)
 
 
-@pytest.mark.parametrize("there", ["notes.md", "experiments/a.py", "images/0.png"])
+@pytest.mark.parametrize("there", ["notes.md", "captions.txt", "experiments/a.py", "images/0.png"])
 def test_a_folder_with_other_things_in_it_is_left_alone(small, tmp_path, there):
     place = tmp_path / "mine"
     (place / there).parent.mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(small, tmp_path, there):
 
 
 def test_logs_and_hidden_files_are_no_obstacle(small, tmp_path):
-    for name in (".DS_Store", "train.log", "slurm-1.out"):
+    for name in (".DS_Store", "train.log", "log.txt", "nohup.out", "slurm-1.out"):
         (tmp_path / name).write_text("x")
     assert loop.train(small("ddpm_digits"), tmp_path, lambda step: 85) == 85
 
@@ -181,6 +181,22 @@ def parsed_config(monkeypatch):
 def test_a_key_without_an_experiment_is_explained(monkeypatch):
     with pytest.raises(ConfigError, match=r"--config.train.steps=9: a key can be set only with --config=FILE"):
         experiment.check_command_line(["train", "--workdir=x", "--config.train.steps=9"])
+
+
+def test_a_path_that_exists_is_not_split_at_its_comma(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    values = flags.FlagValues()
+    holder = value_flags.define_list("place", None, "", flag_values=values)
+    values(["x", f"--place={tmp_path}/a,b"])
+    assert holder.value == [f"{tmp_path}/a,b"]
+
+
+@pytest.mark.parametrize("define", [value_flags.define_path, value_flags.define_list])
+def test_a_home_that_does_not_exist_is_refused_in_a_flag(define):
+    values = flags.FlagValues()
+    define("place", None, "", flag_values=values)
+    with pytest.raises(flags.IllegalFlagValueError, match=r"~nouser is no home; .* written \./~nouser/a"):
+        values(["x", "--place=~nouser/a"])
 
 
 HOMELESS = """
