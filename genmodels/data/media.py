@@ -200,9 +200,7 @@ class Folder(ImageStore):
 
     def open(self, name: str) -> io.IOBase:
         """Opens a file for reading."""
-        path = f"{self.path}/{name}"  # joining by pathlib takes longer than opening the file
-        _check_size(name, os.stat(path).st_size)
-        return open(path, "rb", buffering=0)
+        return _open_file(f"{self.path}/{name}", name)  # joining by pathlib takes longer than opening the file
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -216,7 +214,7 @@ class OneFile(ImageStore):
 
     def open(self, name: str) -> io.IOBase:
         """Opens the file for reading."""
-        return self.path.open("rb")
+        return _open_file(str(self.path), name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -347,6 +345,11 @@ class Zip(ImageStore):
                 return io.BytesIO(member.read(info.file_size))  # without the size it would unpack up to 2 GB at once
         except DAMAGED as error:
             raise ValueError(str(error)) from error
+
+
+def _open_file(path: str, name: str) -> io.IOBase:
+    _check_size(name, os.stat(path).st_size)
+    return open(path, "rb", buffering=0)
 
 
 def _check_size(name: str, size: int) -> None:

@@ -29,18 +29,12 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 2^26 bytes; ph
 
 
 def chunks(file: io.IOBase) -> Iterator[tuple[bytes, int, int]]:
-    """Yields (name, start, end) of each chunk up to IEND or to the end of the file.
-
-    Raises:
-      ValueError: the file ends inside a chunk.
-    """
+    """Yields (name, start, end) of each chunk up to IEND; the end of the last may lie beyond the end of the file."""
     size = file.seek(0, io.SEEK_END)
     start, name = len(SIGNATURE), b""
     while name != b"IEND" and start < size:
         head = _at(file, start, 8)
         name, end = head[4:], start + 12 + int.from_bytes(head[:4], "big")
-        if end > size:
-            raise ValueError("it is truncated, or the length of a part of it is damaged")
         yield name, start, end
         start = end
 
@@ -65,10 +59,13 @@ def essential(file: io.IOBase, *, pixels: bool) -> bytes:
       file: begins with SIGNATURE.
       pixels: False leaves out the pixels and what follows them; the rest is enough for a decoder to read the header.
     Raises:
-      ValueError: the file ends inside a chunk, or a chunk that counts has a wrong checksum.
+      ValueError: the file ends inside a chunk that is wanted, or a chunk that counts has a wrong checksum.
     """
     before, after = [SIGNATURE], list[bytes]()
+    size = file.seek(0, io.SEEK_END)
     for name, start, end in chunks(file):
+        if end > size and (pixels or name != b"IDAT"):
+            raise ValueError("it is truncated, or the length of a part of it is damaged")
         if not _decides(file, name, start) or (name == b"IDAT" and after and not pixels):
             continue
         part = _at(file, start, 8 if name == b"IDAT" and not pixels else end - start)

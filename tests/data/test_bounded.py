@@ -17,7 +17,7 @@ import pytest
 from genmodels.data import bounded, media
 from genmodels.data.base import Settings
 from genmodels.data.npz import open_npz
-from genmodels.data.sources import make_source
+from genmodels.data.sources import make_source, read_images
 from genmodels.errors import ConfigError, DataError
 from tests.data.files import noise, write_folder
 from tests.data.test_data import write_idx
@@ -216,6 +216,8 @@ def test_a_file_in_a_folder_may_be_no_larger_than_a_member(tmp_path, monkeypatch
         file.truncate(GREAT)
     with refused(r"b\.png cannot be read: .* 33,554,432 bytes; an image may have at most"):
         make_source(f"folder:{tmp_path}/data")
+    with refused(r"b\.png cannot be read: .* 33,554,432 bytes"):
+        read_images("--input", f"{tmp_path}/data/b.png", single=True)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
