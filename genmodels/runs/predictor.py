@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from genmodels.config import check_seed, fits
+from genmodels.core.failures import explained
 from genmodels.core.parallel import Parallel
 from genmodels.core.rng import fold
 from genmodels.data import pipeline, transforms
@@ -91,7 +92,8 @@ class Predictor:
             for start in range(0, num, self._batch_size):
                 part = jax.tree.map(lambda x, s=start: x[s : s + self._batch_size], rows)
                 padded, real = pipeline.pad_rows(part, self._batch_size)
-                outputs = self._compiled[key](variables, self.frozen, padded)
+                with explained(f"the predict function {name}", "config.eval.batch_size"):
+                    outputs = self._compiled[key](variables, self.frozen, padded)
                 yield {field: value[real] for field, value in outputs.items()}
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
