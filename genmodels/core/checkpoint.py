@@ -3,20 +3,23 @@
 Orbax does not notice when array data has changed on disk. A checksum of every leaf is therefore stored with each
 checkpoint and verified on restoring. Restoring starts at the newest step and goes back until it finds an intact one.
 A damaged step is renamed to `corrupt-<step>`, but only on evidence: a checksum differs, or data cannot be read although
-its description is intact and fits. The newest steps and the best step are kept.
+its description is intact and fits. A step that a training run deletes while another process reads it is not damaged:
+the reader looks at the list again. The newest steps and the best step are kept.
 
 The state is stored as a flat mapping from names ("params.denoiser.conv_in.kernel") to arrays.
 """
 
 import contextlib
+import errno
 import gc
 import hashlib
 import json
 import math
+import os
 import pathlib
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -26,19 +29,28 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
+from genmodels.core import orbax_noise
+from genmodels.core.best_step import UNRANKED, BestStep, Rank, best_first
 from genmodels.core.names import natural
 from genmodels.errors import StorageError
 
 PyTree = Any
 FORMAT = 2  # version of the description; version 1 had no entry "format" and a weaker checksum
 UNAVAILABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE)
 DAMAGE_OSERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 MIN_SLICE_BYTES = 2**20  # a replicated array is written in slices, one per device, only if slices are at least so large
 DELETED = "deleted"  # folder of steps being deleted: a kill leaves half-deleted steps here, where nothing lists them
+MAX_LISTINGS = 20  # attempts to read a step before a training run deletes it
+NO_NOTES: Mapping[str, Any] = MappingProxyType({})
 
 
 class CorruptError(Exception):
     """A checkpoint on disk differs from what was written."""
+
+
+class VanishedError(Exception):
+    """A checkpoint was deleted while it was read."""
 
 
 def flat(tree: PyTree) -> dict[str, Any]:
@@ -78,35 +90,14 @@ def _digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _is_echo(error: BaseException | None) -> bool:
-    """Whether the error comes from a read that Orbax abandoned because another read had failed.
-
-    Python would print a traceback for each of them.
-    """
-    return type(error) is Exception or (isinstance(error, RuntimeError) and "Event loop is closed" in str(error))
-
-
 def newest(folder: pathlib.Path) -> int | None:
     """The newest step in a `checkpoints/` folder, found by name only and perhaps damaged; None if there is none."""
-    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=None)
+    return max(_listed(folder), default=None)
 
 
-class _BestStep:
-    """Orbax preservation policy that keeps the step with the smallest finite value, and the newest of equal ones.
-
-    `Checkpoints` fills the dictionary of values. Orbax's own BestN reads its values from a file in its constructor, so
-    that a single damaged byte of that file makes every step unreadable.
-    """
-
-    def __init__(self, values: dict[int, float]):
-        self._values = values
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """One boolean per checkpoint, True for the best one."""
-        values = {info.step: self._values.get(info.step, math.inf) for info in checkpoints}
-        finite = [step for step, value in values.items() if math.isfinite(value)]
-        best = min(finite, key=lambda step: (values[step], -step), default=None)
-        return [info.step == best for info in checkpoints]
+def _listed(folder: pathlib.Path) -> list[int]:
+    """The steps in a `checkpoints/` folder, oldest first. A step gets its name when it is complete."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
@@ -123,7 +114,7 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
 
 
 class Checkpoints:
-    """The `checkpoints/` folder of a work directory.
+    """The `checkpoints/` folder of a work directory; a context manager, which closes it.
 
     Args:
       folder: created when missing, unless read_only.
@@ -138,19 +129,32 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._read_only = read_only
         self._warn = warn
-        self._values: dict[int, float] = {}
+        self._ranks: dict[int, Rank] = {}
+        orbax_noise.silence()
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,
             create=not read_only,
             cleanup_tmp_directories=not read_only,
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), _BestStep(self._values)]),
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), BestStep(self._ranks)]),
             todelete_subdir=None if read_only else DELETED,
+            lightweight_initialize=read_only,  # else it looks into steps that a training run may delete meanwhile
         )
         handlers = {"state": _array_handler(), "meta": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except OSError as error:
+            raise StorageError(f"{self.folder}: cannot be opened: {error}") from error
         if not read_only:
             self._purge()
-            self._values.update({step: self._value(step) for step in self.steps()})
+            self._ranks.update(self._all_ranks())
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Closes it; an error that is on its way already is worth more than another one of closing."""
+        with contextlib.suppress(StorageError) if error else contextlib.nullcontext():
+            self.close()
 
     def _purge(self) -> None:
         """Deletes the steps that Orbax has only moved to the folder DELETED."""
@@ -159,13 +163,24 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps whose checkpoints are complete, oldest first."""
-        return sorted(self._manager.all_steps())
+        return _listed(self.folder)
 
-    def save(self, state: PyTree, step: int, value: float = math.inf) -> None:
+    def save(
+        self,
+        state: PyTree,
+        step: int,
+        value: float = math.inf,
+        *,
+        planned: bool = True,
+        notes: Mapping[str, Any] = NO_NOTES,
+    ) -> None:
         """Starts writing `state` as `step` and returns before it is on disk; does nothing if the step exists.
 
         Args:
           value: the smallest value over all steps marks the best checkpoint; a value that is not finite never does.
+          planned: False where the step is saved only because the run ends there. Such a step is the best only if no
+            planned one has a value, so that stopping a run does not change which step is its best.
+          notes: what else a resumed run needs, as JSON; `notes` returns it.
         Raises:
           StorageError: this write or the previous one failed.
         """
@@ -175,9 +190,10 @@ class Checkpoints:
         sums = {name: int(total) for name, total in jax.device_get(_checksums(leaves)).items()}
         value = float(value) if math.isfinite(value) else math.inf
         meta = {"format": FORMAT, "step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
+        meta |= {"planned": planned, "notes": dict(notes)}
         meta["digest"] = _digest(meta)
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), meta=ocp.args.JsonSave(meta))
-        self._values[step] = value
+        self._ranks[step] = (not planned, value)
         with self._writing():
             self._manager.save(step, args=items, force=True)
         self._purge()
@@ -198,13 +214,35 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:  # a full disk is a ValueError from tensorstore
+            for path in self.folder.glob("*.orbax-checkpoint-tmp"):  # what there is of it takes space in vain
+                shutil.rmtree(path, ignore_errors=True)
             text = " ".join(str(error).split())
-            raise StorageError(f"{self.folder}: cannot write a checkpoint: {text[:300]}") from error
+            reason = next((reason for reason in map(os.strerror, DISK_ERRORS) if reason in text), text[:300])
+            raise StorageError(f"{self.folder}: cannot write a checkpoint: {reason}") from error
 
     def close(self) -> None:
-        """Waits for an unfinished save and releases Orbax's threads."""
-        self.wait()
-        self._manager.close()
+        """Waits for an unfinished save and releases Orbax's threads.
+
+        Raises:
+          StorageError: the save failed.
+        """
+        try:
+            self.wait()
+        except StorageError:
+            with contextlib.suppress(Exception):  # it fails for the same reason
+                self._manager.close()
+            raise
+        with self._writing():
+            self._manager.close()
+
+    def notes(self, step: int) -> tuple[float, dict[str, Any]]:
+        """The `value` and the `notes` that were given to `save` with this step; a run of an older version has no notes.
+
+        Raises:
+          CorruptError: its description cannot be read.
+        """
+        meta = self._read_meta(step)
+        return float(meta["value"]), meta.get("notes", {})
 
     def restore(self, target: PyTree, shardings: PyTree, which: str | int = "latest") -> PyTree | None:
         """The newest intact state (or the best, or the state of a given step); None if nothing was ever saved.
@@ -217,7 +255,15 @@ class Checkpoints:
           StorageError: the checkpoint belongs to another configuration, the requested step does not exist or is
             damaged, or every checkpoint is damaged.
         """
-        which = str(which)
+        for _ in range(MAX_LISTINGS):
+            with contextlib.suppress(VanishedError):
+                return self._restore(target, shardings, str(which))
+        raise StorageError(
+            f"{self.folder}: a training run deletes its checkpoints faster than they can be read here; save less often "
+            f"with --config.checkpoint.every, or keep more of them with --config.checkpoint.keep"
+        )
+
+    def _restore(self, target: PyTree, shardings: PyTree, which: str) -> PyTree | None:
         candidates = self._candidates(which)
         for step in candidates:
             try:
@@ -244,20 +290,26 @@ class Checkpoints:
         if which == "latest" or not steps:
             return steps
         if which == "best":
-            values = {step: self._value(step) for step in steps}
-            if not any(map(math.isfinite, values.values())):
+            ranks = self._all_ranks()
+            if not any(math.isfinite(value) for _, value in ranks.values()):
                 raise StorageError(f"{self.folder}: this run ranks no checkpoint, so that none is the best; use latest")
-            return sorted(steps, key=lambda step: (values[step], -step))
+            return best_first(ranks)
         if not which.isdigit() or int(which) not in steps:
             known = ", ".join(map(str, steps))
-            raise StorageError(f"{self.folder}: there is no checkpoint {which!r}; there are latest, best, {known}")
+            deleted = which.isdigit() and int(which) < steps[0]
+            why = " any more, or there never was: a run keeps its newest ones and the best" if deleted else ""
+            raise StorageError(f"{self.folder}: there is no checkpoint {which!r}{why}; there are latest, best, {known}")
         return [int(which)]
 
-    def _value(self, step: int) -> float:
+    def _all_ranks(self) -> dict[int, Rank]:
+        return {step: self._rank(step) for step in self.steps()}
+
+    def _rank(self, step: int) -> Rank:
         try:
-            return float(self._read_meta(step)["value"])
+            meta = self._read_meta(step)
+            return (not meta.get("planned", True), float(meta["value"]))
         except CorruptError:
-            return math.inf
+            return UNRANKED
 
     def _read(self, step: int, target: PyTree, shardings: PyTree) -> PyTree:
         meta = self._read_meta(step)
@@ -280,6 +332,7 @@ class Checkpoints:
         sums = jax.device_get(_checksums(leaves))
         bad = [name for name, value in meta["checksums"].items() if int(sums[name]) != value]
         if bad:
+            self._check_there(step)
             raise CorruptError(f"the checksum of {bad[0]} differs")
         order = [leaves[name] for name in flat(target)]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(target), order)
@@ -288,14 +341,14 @@ class Checkpoints:
     def _reading(self, step: int, what: str) -> Iterator[None]:
         """Raises CorruptError for damaged data and StorageError for a disk that cannot be read at the moment.
 
-        Missing permissions, too many open files or too little memory are no evidence of damage.
+        Missing permissions, too many open files or too little memory are no evidence of damage. Nor is a step that is
+        not there any more, for which VanishedError is raised.
         """
-        hook = sys.unraisablehook
-        sys.unraisablehook = lambda seen: None if _is_echo(seen.exc_value) else hook(seen)
         try:
             yield
         except Exception as error:
-            gc.collect()  # drops the abandoned reads while the hook still silences them
+            gc.collect()  # frees the abandoned reads, each of which has open files
+            self._check_there(step)
             cause = error.__cause__ or error if type(error) is Exception else error  # Orbax wraps in bare Exceptions
             text = " ".join(str(cause).split())[:160]
             unavailable = isinstance(cause, OSError) and not isinstance(cause, DAMAGE_OSERRORS)
@@ -304,8 +357,10 @@ class Checkpoints:
             if isinstance(cause, (ValueError, KeyError, OSError)):
                 raise CorruptError(f"{what}: {text}") from error
             raise
-        finally:
-            sys.unraisablehook = hook
+
+    def _check_there(self, step: int) -> None:
+        if not (self.folder / str(step)).exists():
+            raise VanishedError(f"{self.folder}: checkpoint {step} was deleted while it was read")
 
     def _read_meta(self, step: int) -> dict[str, Any]:
         with self._reading(step, "unreadable description"):

@@ -1,5 +1,7 @@
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from genmodels.core.checkpoint import Checkpoints, checksum
 from genmodels.core.parallel import Parallel
 from genmodels.core.state import TrainState
 from genmodels.errors import StorageError
-from tests.helpers import digest
+from tests.helpers import ROOT, digest
 
 
 def state_at(step, width=300):
@@ -230,3 +232,107 @@ def test_a_checkpoint_of_another_format_is_refused_and_not_taken_for_damage(tmp_
         Checkpoints(tmp_path)
     assert {"2", "3", "4"} <= {path.name for path in tmp_path.iterdir()}
     reader.close()
+
+
+def vanishing(checkpoints, monkeypatch, steps):
+    """Lets each of `steps` be deleted, as a training run does it, just before its arrays are read."""
+    read = checkpoints._manager.restore
+
+    def restore_late(step, args):
+        if step in steps:
+            steps.remove(step)
+            (checkpoints.folder / "deleted").mkdir(exist_ok=True)
+            (checkpoints.folder / str(step)).rename(checkpoints.folder / "deleted" / str(step))
+        return read(step, args=args)
+
+    monkeypatch.setattr(checkpoints._manager, "restore", restore_late)
+
+
+@pytest.mark.parametrize(("which", "gone", "found"), [("latest", [4], 3), ("latest", [4, 3], 2), ("best", [2], 3)])
+def test_a_step_that_training_deletes_meanwhile_is_not_damaged(which, gone, found, tmp_path, monkeypatch):
+    saved(tmp_path).close()  # the values are least for 2, then for 3
+    said = []
+    reader = Checkpoints(tmp_path, read_only=True, warn=said.append)
+    vanishing(reader, monkeypatch, gone)
+    assert int(restore(reader, which=which).step) == found
+    assert not said
+    reader.close()
+
+
+def test_a_named_step_that_is_gone_is_said_to_be_gone(tmp_path, monkeypatch):
+    saved(tmp_path).close()
+    reader = Checkpoints(tmp_path, read_only=True)
+    vanishing(reader, monkeypatch, [3])
+    for step in (3, 1):  # deleted while it is read, and before
+        with pytest.raises(StorageError, match=f"no checkpoint '{step}' any more.*there are latest, best, 4, 2"):
+            restore(reader, which=step)
+    with pytest.raises(StorageError, match="no checkpoint '9'; there are"):
+        restore(reader, which=9)
+    reader.close()
+
+
+def test_a_step_that_is_new_is_seen_by_a_reader_that_was_opened_before(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path)
+    reader = Checkpoints(tmp_path, read_only=True)
+    for step in (5, 6, 7):
+        checkpoints.save(state_at(step), step)
+    checkpoints.wait()
+    assert int(restore(reader).step) == 7
+    reader.close()
+    checkpoints.close()
+
+
+def test_a_run_that_deletes_faster_than_one_can_read_is_said_to(tmp_path, monkeypatch):
+    saved(tmp_path).close()
+    reader = Checkpoints(tmp_path, read_only=True)
+    monkeypatch.setattr(reader, "_read", lambda *args: reader._check_there(99))
+    with pytest.raises(StorageError, match=r"faster than they can be read here.*--config\.checkpoint\.every"):
+        restore(reader)
+    reader.close()
+
+
+def test_a_step_saved_only_because_the_run_stopped_is_the_best_only_if_there_is_no_other(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state_at(1), 1, 0.1, planned=False)
+    checkpoints.wait()
+    assert int(restore(checkpoints, which="best").step) == 1
+    for step, value in ((2, 0.5), (3, 0.9)):
+        checkpoints.save(state_at(step), step, value)
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=1)
+    assert int(restore(again, which="best").step) == 2
+    assert again.steps() == [2, 3]
+    again.close()
+
+
+def test_notes_come_back_bit_for_bit(tmp_path):
+    notes = {"meter": {"sums": {"loss": [0.1 + 0.2, 3.0]}}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state_at(1), 1, 1 / 3, notes=notes)
+        checkpoints.wait()
+        assert checkpoints.notes(1) == (1 / 3, notes)
+
+
+FULL = """
+import resource, sys
+import jax.numpy as jnp
+from genmodels import cli
+from genmodels.core.checkpoint import Checkpoints
+def main():
+    state = {f"array_{i}": jnp.arange(30_000.0) + i for i in range(20)}
+    with Checkpoints(__import__("pathlib").Path(sys.argv[1])) as checkpoints:
+        checkpoints.save(state, 1)
+        checkpoints.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))
+        checkpoints.save(state, 2)
+        checkpoints.wait()
+cli.run(main)
+"""
+
+
+def test_a_save_that_fails_leaves_one_line_and_no_traceback_of_any_thread(tmp_path):
+    code = [sys.executable, "-c", FULL.replace("sys.argv[1]", repr(str(tmp_path)))]
+    result = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 4
+    assert result.stderr == f"error: {tmp_path}: cannot write a checkpoint: File too large\n"
+    assert [path.name for path in tmp_path.iterdir() if path.name.isdigit() or "tmp" in path.name] == ["1"]
