@@ -3,22 +3,32 @@
 import errno
 import functools
 import io
-import logging as standard_logging
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from genmodels.core import xla
+from genmodels.cli import sinks
+from genmodels.core import orbax_noise, xla
 from genmodels.errors import EXIT_INTERRUPTED, ConfigError, GenmodelsError, StorageError
 
 Check = Callable[[list[str]], None]
 
 
-def fail(error: GenmodelsError) -> None:
-    """Prints the error as one line and ends the process with its exit code."""
+def fail(error: GenmodelsError, cause: BaseException | None = None) -> None:
+    """Prints the error as one line and ends the process with its exit code.
+
+    Under --v=1 the traceback comes first, that of `cause` where it is given.
+    """
+    if logging.get_verbosity() > logging.INFO:
+        traceback.print_exception(cause or error)
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    if orbax_noise.threads_left():
+        sys.stdout.flush()
+        os._exit(error.exit_code)
     sys.exit(error.exit_code)
 
 
@@ -42,12 +52,14 @@ def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> Non
     Args:
       check: called with the command line before absl parses it, to raise clearer errors; it may change the list.
     """
-    xla.configure()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # letters that a terminal cannot show must not end a command
             stream.reconfigure(errors="backslashreplace")
+    sinks.protect()
+    xla.configure()
     logging.set_verbosity(logging.ERROR)
-    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)  # Orbax's tasks log errors that we raise
+    # Where jax cannot keep a compiled program, on a full disk for example, only time is lost.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
 
     def call(argv):
         try:
@@ -57,12 +69,16 @@ def run(main: Callable[[], int | None], check: Check = lambda argv: None) -> Non
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:  # the reader of the output, such as `head`, has left
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
+            long = error.errno == errno.ENAMETOOLONG
+            text = f"{error.filename}: {error.strerror}; give a shorter name" if long else str(error)
+            fail(StorageError(text), error)
+        except (MemoryError, RuntimeError) as error:
+            from genmodels.core import failures  # here, because it imports jax, which slows every command's start
+
+            known = failures.explain(error, "the computation", "config.train.batch_size or config.eval.batch_size")
+            if known is None:
                 raise
-            fail(StorageError(f"{error.filename}: {error.strerror}; give a shorter name"))
+            fail(known, error)
 
     app.run(call, flags_parser=functools.partial(_parse, check=check))

@@ -1,4 +1,11 @@
-"""Ctrl-C and SIGTERM ask a run to save and end; a second Ctrl-C ends it at once."""
+"""Signals that ask a run to save and end.
+
+SIGTERM   a scheduler stops the job                    85
+SIGHUP    the terminal was closed                      85
+SIGUSR1   Slurm warns before the time limit            85
+SIGINT    Ctrl-C; a second one ends the run at once    130
+SIGQUIT   Ctrl-\\, as Ctrl-C                            130
+"""
 
 import contextlib
 import os
@@ -8,7 +15,22 @@ from collections.abc import Callable, Iterator
 
 from genmodels.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 
-CODES = {signal.SIGTERM: EXIT_PREEMPTED, signal.SIGINT: EXIT_INTERRUPTED}
+CODES = {
+    signal.SIGTERM: EXIT_PREEMPTED,
+    signal.SIGHUP: EXIT_PREEMPTED,
+    signal.SIGUSR1: EXIT_PREEMPTED,
+    signal.SIGINT: EXIT_INTERRUPTED,
+    signal.SIGQUIT: EXIT_INTERRUPTED,
+}
+
+
+def _caught() -> list[signal.Signals]:
+    """All of CODES but a SIGHUP that is ignored: `nohup` started the run, which is to outlive its terminal.
+
+    SIGINT and SIGQUIT are caught even then. Shells ignore them in what a script starts with "&", where nobody but a
+    user who names the process can send them.
+    """
+    return [number for number in CODES if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextlib.contextmanager
@@ -26,7 +48,7 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
         if not training:
             print("stopped before training began", file=sys.stderr)
             sys.exit(CODES[signal.Signals(number)])
-        if number == signal.SIGINT and code == EXIT_INTERRUPTED:
+        if CODES[signal.Signals(number)] == code == EXIT_INTERRUPTED:
             os._exit(EXIT_INTERRUPTED)
         code = CODES[signal.Signals(number)]
 
@@ -35,7 +57,7 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
         training = True
         return code
 
-    before = {number: signal.signal(number, on_signal) for number in CODES}
+    before = {number: signal.signal(number, on_signal) for number in _caught()}
     try:
         yield requested
     finally:
