@@ -11,13 +11,15 @@ processes. A Grain element is a whole batch, so a batch holds the same rows what
 the pixels are.
 """
 
+import contextlib
 import functools
 import gc
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import jax
@@ -26,6 +28,12 @@ from absl import flags
 from jaxtyping import Bool, Integer
 
 from genmodels.data.base import Batch, DataSource
+from genmodels.errors import DataError
+
+LOST_WORKER = "terminated unexpectedly"  # in Grain's error for a worker process that ended by itself
+
+# The signals that stop a run. A terminal and a scheduler send them to all of its processes.
+STOPS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 @functools.lru_cache(maxsize=4)
@@ -73,10 +81,14 @@ def make_batch(
 
 
 def _start_worker(index: int, count: int, parent: int) -> None:
-    """Sets up a worker process: it uses no accelerator and leaves Ctrl-C to the main process."""
+    """Sets up a worker process: it uses no accelerator and leaves STOPS to the main process.
+
+    It ends when the main process closes its batches or has ended.
+    """
     os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     jax.config.update("jax_platforms", "cpu")  # jax read its environment when it was imported
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
@@ -85,6 +97,21 @@ def _leave_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(0)
+
+
+@contextlib.contextmanager
+def _children_shielded() -> Iterator[None]:
+    """Blocks STOPS in processes that are started inside: workers, and Python's tracker of their shared memory.
+
+    The tracker frees what a killed worker left, and need not warn of it.
+    """
+    before, options = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS), list(sys.warnoptions)
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # which Python hands on to the tracker
+    try:
+        yield
+    finally:
+        sys.warnoptions[:] = options
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def batches(
@@ -105,7 +132,7 @@ def batches(
       workers: processes that decode batches where pixels are not in memory; 0 uses a thread of this process.
       prefetch: batches that each worker prepares ahead of the step.
     Raises:
-      DataError: from the iterator, when a file no longer holds the image that was scanned.
+      DataError: from the iterator, when a file no longer holds the image that was scanned, or a worker was killed.
     """
     make = functools.partial(
         make_batch, source, seed, batch_size=batch_size, process_index=process_index, process_count=process_count
@@ -122,10 +149,22 @@ def batches(
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
         ahead = ahead.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, parent=os.getpid()))
-    iterator = iter(ahead)
+    with _children_shielded():
+        iterator = iter(ahead)
     try:
-        for batch in iterator:  # copied, because the workers reuse the shared memory that it lies in
+        with _children_shielded():
+            batch = next(iterator, None)  # here Grain starts the workers
+        while batch is not None:
+            # Copied, because the workers reuse the shared memory that it lies in.
             yield {field: np.array(rows) for field, rows in batch.items()} if workers else batch
+            batch = next(iterator, None)
+    except RuntimeError as error:
+        if LOST_WORKER not in str(error):
+            raise
+        raise DataError(
+            f"{source.name}: a data worker process was killed, perhaps for lack of memory; run the same command again, "
+            f"with fewer than --config.data.workers={workers} if memory is short"
+        ) from error
     finally:
         iterator.close()
         if workers:

@@ -144,3 +144,32 @@ def test_padding_repeats_the_last_row_and_says_so():
     np.testing.assert_array_equal(padded["x"], [0, 1, 2, 2, 2])
     np.testing.assert_array_equal(padded["rows"]["y"], np.eye(3)[[0, 1, 2, 2, 2]])
     np.testing.assert_array_equal(real, [True, True, True, False, False])
+
+
+def test_a_killed_worker_is_one_line_and_leaves_no_process_behind(folder):
+    batches = pipeline.batches(opened(folder, 0.0), 0, 4, 0, 100_000, workers=1)
+    before = set(children_of(os.getpid()))
+    next(batches)
+    (worker,) = [child for child in set(children_of(os.getpid())) - before if "spawn_main" in command_line(child)]
+    for number in pipeline.STOPS:  # a terminal and a scheduler send them to all processes: the worker ignores them
+        os.kill(worker, number)
+    next(batches)
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(DataError, match=r"data worker process was killed.*--config\.data\.workers=1") as caught:
+        for _ in batches:
+            pass
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert not alive(worker)
+
+
+def command_line(pid):
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_processes_that_are_started_for_batches_are_shielded_from_the_signals_that_stop_a_run():
+    code = "import signal; print(*sorted(int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    with pipeline._children_shielded():
+        shielded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {int(number) for number in shielded.split()} >= set(pipeline.STOPS)
+    assert not set(pipeline.STOPS) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
