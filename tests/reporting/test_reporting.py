@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -182,6 +183,44 @@ def test_tensorboard_that_is_not_installed_stops_nothing(tmp_path, monkeypatch, 
     writer.write(5, {"loss": 0.25})
     writer.close()
     assert "tensorboardX is not installed" in capsys.readouterr().out
+
+
+def test_tensorboard_on_a_full_disk_stops_nothing(tmp_path, monkeypatch, capsys):
+    writer = Writer(tmp_path, 0, 10, tensorboard=True)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.write_event", full)
+    for step in range(1, 31):  # more than tensorboardX's own queue takes
+        writer.write(step, {"loss": 0.25})
+    writer.close()
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 31))
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warnings == ["warning: step 1: tensorboard/ cannot be written (No space left on device) and ends here"]
+
+
+def test_tensorboard_that_cannot_be_opened_stops_nothing(tmp_path, capsys):
+    (tmp_path / "tensorboard").write_text("a file in its place")
+    Writer(tmp_path, 0, 10, tensorboard=True).close()
+    assert "config.log.tensorboard: " in capsys.readouterr().out
+
+
+def test_a_record_that_is_cut_short_by_a_full_disk_is_a_storage_error(tmp_path):
+    writer = Writer(tmp_path, 0, 10)
+    writer.write(1, {"loss": 0.25})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "metrics.jsonl").stat().st_size + 5, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written: File too large"):
+            writer.write(2, {"loss": 0.5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    writer.close()
+    again = Writer(tmp_path, 2, 10)  # the five bytes are dropped
+    again.write(3, {"loss": 0.75})
+    again.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 0.25}, {"step": 3, "loss": 0.75}]
 
 
 def test_unreadable_images_are_named(tmp_path):
