@@ -9,6 +9,7 @@ Session              the steps from there to the last
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,18 +19,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genmodels import config as config_lib
 from genmodels import evaluators
 from genmodels.core.checkpoint import Checkpoints, newest
+from genmodels.core.failures import explain
 from genmodels.core.files import write_arrays, write_text
-from genmodels.core.guard import guarded
-from genmodels.core.rng import AUGMENTATION_STREAM
 from genmodels.core.state import TrainState, parameter_table
-from genmodels.data import pipeline, preflight, transforms
-from genmodels.data.augment import Augment
-from genmodels.data.base import DataSource
+from genmodels.data import pipeline, preflight
 from genmodels.data.sources import from_config
-from genmodels.errors import ConfigError, DataError, DivergedError, choose
+from genmodels.errors import ConfigError, DataError, DivergedError, GenmodelsError, StorageError, choose
 from genmodels.evaluators import choice, sample_diagnostics
 from genmodels.extractors import ExtractorSpec
 from genmodels.reporting import curves, pictures
@@ -39,44 +36,13 @@ from genmodels.runs import workdir as workdir_lib
 from genmodels.runs.inference import Predictor
 from genmodels.runs.plan import Plan, make_plan
 from genmodels.runs.prerequisites import Prerequisites, initialize
-from genmodels.runs.resume import check_same_experiment
-from genmodels.tasks import FrozenNetwork, Task
-from genmodels.tasks.checks import check_step_output
+from genmodels.runs.resume import check_same_experiment, note_new_length, say_finished
+from genmodels.runs.step import compose_step, initial_state
+from genmodels.tasks import FrozenNetwork
 
 Stop = Callable[[int], int | None]  # steps done -> an exit code that makes the run save and leave, or None
 
-NO_AUGMENTATION = Augment()
 MAX_STEPS_IN_FLIGHT = 4  # steps queued behind the oldest that is not known to be done: they hide the dispatch
-
-
-def compose_step(task: Task, augment: Augment = NO_AUGMENTATION, name: str = "") -> Callable:
-    """The step that is compiled: normalisation and augmentation before the task's own step, the guard around both.
-
-    Args:
-      name: `config.task`, for messages.
-    Raises, when the step is traced:
-      ConfigError: the task's step does not return a state and scalar metrics with a "loss" among them.
-    """
-
-    def step(state, frozen, batch, rng, dist):
-        batch = transforms.normalize(batch)
-        if augment != NO_AUGMENTATION:
-            batch = augment(batch, dist.example_keys(jax.random.fold_in(rng, AUGMENTATION_STREAM)))
-        output = task.train_step(state, frozen, batch, rng, dist)
-        check_step_output(name, output)
-        return output
-
-    return guarded(step)
-
-
-def initial_state(task: Task, source: DataSource, seed: int, shardings: Any = None) -> TrainState:
-    """The state of step 0, made where `shardings` say, so that it need not fit on one device."""
-    shapes = jax.eval_shape(transforms.normalize, pipeline.make_batch(source, seed, 0, 1))
-    batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    # It runs once: compiling its many small random draws with all optimisations costs far more than they save.
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    # What is traced is `task.init` itself, as it is for `abstract_state`, so that jax traces it once.
-    return jax.jit(task.init, out_shardings=shardings, compiler_options=quick)(jax.random.key(seed), batch)
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,8 +52,11 @@ class Session:
     Attributes:
       frozen: the trained networks that the task needs, on the devices.
       sample_classifiers: the classifiers that look at the samples drawn during training.
-      sample_diagnostics: what they found since the last record.
+      meter: the averages of the logging interval, which goes on where the restored state was amid one.
       loss: the last logged value of `config.checkpoint.best`; smaller is better.
+      sample_diagnostics: what the classifiers found since the last record.
+      step: the number of steps done.
+      pending: (step, metrics) of those steps whose metrics were not waited for yet.
     """
 
     plan: Plan
@@ -97,22 +66,28 @@ class Session:
     state: TrainState
     frozen: dict[str, FrozenNetwork]
     sample_classifiers: list[ExtractorSpec]
+    meter: Meter
+    loss: float = np.inf
     sample_diagnostics: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         config = self.plan.config
-        self.loss = self.writer.resumed.get(config.checkpoint.best, np.inf)
-        self.meter = Meter(config.train.batch_size)
+        self.first = self.step = int(self.state.step)
+        self.pending: deque[tuple[int, Any]] = deque()
+        self.place = self.workdir.stat()
         self.predictor = Predictor(self.plan.task, self.plan.parallel, config.eval.batch_size, self.frozen)
 
     def run(self, stop: Stop) -> int:
-        """Trains to the last step or until `stop` gives an exit code; returns that code, else 0."""
+        """Trains to the last step or until `stop` gives an exit code; returns that code, else 0.
+
+        An error ends the run after the state is saved, if that is still possible; its message says what is saved.
+        """
         config = self.plan.config
         batches = pipeline.batches(
             self.plan.source,
             config.seed,
             config.train.batch_size,
-            int(self.state.step),
+            self.first,
             self.plan.last_step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -120,9 +95,12 @@ class Session:
         )
         try:
             return self._train(batches, stop)
-        except DataError:  # a file that changed while the run read it costs no step
-            self.checkpoints.save(self.state, int(self.state.step))
-            raise
+        except Exception as error:
+            self._check_place()
+            saved, known = self._rescue(), self._known(error)
+            if known is None:
+                raise
+            raise type(known)(f"{known}; {saved}") from error
         finally:
             batches.close()
 
@@ -130,41 +108,58 @@ class Session:
         plan, config = self.plan, self.plan.config
         step_fn = plan.parallel.compile_step(compose_step(plan.task, plan.augment, config.task), self.state)
         rng = plan.parallel.place(jax.random.fold_in(jax.random.key(config.seed), 1))
-        first = step = int(self.state.step)
-        pending: deque[tuple[int, Any]] = deque()
-        self.meter.reset()
-        code = stop(step)
-        while code is None and step < plan.last_step:
+        self._catch_up()
+        self.meter.restart_clock()
+        code = stop(self.step)
+        while code is None and self.step < plan.last_step:
             with self.meter.waiting():
                 batch = next(batches)
             self.state, metrics = step_fn(self.state, self.frozen, batch, rng)
-            step += 1
-            pending.append((step, metrics))
-            logged = self._due(config.log.every, step) or step == plan.last_step
-            while pending and (logged or step == first + 1 or len(pending) > MAX_STEPS_IN_FLIGHT):
-                self._finish_step(*pending.popleft())
-            if step == first + 1:
+            self.step += 1
+            self.pending.append((self.step, metrics))
+            at_first = self.step == self.first + 1
+            logged = self._due(config.log.every) or self.step == plan.last_step
+            while self.pending and (logged or at_first or len(self.pending) > MAX_STEPS_IN_FLIGHT):
+                self._finish_step()
+            if at_first:
                 choose("config.checkpoint.best", config.checkpoint.best, ("", *metrics))
                 self.writer.say("compiled the first step")
                 self.meter.restart_clock()
             if logged:
-                self._log(step)
+                self._log()
             with self.meter.paused():
-                self._save_and_draw(step)
-            code = stop(step)
-        for item in pending:
-            self._finish_step(*item)
-        self.checkpoints.save(self.state, step, self.loss)
+                self._save_and_draw()
+            code = stop(self.step)
+        while self.pending:
+            self._finish_step()
+        self._save()
         self.checkpoints.wait()
         return code or 0
 
-    @staticmethod
-    def _due(every: int, step: int) -> bool:
-        return every > 0 and step % every == 0
+    def _catch_up(self) -> None:
+        """Does again what followed the restored step, so that the records do not show where a run was interrupted.
 
-    def _finish_step(self, step: int, metrics: Any) -> None:
-        """Waits for the metrics of a step and adds them to the averages; deals with an update that was not finite."""
+        The samples drawn there enter the next record. A record that a full disk refused is written now.
+        """
+        config = self.plan.config
+        if self.first and self._due(config.log.every) and self.meter.state():
+            self._log()
+        if self.first and self._due(config.log.samples_every):
+            self._draw()
+
+    def _check_place(self) -> None:
+        """Raises StorageError where the work directory is another one now, or none: nothing may be written there."""
+        if not self.workdir.is_dir() or not os.path.samestat(self.place, self.workdir.stat()):
+            raise StorageError(f"{self.workdir}: was moved or deleted under the run; the checkpoints went with it")
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _finish_step(self) -> None:
+        """Waits for the metrics of the oldest pending step, adds them to the averages, and reports a refused update."""
+        step, metrics = self.pending[0]
         metrics = jax.device_get(metrics)
+        self.pending.popleft()
         self.meter.add(metrics)
         if metrics["skipped_in_row"]:
             self._report_bad_step(step, int(metrics["skipped_in_row"]))
@@ -172,50 +167,92 @@ class Session:
     def _report_bad_step(self, step: int, in_row: int) -> None:
         """Saves the batch of an update that was not finite; stops the run when there are too many in a row."""
         config = self.plan.config
-        batch = pipeline.make_batch(self.plan.source, config.seed, step - 1, config.train.batch_size)
         path = self.workdir / f"bad_batch_{step - 1:06d}.npz"
-        write_arrays(path, batch)
-        self.writer.say(
-            f"step {step}: the update was not finite and was skipped ({in_row} in a row); batch saved in {path}"
-        )
+        try:
+            batch = pipeline.make_batch(self.plan.source, config.seed, step - 1, config.train.batch_size)
+            write_arrays(path, batch)
+            where = f"batch saved in {path}"
+        except (DataError, StorageError) as error:
+            where = f"its batch could not be saved: {error}"
+        self.writer.say(f"step {step}: the update was not finite and was skipped ({in_row} in a row); {where}")
         if in_row >= config.train.max_bad_steps:
-            self.checkpoints.save(self.state, int(self.state.step))
             raise DivergedError(
-                f"{in_row} updates in a row were not finite (config.train.max_bad_steps); the last good state is "
-                f"saved. Look at {path}, or lower config.optim.learning_rate in a new --workdir"
+                f"{in_row} updates in a row were not finite (config.train.max_bad_steps); look at {path}, or lower "
+                f"config.optim.learning_rate in a new --workdir"
             )
 
-    def _log(self, step: int) -> None:
+    def _log(self) -> None:
         """Writes the averages since the last record, and what the samples drawn since then showed."""
+        self._check_place()
         values = self.meter.summary() | self.sample_diagnostics
-        self.sample_diagnostics = {}
+        watched = {"step": self.step, **values}
+        self.writer.write(self.step, values, [*self.plan.task.watch(watched), *sample_diagnostics.watch(watched)])
         self.loss = values.get(self.plan.config.checkpoint.best, np.inf)
-        watched = {"step": step, **values}
-        self.writer.write(step, values, [*self.plan.task.watch(watched), *sample_diagnostics.watch(watched)])
+        self.sample_diagnostics = {}
         self.meter.reset()
 
-    def _save_and_draw(self, step: int) -> None:
-        """Saves a checkpoint and draws pictures, each where it is due."""
-        config, at_end = self.plan.config, step == self.plan.last_step
-        if self._due(config.checkpoint.every, step) or at_end:
-            self.checkpoints.save(self.state, step, self.loss)
-        if self._due(config.log.samples_every, step) or at_end:
-            self._draw(step)
+    def _save(self) -> None:
+        """Starts saving the state, and beside it what the interrupted logging interval needs to go on."""
+        self._check_place()
+        while self.pending:
+            self._finish_step()
+        notes = {
+            "meter": self.meter.state(),
+            "warning_ages": self.writer.warning_ages,
+            "sample_diagnostics": self.sample_diagnostics,
+        }
+        planned = self._due(self.plan.config.checkpoint.every) or self.step == self.plan.last_step
+        self.checkpoints.save(self.state, self.step, self.loss, planned=planned, notes=notes)
 
-    def _draw(self, step: int) -> None:
-        """Draws pictures. The classes of drawn samples enter the next record; after the last step they are printed."""
-        folder = self.workdir / "samples"
+    def _rescue(self) -> str:
+        """Saves the state of the last step, if that is possible after an error; returns words on what is saved."""
+        with contextlib.suppress(Exception):  # the error that ends the run says why
+            for _, metrics in self.pending:
+                self.meter.add(jax.device_get(metrics))
+            self.pending.clear()
+            if self.step > self.first:
+                self._save()
+            self.checkpoints.wait()
+        saved = newest(self.checkpoints.folder)
+        if saved is None:
+            return "nothing is saved"
+        return f"step {saved} is saved" + (f", and the run was at step {self.step}" if saved < self.step else "")
+
+    def _known(self, error: Exception) -> GenmodelsError | None:
+        """The error as one that the user can act on; None if it is none."""
+        if isinstance(error, OSError):
+            return StorageError(f"{self.workdir}: {error}")
+        dtype = "config.model.dtype" if "dtype" in self.plan.config.model else ""
+        known = error if isinstance(error, GenmodelsError) else None
+        return known or explain(error, "the training step", "config.train.batch_size", dtype)
+
+    def _save_and_draw(self) -> None:
+        """Saves a checkpoint and draws pictures, each where it is due."""
+        config, at_end = self.plan.config, self.step == self.plan.last_step
+        if self._due(config.checkpoint.every) or at_end:
+            self._save()
+        if self._due(config.log.samples_every) or at_end:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draws pictures. The classes of drawn samples enter the next record; after the last step they are printed.
+
+        A picture must not cost a step: an error of drawing or writing one is a warning.
+        """
+        self._check_place()
         try:
-            drawn = pictures.while_training(self.predictor, self.state.variables(), self.plan.source, folder, step)
+            drawn = pictures.while_training(
+                self.predictor, self.state.variables(), self.plan.source, self.workdir / "samples", self.step
+            )
             for classifier in self.sample_classifiers if "sample" in drawn else ():
                 self.sample_diagnostics |= sample_diagnostics.class_shares(drawn["sample"], classifier)
-        except Exception as error:  # of a task's own function, the data or the disk: a picture must not end the run
+        except Exception as error:  # of a task's own function, the data or the disk
             self.writer.say(
-                f"warning: step {step}: no pictures: {type(error).__name__}: {' '.join(str(error).split())}"
+                f"warning: step {self.step}: no pictures: {type(error).__name__}: {' '.join(str(error).split())}"
             )
             return
-        for line in sample_diagnostics.watch(self.sample_diagnostics) if step == self.plan.last_step else ():
-            self.writer.say(f"warning: step {step}: {line}")
+        for line in sample_diagnostics.watch(self.sample_diagnostics) if self.step == self.plan.last_step else ():
+            self.writer.say(f"warning: step {self.step}: {line}")
 
 
 def evaluation_metrics(plan: Plan) -> dict[str, evaluators.Metric]:
@@ -276,30 +313,29 @@ def train(
         stored = plan.stored_config()
         old_config = check_same_experiment(workdir, stored, plan.describe_data(), plan.absent_keys())
         origins = workdir_lib.origins_of(old_config)
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
         try:
-            state = checkpoints.restore(plan.state, plan.parallel.state_shardings(plan.state))
-            curves.write_curves(workdir, plan.task.curves)
-            if state is not None and int(state.step) >= plan.last_step:
-                _say_finished(plan, workdir, int(state.step), origins)
-                return 0
-            if state is not None and old_config is not None and int(state.step):
-                _note_new_length(plan, old_config)
-            prerequisites = prerequisites or find(fresh=state is None)
-            if code := prerequisites.train_missing(workdir, functools.partial(train, stop=stop, allow_code=allow_code)):
-                return code
-            workdir_lib.claim(workdir, stored, plan.describe_data(), prerequisites.identities(origins))
-            for line in notes(plan):
-                print(f"note: {line}")
-            session = _open_session(
-                plan, workdir, checkpoints=checkpoints, state=state, prerequisites=prerequisites, metrics=metrics
-            )
-            with contextlib.closing(session.writer):
-                return session.run(stop)
+            with Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep) as checkpoints:
+                state = checkpoints.restore(plan.state, plan.parallel.state_shardings(plan.state))
+                curves.write_curves(workdir, plan.task.curves)
+                if state is not None and int(state.step) >= plan.last_step:
+                    say_finished(plan, workdir, int(state.step), origins)
+                    return 0
+                if state is not None and old_config is not None and int(state.step):
+                    note_new_length(plan, old_config)
+                prerequisites = prerequisites or find(fresh=state is None)
+                train_other = functools.partial(train, stop=stop, allow_code=allow_code)
+                if code := prerequisites.train_missing(workdir, train_other):
+                    return code
+                workdir_lib.claim(workdir, stored, plan.describe_data(), prerequisites.identities(origins))
+                for line in notes(plan):
+                    print(f"note: {line}")
+                session = _open_session(
+                    plan, workdir, checkpoints=checkpoints, state=state, prerequisites=prerequisites, metrics=metrics
+                )
+                with contextlib.closing(session.writer):
+                    return session.run(stop)
         except OSError as error:
-            raise DataError(f"{workdir}: {error}") from error
-        finally:
-            checkpoints.close()
+            raise StorageError(f"{workdir}: {error}") from error
 
 
 def _open_session(
@@ -321,36 +357,19 @@ def _open_session(
             preflight.save_sheet(workdir / "data.png", plan.source)
     write_text(workdir / "parameters.txt", parameter_table(state.params) + "\n")
     print(f"{workdir}: {plan.summary(first)}")
+    loss, notes = checkpoints.notes(first) if first else (np.inf, {})
+    ages = notes.get("warning_ages", {})
     return Session(
         plan=plan,
         workdir=workdir,
         checkpoints=checkpoints,
-        writer=Writer(workdir, first, plan.last_step, tensorboard=config.log.tensorboard),
+        writer=Writer(workdir, first, plan.last_step, tensorboard=config.log.tensorboard, warning_ages=ages),
         state=state,
         frozen=prerequisites.networks(plan.parallel),
         sample_classifiers=sample_diagnostics.sample_classifiers(
             [metric.extractor_spec for metric in metrics.values()], plan.data.image_shape
         ),
+        meter=Meter(config.train.batch_size, notes.get("meter", {})),
+        loss=loss,
+        sample_diagnostics=notes.get("sample_diagnostics", {}),
     )
-
-
-def _say_finished(plan: Plan, workdir: pathlib.Path, step: int, origins: dict[str, Any]) -> None:
-    """Prints that nothing is left to train; replaces the kept config only by one of exactly this length."""
-    if step == plan.last_step:
-        workdir_lib.claim(workdir, plan.stored_config(), plan.describe_data(), origins)
-    print(f"{workdir}: already finished at step {step}; raise config.train.steps to go on")
-
-
-def _note_new_length(plan: Plan, old_config: ConfigDict) -> None:
-    """Prints what a resumed run's new length changes: it will not equal a run that had that length from the start."""
-    old = config_lib.total_steps(old_config, len(plan.source))
-    depends_on_length = {
-        "the learning rate": plan.config.optim.decay != "constant",
-        "the EMA": plan.config.ema.horizon > 0,
-    }
-    changed = [name for name, depends in depends_on_length.items() if depends]
-    if old != plan.last_step and changed:
-        print(
-            f"note: the run was {old} steps long and is now {plan.last_step}: {' and '.join(changed)} "
-            f"follow the new length"
-        )

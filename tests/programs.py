@@ -18,6 +18,7 @@ from genmodels.core import user_code
 from genmodels.core.parallel import Parallel
 from genmodels.runs import inference, plan
 from genmodels.runs.predictor import Predictor
+from genmodels.runs.step import NO_AUGMENTATION
 
 MAX_KEPT = 100  # tasks and programs
 # Sections and keys of a config that no task reads, but for its messages.
@@ -79,7 +80,7 @@ def share(patch: pytest.MonkeyPatch) -> None:
         key = ("task", read, data, num_steps, tasks.find(config.task), diffusion.UNet)
         return kept.get(key, lambda: make_task(config, data, num_steps))
 
-    def shared_step(task, augment=loop.NO_AUGMENTATION, name=""):
+    def shared_step(task, augment=NO_AUGMENTATION, name=""):
         return kept.get(("step", Itself(task), augment, name), lambda: compose_step(task, augment, name))
 
     def devices_of(parallel):

@@ -1,5 +1,6 @@
 """Training in a work directory: what it leaves, what it refuses, how it diverges."""
 
+import re
 import shutil
 
 import jax
@@ -8,7 +9,8 @@ import pytest
 
 from genmodels import loop, tasks
 from genmodels.core import grids
-from genmodels.errors import ConfigError, DataError, DivergedError, StorageError
+from genmodels.core.parallel import Parallel
+from genmodels.errors import ConfigError, DataError, DivergedError, GenmodelsError, StorageError
 from genmodels.evaluators import sample_diagnostics
 from genmodels.reporting import pictures
 from genmodels.reporting.writers import read_metrics
@@ -89,22 +91,6 @@ def test_notes_on_the_plan_are_printed_before_the_first_step(small, tmp_path, ca
     assert "note: 6 steps" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("step", [4, 6])
-def test_pictures_that_cannot_be_written_cost_no_step_and_do_not_end_the_run(
-    small, step, tmp_path, monkeypatch, capsys
-):
-    def full(*args):
-        raise StorageError("no space")
-
-    monkeypatch.setattr(pictures, "save_grid", full)
-    monkeypatch.setattr(loop.preflight, "save_sheet", full)
-    assert loop.train(small("ddpm_digits", **{"log.samples_every": step}), tmp_path) == 0
-    assert int(final_state(tmp_path).step) == 6
-    said = capsys.readouterr().out
-    assert f"warning: step {step}: no pictures: StorageError: no space" in said
-    assert f"warning: {tmp_path}/data.png was not drawn: no space" in said
-
-
 def test_a_classifier_that_cannot_look_at_the_samples_is_a_warning(small, tmp_path, monkeypatch, capsys):
     def damaged(*args):
         raise DataError("weights/digits.npz has another sha256")
@@ -114,14 +100,77 @@ def test_a_classifier_that_cannot_look_at_the_samples_is_a_warning(small, tmp_pa
     assert "warning: step 6: no pictures: DataError: weights/digits.npz" in capsys.readouterr().out
 
 
-def test_a_picture_that_a_task_cannot_draw_is_a_warning(small, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("error", [ValueError("no such thing"), StorageError("no space"), OSError(28, "No space left")])
+@pytest.mark.parametrize("function", ["draw", "save_grid"])
+def test_a_picture_that_cannot_be_had_is_a_warning(function, error, small, tmp_path, monkeypatch, capsys):
     def broken(*args):
-        raise ValueError("no such thing")
+        raise error
 
-    monkeypatch.setattr(pictures, "draw", broken)
-    assert loop.train(small("ddpm_digits"), tmp_path) == 0
-    assert "warning: step 6: no pictures: ValueError: no such thing" in capsys.readouterr().out
+    monkeypatch.setattr(pictures, function, broken)
+    assert loop.train(small("ddpm_digits", **{"log.samples_every": 4}), tmp_path) == 0
+    said = capsys.readouterr().out.splitlines()
+    for step in (4, 6):
+        assert f"warning: step {step}: no pictures: {type(error).__name__}: {error}" in said
     assert int(final_state(tmp_path).step) == 6
+
+
+@pytest.mark.parametrize("gone", ["renamed", "deleted", "replaced"])
+def test_a_work_directory_that_is_moved_or_deleted_ends_the_run_and_nothing_is_written_in_its_place(
+    gone, small, tmp_path
+):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+
+    def stop(step):
+        if step == 3:
+            shutil.rmtree(run) if gone == "deleted" else run.rename(moved)
+            if gone == "replaced":
+                (run / "checkpoints").mkdir(parents=True)
+
+    with pytest.raises(StorageError, match="run: was moved or deleted under the run") as caught:
+        loop.train(small("ddpm_digits", **{"log.samples_every": 4}), run, stop)
+    assert caught.value.exit_code == 4
+    assert not [path for path in run.rglob("*") if path.is_file()]
+    assert (moved / "config.json").exists() == (gone != "deleted")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code", "words"),
+    [
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), ConfigError, 2, "lower"),
+        (MemoryError(), ConfigError, 2, "ran out of memory: lower"),
+        (
+            jax.errors.JaxRuntimeError("UNIMPLEMENTED: no\nsuch dot"),
+            ConfigError,
+            2,
+            "cannot run on cpu devices: change",
+        ),
+        (jax.errors.JaxRuntimeError("INTERNAL: device lost"), GenmodelsError, 1, "if it fails again, change"),
+    ],
+)
+def test_an_error_of_the_device_names_the_keys_to_change(error, kind, code, words, small, tmp_path, monkeypatch):
+    compile_step = Parallel.compile_step
+
+    def failing(self, step, state):
+        run = compile_step(self, step, state)
+
+        def call(state, *rest):
+            if int(state.step) == 4:
+                raise error
+            return run(state, *rest)
+
+        return call
+
+    monkeypatch.setattr(Parallel, "compile_step", failing)
+    config = small("ddpm_digits")
+    config.model = {"dtype": "float32"}
+    with pytest.raises(kind, match=words) as caught:
+        loop.train(config, tmp_path)
+    assert caught.value.exit_code == code
+    assert {"config.train.batch_size", "config.model.dtype"} <= set(
+        re.findall(r"config[.a-z_]*[a-z]", str(caught.value))
+    )
+    assert str(caught.value).endswith("; step 4 is saved")
+    assert int(final_state(tmp_path).step) == 4
 
 
 def test_samples_of_few_classes_are_warned_of_after_the_last_step_too(small, tmp_path, monkeypatch, capsys):
@@ -176,11 +225,12 @@ def test_metrics_after_a_resume_have_every_step_once(small, tmp_path):
     assert all(record["loss"] < 5 for record in read_metrics(path))
 
 
-def test_divergence_stops_with_the_batch_and_the_last_good_state(small, tmp_path, monkeypatch):
-    """A loss that is NaN from step 3 on: three bad updates in a row, exit 3, the state of step 3 is kept."""
+@pytest.fixture
+def poisoned(small, monkeypatch):
+    """A config with a loss that is NaN from step 3 on, until the function beside it is called."""
     make = diffusion.make
 
-    def poisoned(config, data, num_steps):
+    def make_poisoned(config, data, num_steps):
         task = make(config, data, num_steps)
 
         def train_step(state, frozen, batch, rng, dist):
@@ -189,15 +239,34 @@ def test_divergence_stops_with_the_batch_and_the_last_good_state(small, tmp_path
 
         return tasks.Task(task.init, train_step, task.optimizers, task.predict)
 
-    monkeypatch.setattr(diffusion, "make", poisoned)
+    monkeypatch.setattr(diffusion, "make", make_poisoned)
     config = small("ddpm_digits", **{"train.steps": 30, "train.max_bad_steps": 3})
+    return config, lambda: monkeypatch.setattr(diffusion, "make", make)
+
+
+def test_divergence_stops_with_the_batch_and_the_last_good_state(poisoned, tmp_path):
+    """Three bad updates in a row: exit 3, the state of step 3 is kept."""
+    config, heal = poisoned
     with pytest.raises(DivergedError, match="3 updates in a row were not finite") as caught:
         loop.train(config, tmp_path / "bad")
     assert caught.value.exit_code == 3
     batch = np.load(tmp_path / "bad" / "bad_batch_000003.npz")
     assert batch["image"].shape == (16, 8, 8, 1)
-    monkeypatch.setattr(diffusion, "make", make)
+    heal()
     loop.train(config, tmp_path / "good", lambda step: 85 if step == 3 else None)
     bad, good = final_state(tmp_path / "bad"), final_state(tmp_path / "good")
     assert digest((bad.params, bad.opt_state, bad.ema_params)) == digest((good.params, good.opt_state, good.ema_params))
     assert int(bad.skipped["in_row"]) >= 3
+
+
+def test_a_bad_batch_that_cannot_be_kept_does_not_end_the_run(poisoned, tmp_path, monkeypatch, capsys):
+    def full(*args):
+        raise StorageError("no space")
+
+    monkeypatch.setattr(loop, "write_arrays", full)
+    with pytest.raises(DivergedError, match="3 updates in a row"):
+        loop.train(poisoned[0], tmp_path)
+    said = capsys.readouterr().out
+    assert (
+        "step 4: the update was not finite and was skipped (1 in a row); its batch could not be saved: no space" in said
+    )

@@ -1,4 +1,4 @@
-"""The check that a work directory may be resumed: with this config, on this data."""
+"""Resuming a work directory: the check that it may be, with this config and on this data, and what is said then."""
 
 import os
 import pathlib
@@ -11,7 +11,8 @@ from genmodels import config as config_lib
 from genmodels.errors import ConfigError
 from genmodels.runs.inference import check_code
 from genmodels.runs.places import absolute_places, named_code
-from genmodels.runs.workdir import read_config, read_data
+from genmodels.runs.plan import Plan
+from genmodels.runs.workdir import claim, read_config, read_data
 
 
 def config_to_resume(workdir: pathlib.Path, allow_code: bool) -> ConfigDict:
@@ -67,3 +68,25 @@ def check_same_experiment(
                 f"{value}); choose another --workdir"
             )
     return old
+
+
+def say_finished(plan: Plan, workdir: pathlib.Path, step: int, origins: dict[str, Any]) -> None:
+    """Prints that nothing is left to train; replaces the kept config only by one of exactly this length."""
+    if step == plan.last_step:
+        claim(workdir, plan.stored_config(), plan.describe_data(), origins)
+    print(f"{workdir}: already finished at step {step}; raise config.train.steps to go on")
+
+
+def note_new_length(plan: Plan, old_config: ConfigDict) -> None:
+    """Prints what a resumed run's new length changes: it will not equal a run that had that length from the start."""
+    old = config_lib.total_steps(old_config, len(plan.source))
+    depends_on_length = {
+        "the learning rate": plan.config.optim.decay != "constant",
+        "the EMA": plan.config.ema.horizon > 0,
+    }
+    changed = [name for name, depends in depends_on_length.items() if depends]
+    if old != plan.last_step and changed:
+        print(
+            f"note: the run was {old} steps long and is now {plan.last_step}: {' and '.join(changed)} "
+            f"follow the new length"
+        )
