@@ -1,4 +1,4 @@
-"""What is compiled for a run: the initial state, and the task's step with augmentation before it and the guard around it.
+"""What is compiled for a run: its initial state, and the task's step with augmentation before it and a guard around it.
 
 `loop.train` calls both; so do tests and measurements of a single step.
 """
