@@ -222,9 +222,9 @@ class Session:
         """The error as one that the user can act on; None if it is none."""
         if isinstance(error, OSError):
             return StorageError(f"{self.workdir}: {error}")
-        dtype = "config.model.dtype" if "dtype" in self.plan.config.model else ""
+        dtype = "config.model.dtype" if "dtype" in self.plan.config.get("model", {}) else ""
         known = error if isinstance(error, GenmodelsError) else None
-        return known or explain(error, "the training step", "config.train.batch_size", dtype)
+        return known or explain(error, "the training step", "config.train.batch_size", dtype, ", with a new --workdir")
 
     def _save_and_draw(self) -> None:
         """Saves a checkpoint and draws pictures, each where it is due."""

@@ -27,6 +27,9 @@ STOPS = [
     pytest.param("vae_digits", signal.SIGTERM, 85, marks=pytest.mark.slow),
     pytest.param("ddpm_digits", signal.SIGTERM, 85, marks=pytest.mark.slow),
     pytest.param("ddpm_digits", signal.SIGINT, 130, marks=pytest.mark.slow),
+    pytest.param("classifier_digits", signal.SIGHUP, 85, marks=pytest.mark.slow),
+    pytest.param("classifier_digits", signal.SIGUSR1, 85, marks=pytest.mark.slow),
+    pytest.param("classifier_digits", signal.SIGQUIT, 130, marks=pytest.mark.slow),
 ]
 
 

@@ -127,7 +127,7 @@ def test_a_work_directory_that_is_moved_or_deleted_ends_the_run_and_nothing_is_w
                 (run / "checkpoints").mkdir(parents=True)
 
     with pytest.raises(StorageError, match="run: was moved or deleted under the run") as caught:
-        loop.train(small("ddpm_digits", **{"log.samples_every": 4}), run, stop)
+        loop.train(small("ddpm_digits", **{"log.samples_every": 4, "checkpoint.every": 4}), run, stop)
     assert caught.value.exit_code == 4
     assert not [path for path in run.rglob("*") if path.is_file()]
     assert (moved / "config.json").exists() == (gone != "deleted")

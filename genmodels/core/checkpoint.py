@@ -10,12 +10,10 @@ The state is stored as a flat mapping from names ("params.denoiser.conv_in.kerne
 """
 
 import contextlib
-import errno
 import gc
 import hashlib
 import json
 import math
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -31,13 +29,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
 from genmodels.core import orbax_noise
 from genmodels.core.best_step import UNRANKED, BestStep, Rank, best_first
+from genmodels.core.files import disk_reason
 from genmodels.core.names import natural
 from genmodels.errors import StorageError
 
 PyTree = Any
 FORMAT = 2  # version of the description; version 1 had no entry "format" and a weaker checksum
 UNAVAILABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE)
 DAMAGE_OSERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 MIN_SLICE_BYTES = 2**20  # a replicated array is written in slices, one per device, only if slices are at least so large
 DELETED = "deleted"  # folder of steps being deleted: a kill leaves half-deleted steps here, where nothing lists them
@@ -217,7 +215,7 @@ class Checkpoints:
             for path in self.folder.glob("*.orbax-checkpoint-tmp"):  # what there is of it takes space in vain
                 shutil.rmtree(path, ignore_errors=True)
             text = " ".join(str(error).split())
-            reason = next((reason for reason in map(os.strerror, DISK_ERRORS) if reason in text), text[:300])
+            reason = disk_reason(error) or text[:300]
             raise StorageError(f"{self.folder}: cannot write a checkpoint: {reason}") from error
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Writing files atomically: a file is complete or it is not there."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -10,6 +11,15 @@ from typing import Any
 import numpy as np
 
 from genmodels.errors import StorageError
+
+# Why a disk refuses a write. Some libraries raise errors of their own with these words.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE)
+PROBE_BYTES = 4096
+
+
+def disk_reason(error: BaseException) -> str | None:
+    """Why the disk refused a write, from the error of any library; None for an error that is not of the disk."""
+    return next((reason for reason in map(os.strerror, DISK_ERRORS) if reason in str(error)), None)
 
 
 def cache_folder() -> pathlib.Path:
@@ -40,23 +50,30 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error}") from error
+    except Exception as error:
+        reason = str(error) if isinstance(error, OSError) else disk_reason(error)
+        if reason is None:
+            raise
+        raise StorageError(f"{path}: cannot be written: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be gone or read-only by now
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: pathlib.Path) -> None:
-    """Checks, before hours of work, that a file or folder can be created at `path`; creates nothing.
+    """Checks, before hours of work, that a file or folder can be created at `path`; leaves nothing there.
 
     Raises:
-      StorageError: the nearest existing folder is read-only, or a part of the path is a file.
+      StorageError: the nearest existing folder is read-only or its disk is full, or a part of the path is a file.
     """
     path = path.absolute()
     try:
         existing = next(folder for folder in ([path] if path.is_dir() else []) + [*path.parents] if folder.exists())
         reason = f"{existing} is a file" if not existing.is_dir() else f"{existing} is read-only"
         writable = existing.is_dir() and os.access(existing, os.W_OK)
+        if writable:
+            with tempfile.TemporaryFile(dir=existing) as probe:
+                probe.write(bytes(PROBE_BYTES))
     except OSError as error:
         writable, reason = False, str(error.strerror)
     if not writable:

@@ -17,6 +17,14 @@ CODES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def terminal_may_close():
+    """Under `nohup` the tests would ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_a_signal_leaves_at_once_until_training_asks_for_it(number, capsys):
     before = signal.getsignal(number)

@@ -84,8 +84,8 @@ def test_every_row_of_the_batch_reaches_the_discriminator():
 
 
 def test_the_singular_vectors_follow_the_kernels():
-    task, first = built(**{"optim.discriminator.learning_rate": 0.001})
-    state, _ = after(task, first, 60)
+    task, first = built(**{"optim.discriminator.learning_rate": 0.003})
+    state, _ = after(task, first, 120)
     kernel = state.params["discriminator"]["down_0"]["kernel"]
     largest = np.linalg.svd(np.asarray(kernel, np.float64).reshape(-1, 4), compute_uv=False)[0]
     now, then = (
