@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from genmodels.config import build, when
+from genmodels.config import Effect, build, when
 from genmodels.diffusion import likelihood, samplers, time_sampling, weighting
 from genmodels.diffusion.bound import Bound
 from genmodels.diffusion.ddpm import DDPM
@@ -217,7 +217,13 @@ EFFECTS = (
     when("diffusion.weighting", "min_snr", keys=["diffusion.snr_gamma"]),
     when("diffusion.time_sampling", "logit_normal", keys=["diffusion.logit_mean", "diffusion.logit_std"]),
     when("diffusion.conditional", True, keys=["diffusion.label_dropout"]),
+    when("diffusion.process", "ddpm", keys=["likelihood.strata", "likelihood.clip"]),
     when("model.head_channels", 0, keys=["model.heads"]),
+    Effect(
+        ("model.downsample_padding",),
+        lambda flat: len(flat.get("model.multipliers", ())) > 1,
+        "two levels or more in config.model.multipliers",
+    ),
 )
 PROCESSES = {"ddpm": DDPMConfig, "edm": EDMConfig, "flow": FlowConfig}
 Settings = DDPMConfig | EDMConfig | FlowConfig

@@ -32,6 +32,11 @@ IDLE = [  # an experiment, values, and the key that they leave without effect wi
         r"label_dropout.*conditional=True",
     ),
     ("ddpm_digits", {"model.head_channels": 8, "model.heads": 2}, r"heads=2 .*head_channels=0"),
+    (
+        "ddpm_digits",
+        {"model.multipliers": (1,), "model.downsample_padding": "symmetric"},
+        r"downsample_padding.*two levels",
+    ),
     ("vae_digits", {"model.network": "mlp", "model.channels": (8, 8)}, r"model\.channels"),
     ("vae_digits", {"model.activation": "tanh"}, r"activation.*network=mlp"),
     ("vae_digits", {"vae.latent": "vq", "vae.beta": 2.0}, r"beta=2\.0 .*latent=gaussian"),

@@ -35,6 +35,7 @@ ELSEWHERE = {  # key: the tests that show what it changes
     "init_fresh": "runs/test_prerequisites.py",
     "expect": "test_loop.py",
     "distill.teacher": "runs/test_prerequisites.py",
+    "model.resize_positions": "nn/test_positions.py",
     "data.workers": "data/test_pipeline.py",
     "data.memory_gb": "data/test_files.py",
     "data.skip_damaged": "data/test_files.py",
