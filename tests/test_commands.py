@@ -19,8 +19,9 @@ from genmodels.data.sources import make_source
 from genmodels.reporting.writers import read_metrics
 from genmodels.tasks import DataSpec, make_task
 from tests.helpers import EXPERIMENTS, ROOT, command, digest, experiment, final_state, finish, started
+from tests.test_records import rows_of
 
-LONG = ("--config.train.steps=120", "--config.checkpoint.every=10")
+LONG = ("--config.train.steps=120", "--config.checkpoint.every=10", "--config.log.every=7")
 STOPS = [
     ("classifier_digits", signal.SIGKILL, -9),  # the cheapest to compile
     pytest.param("gan_digits", signal.SIGKILL, -9, marks=pytest.mark.slow),
@@ -35,7 +36,7 @@ STOPS = [
 
 @pytest.mark.parametrize(("name", "number", "code"), STOPS)
 def test_a_real_signal_loses_nothing(name, number, code, tmp_path):
-    """One process is stopped for real and rerun; the result is that of the run that was left alone, bit for bit."""
+    """One process is stopped for real and rerun; state and record are those of the run left alone, bit for bit."""
     chosen = (f"--config=experiments/{name}.py:tiny", *LONG)
     process = command("train", *chosen, f"--workdir={tmp_path / 'run'}")
     done = tmp_path / "run" / "checkpoints" / "10" / "_CHECKPOINT_METADATA"  # written last
@@ -50,6 +51,7 @@ def test_a_real_signal_loses_nothing(name, number, code, tmp_path):
     whole, _, err = finish(command("train", *chosen, f"--workdir={tmp_path / 'whole'}"))
     assert whole == 0, err
     assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -240,6 +242,7 @@ def test_twenty_kills_lose_nothing(tmp_path):
     assert code == 0, err
     assert finish(command("train", *long, "--config.checkpoint.every=500", f"--workdir={tmp_path / 'whole'}"))[0] == 0
     assert digest(final_state(tmp_path / "run")) == digest(final_state(tmp_path / "whole"))
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

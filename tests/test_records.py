@@ -22,12 +22,17 @@ def config(small, monkeypatch):
     return small("ddpm_digits", **{"train.steps": 21, "eval.metrics": ("fd_digits",)}, **EVERY)
 
 
+def rows_of(workdir):
+    """The records of a run without what a clock measured."""
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(workdir / "metrics.jsonl")]
+
+
 def record(workdir):
-    """(the records without what a clock measured, the best step, the pictures, every bit of the last state)."""
-    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(workdir / "metrics.jsonl")]
+    """(the records, the best step, the names of the pictures, every bit of the last state)."""
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         best = checkpoints._candidates("best")[0]
-    return rows, best, sorted(path.name for path in (workdir / "samples").iterdir()), digest(final_state(workdir))
+    pictures = sorted(path.name for path in (workdir / "samples").iterdir())
+    return rows_of(workdir), best, pictures, digest(final_state(workdir))
 
 
 @pytest.fixture

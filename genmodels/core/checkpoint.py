@@ -188,7 +188,8 @@ class Checkpoints:
         sums = {name: int(total) for name, total in jax.device_get(_checksums(leaves)).items()}
         value = float(value) if math.isfinite(value) else math.inf
         meta = {"format": FORMAT, "step": step, "value": repr(value), "leaves": _describe(leaves), "checksums": sums}
-        meta |= {"planned": planned, "notes": dict(notes)}
+        # Copied, because they are written in the background while whoever gave them goes on.
+        meta |= {"planned": planned, "notes": json.loads(json.dumps(dict(notes)))}
         meta["digest"] = _digest(meta)
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(leaves), meta=ocp.args.JsonSave(meta))
         self._ranks[step] = (not planned, value)

@@ -305,12 +305,13 @@ def test_a_step_saved_only_because_the_run_stopped_is_the_best_only_if_there_is_
     again.close()
 
 
-def test_notes_come_back_bit_for_bit(tmp_path):
-    notes = {"meter": {"sums": {"loss": [0.1 + 0.2, 3.0]}}}
+def test_notes_come_back_bit_for_bit_even_if_they_change_while_they_are_written(tmp_path):
+    sums = [0.1 + 0.2, 3.0]
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state_at(1), 1, 1 / 3, notes=notes)
+        checkpoints.save(state_at(1), 1, 1 / 3, notes={"sums": sums})
+        sums[0] += 1
         checkpoints.wait()
-        assert checkpoints.notes(1) == (1 / 3, notes)
+        assert checkpoints.notes(1) == (1 / 3, {"sums": [0.1 + 0.2, 3.0]})
 
 
 FULL = """
