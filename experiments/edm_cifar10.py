@@ -12,8 +12,8 @@ Sources, by file and line: github.com/NVlabs/edm at 008a4e5, train.py:51-60 and 
 training/networks.py:660-667 (preconditioning), training/training_loop.py:36-39 and 134-148, generate.py:27-63. What
 differs: the network, which is DDPM's U-Net of that width and depth (53,634,563 parameters), without their scaled skips,
 residual resampling and first weights; images are only flipped (there, also turned, scaled and moved with probability
-0.12, which the network is told); the EMA warms up by (1 + t) / (10 + t), not by a half-life of t / 20; bfloat16, if
-asked for. The published number is therefore no promise of this file.
+0.12, and the network sees by how much); the EMA warms up by (1 + t) / (10 + t), not by a half-life of t / 20; bfloat16,
+if asked for. The published number is therefore no promise of this file.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Standard output and error that may break: a full disk under a log, a reader that left, a descriptor that was closed.
 
-What a command prints is never worth the work that it does. A stream that cannot be written is dropped, the other one
-says so, and the command goes on.
+An output that breaks must not end a command. The broken stream is dropped, the other one says so, and the command goes
+on.
 """
 
 import contextlib

@@ -35,7 +35,7 @@ def _expanded(text: str) -> str:
     """The text with "~" and "~user" at its start replaced. Raises ValueError if there is no such home."""
     path = os.path.expanduser(text)
     if path.startswith("~"):
-        raise ValueError(f"{text.partition('/')[0]} is no home; a path that begins so is written ./{text}")
+        raise ValueError(f"there is no home folder {text.partition('/')[0]}; for a file of that name, write ./{text}")
     return path
 
 

@@ -23,7 +23,7 @@ def _check_names(contents: Mapping[str, Any], prefix: str = "config.") -> None:
     """Raises ConfigError for a key that no section can have."""
     for key, value in contents.items():
         if not key.isidentifier() or hasattr(ConfigDict, key):
-            raise ConfigError(f"{prefix}{key[:100]!r}: is no name of a key")
+            raise ConfigError(f"{prefix}{key[:100]!r}: is not a valid name of a key")
         if isinstance(value, Mapping):
             _check_names(value, f"{prefix}{key}.")
 

@@ -150,7 +150,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Closes it; an error that is on its way already is worth more than another one of closing."""
+        """Closes it. If an error is being raised already, an error of closing does not replace it."""
         with contextlib.suppress(StorageError) if error else contextlib.nullcontext():
             self.close()
 

@@ -21,7 +21,7 @@ class DDPM:
     Between steps, which some spacings and the likelihood visit, log s is interpolated linearly in t.
 
     Attributes:
-      time_scale: what the network is told of the time t is time_scale t.
+      time_scale: the network sees the time t as time_scale t.
     """
 
     schedule: Schedule

@@ -80,7 +80,7 @@ def _check_eigenvalues(covariance: Float64[np.ndarray, "d d"]) -> None:
         values = np.linalg.eigvalsh(covariance)
         if values[0] < -tolerance * values[-1]:
             raise ValueError(
-                f"the covariance is not one: it has negative eigenvalues down to {values[0]:.3g}, with the largest at "
+                f"the covariance is invalid: it has negative eigenvalues down to {values[0]:.3g}, with the largest at "
                 f"{values[-1]:.3g}"
             ) from None
 

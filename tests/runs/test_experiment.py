@@ -50,6 +50,21 @@ def test_every_key_can_be_set_on_the_command_line(parsed, file, given, key, valu
     assert (found, type(found)) == (value, type(value))
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("fd_digits,recall_digits", ("fd_digits", "recall_digits")),
+        ("fd_digits", ("fd_digits",)),
+        ("('fd_digits','recall_digits')", ("fd_digits", "recall_digits")),
+        ("['fd_digits']", ("fd_digits",)),
+        ("", ()),
+    ],
+)
+def test_words_on_the_command_line_need_no_quotes(parsed, text, value):
+    assert parsed("ddpm_digits.py", f"--config.eval.metrics={text}").eval.metrics == value
+    assert parsed("ddpm_digits.py", "--config.eval.metrics", text).eval.metrics == value
+
+
 def test_keys_of_what_a_switch_chose_can_be_set_too(parsed):
     config = parsed("ddpm_digits.py", "--config.diffusion.process=edm", "--config.diffusion.p_mean=-1")
     assert (config.diffusion.process, config.diffusion.p_mean) == ("edm", -1.0)

@@ -53,7 +53,7 @@ def diffusion(settings, error=0.0):
 
 @pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
 def test_under_rescaled_timesteps_the_network_sees_times_up_to_1000(variance):
-    """Improved DDPM's 4,000 steps: step t is told as t / 4, in training and in sampling alike."""
+    """Improved DDPM's 4,000 steps: the network sees step t as t / 4, in training and in sampling alike."""
     loss = "hybrid" if variance == "learned_range" else "simple"
     settings = DDPMConfig(timesteps=4000, rescale_timesteps=True, variance=variance, loss=loss)
     seen = []
