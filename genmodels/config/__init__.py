@@ -4,8 +4,8 @@ An experiment calls `defaults(task)` and sets what differs. `sections` holds the
 own dataclasses hold the rest; defaults, types, `validate` and `train --describe` all read them there.
 """
 
-from genmodels.config.defaults import completed, defaults, sections, settings, switched, switches
-from genmodels.config.effects import Effect, when, without_effect, without_idle_values
+from genmodels.config.defaults import completed, defaults, sections, settings, switches
+from genmodels.config.effects import Effect, switched, when, without_effect, without_idle_values
 from genmodels.config.experiments import TINY, Variant, check_variant, promise, tiny
 from genmodels.config.opening import opened
 from genmodels.config.sections import OptimOfNetwork

@@ -133,7 +133,7 @@ def completed(config: ConfigDict) -> ConfigDict:
     return result
 
 
-def switched(config: ConfigDict, changes: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
+def carried_over(config: ConfigDict, changes: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
     """`config` after switches were changed, and what it had set that the new choice has no place for.
 
     A value that differs from the old choice's default is kept where the new choice has such a key of that type. What

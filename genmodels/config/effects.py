@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from genmodels.config.defaults import module_of, settings
+from genmodels.config.defaults import carried_over, module_of, settings
 from genmodels.config.stored import filled, flatten
 from genmodels.errors import ConfigError
 
@@ -120,3 +120,24 @@ def check_effects(config: ConfigDict) -> None:
 def without_idle_values(config: ConfigDict) -> ConfigDict:
     """A copy with defaults in the place of values without effect, which runs of an earlier version may have."""
     return ConfigDict(filled(config.to_dict(), {key: default for key, (_, default) in _idle_values(config).items()}))
+
+
+def switched(config: ConfigDict, changes: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
+    """`config` after switches were changed, and what it had set that the new choice has no place or no use for.
+
+    What has a place is carried over as `defaults.carried_over` says. Of this, a value that only the new choice leaves
+    without effect has its default.
+
+    Args:
+      changes: {key: value} of switches, e.g. {"diffusion.process": "flow"}.
+    Returns:
+      The new config, and {key: value} of the values that were left out.
+    Raises:
+      ConfigError: an unknown task, or a switch without such a choice.
+    """
+    before = without_effect(config)
+    result, left_out = carried_over(config, changes)
+    flat = flatten(result)
+    idle = {key: default for key, (_, default) in _idle_values(result).items() if key not in before}
+    result.update_from_flattened_dict(idle)
+    return result, left_out | {key: flat[key] for key in idle}

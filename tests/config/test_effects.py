@@ -99,3 +99,16 @@ def test_a_run_of_before_with_such_a_key_goes_on(small, tmp_path):
     assert again.optim.momentum == 0.9
     assert loop.train(config, tmp_path / "run", lambda step: 85 if step == 4 else None) == 85
     assert loop.train(again, tmp_path / "run") == 0
+
+
+def test_another_choice_leaves_out_what_it_has_no_use_for():
+    config = load("--config", str(ROOT / "experiments" / "ddpm_digits.py"))
+    assert config.likelihood.strata > 0
+    flow, left_out = config_lib.switched(config, {"diffusion.process": "flow"})
+    config_lib.validate(flow, 1)
+    assert (flow.likelihood.strata, left_out["likelihood.strata"]) == (0, config.likelihood.strata)
+    config.optim.momentum = 0.5  # without effect before the switch, too: a mistake, which stays to be refused
+    flow, left_out = config_lib.switched(config, {"diffusion.process": "flow"})
+    assert "optim.momentum" not in left_out
+    with pytest.raises(ConfigError, match=r"optim\.momentum"):
+        config_lib.validate(flow, 1)

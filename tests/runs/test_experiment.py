@@ -146,7 +146,7 @@ def test_a_file_of_ones_own_is_listed_without_variants(tmp_path):
 def test_a_switch_says_what_it_leaves_out_and_no_longer_promises_it(parsed, capsys):
     config = parsed("ddpm_digits.py", "--config.diffusion.process=flow")
     (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
-    left_out = ("diffusion.parameterization", "eval.likelihoods", "expect")
+    left_out = ("diffusion.parameterization", "eval.likelihoods", "expect", "likelihood.strata")
     assert note.endswith(", ".join(f"config.{key}" for key in left_out))
     assert (config.expect, config.eval.likelihoods) == ((), ())
     assert parsed("ddpm_digits.py", "--config.diffusion.process=ddpm").expect
